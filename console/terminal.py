@@ -1,0 +1,80 @@
+"""Terminal: how commands print results, progress and errors."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+T = TypeVar("T")
+
+
+def show(text: str) -> None:
+    """A result for people, on standard output."""
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def document(value: Mapping[str, object]) -> None:
+    """A result for programs: one JSON document on standard output."""
+    json.dump(value, sys.stdout, indent=1, default=str)
+    sys.stdout.write("\n")
+
+
+def answer(value: Mapping[str, object], text: str, *, as_json: bool) -> None:
+    """The same result, for a program or for a person."""
+    if as_json:
+        document(value)
+    else:
+        show(text)
+
+
+def note(text: str) -> None:
+    """A line about the work under way, on standard error."""
+    sys.stderr.write(text.rstrip("\n") + "\n")
+
+
+def console() -> "Console":
+    """A Rich console on standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """The items, with a bar on a terminal and one plain line elsewhere."""
+    if not sys.stderr.isatty():
+        note(label)
+        yield from items
+        return
+    from rich.progress import track
+
+    yield from track(items, description=label, total=total, console=console())
+
+
+def table(rows: Iterable[Iterable[object]], header: Iterable[str]) -> str:
+    """Rows as aligned plain text; numbers to the right."""
+    cells = [[str(cell) for cell in header], *[[_cell(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(cells[0]))]
+    numeric = [all(_is_number(row[place]) for row in cells[1:]) for place in range(len(widths))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text.replace(",", "").replace(".", "").replace("-", "").replace("%", "").isdigit()

@@ -1,0 +1,1 @@
+"""What did we try, is it still true, did it help?"""

@@ -1,0 +1,1 @@
+"""What did this user do, as numbers and as true or false, as of an instant?"""

@@ -1,0 +1,1 @@
+"""Behaviour: histories, kernels, feature families."""

@@ -1,0 +1,115 @@
+"""Histories: many users' events in one array of slots, like the rows of a CSR matrix."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.behaviour.schema import CONSENT_SAID, CONSENT_SHIFT, HEAD, ID, SEQ_SHIFT, TS, StateSchema
+from features.errors import SchemaError
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Rows of users' events; row i owns `slots[starts[i]:ends[i]]`.
+
+    Rows may share events: a training set repeats a user at several instants without a copy.
+
+    Attributes:
+        schema: What the slots mean.
+        users: Canonical ids, one per row.
+        slots: Shape (n_records, schema.n_slots), int64. Within a row sorted by (ts, seq, id) when read from the log;
+            in arrival order when read from a state store. The kernel's gather settles both.
+        starts: Shape (n_rows,).
+        ends: Shape (n_rows,).
+        carry: Shape (n_rows, 1 + len(schema.lifetime)): the boundary up to which all events are folded, then the
+            folds; None where every event is in `slots`.
+    """
+
+    schema: StateSchema
+    users: NDArray[np.object_]
+    slots: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    carry: NDArray[np.int64] | None = None
+
+    @classmethod
+    def from_frame(cls, schema: StateSchema, frame: pl.DataFrame) -> Self:
+        """Histories from a log frame, sorted by (user, ts, seq, id) on the way in."""
+        frame = frame.filter(pl.col("mark").is_null() & pl.col("event").is_in(list(schema.codes)))
+        frame = frame.sort("user", "ts", "seq", "id", "known")
+        runs = frame.select(pl.col("user").rle()).unnest("user")
+        extra = frame.select("user", pl.col("until").is_not_null().cast(pl.Int64)) if "until" in frame.columns else None
+        lengths = runs["len"].to_numpy().astype(np.int64)
+        if extra is not None:
+            removed = extra.group_by("user", maintain_order=True).agg(pl.col("until").sum())["until"].to_numpy()
+            lengths = lengths + removed
+        ends = np.cumsum(lengths, dtype=np.int64)
+        return cls(schema, runs["value"].to_numpy().astype(object), schema.encode(frame), ends - lengths, ends)
+
+    @classmethod
+    def from_states(
+        cls,
+        schema: StateSchema,
+        users: Sequence[str],
+        states: Sequence[bytes],
+        carries: Sequence[bytes | None] | None = None,
+    ) -> Self:
+        """Histories from stored states: whole records, in arrival order.
+
+        Raises:
+            SchemaError: a state is not a whole number of records of this schema.
+        """
+        width = 8 * schema.n_slots
+        for user, state in zip(users, states, strict=True):
+            if len(state) % width:
+                raise SchemaError(
+                    f"the state of {user!r} is not made of {width}-byte records. Hint: rebuild the state."
+                )
+        slots = np.frombuffer(b"".join(states), np.int64).reshape(-1, schema.n_slots)
+        ends = np.cumsum([len(state) // width for state in states], dtype=np.int64)
+        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
+        carry = _carries(schema, carries) if carries is not None else None
+        return cls(schema, np.array(users, dtype=object), slots, starts, ends, carry)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def n_records(self) -> int:
+        """Records in all rows' array."""
+        return len(self.slots)
+
+    def take(self, rows: NDArray[np.int64]) -> "Histories":
+        """These rows, in this order, repeated where asked; no event is copied."""
+        carry = None if self.carry is None else self.carry[rows]
+        return Histories(self.schema, self.users[rows], self.slots, self.starts[rows], self.ends[rows], carry)
+
+    def state(self, row: int) -> bytes:
+        """One row's records as a store keeps them."""
+        return self.slots[self.starts[row] : self.ends[row]].tobytes()
+
+    def consent(self) -> NDArray[np.int64]:
+        """Per row, the mask of purposes consented to: what was said last in (ts, seq, id) order, else the default."""
+        said = np.flatnonzero((self.slots[:, HEAD] >> CONSENT_SHIFT) & CONSENT_SAID)
+        masks = np.full(len(self), self.schema.consent, np.int64)
+        lows, highs = np.searchsorted(said, self.starts), np.searchsorted(said, self.ends)
+        for row in np.flatnonzero(highs > lows):
+            records = self.slots[said[lows[row] : highs[row]]]
+            order = np.lexsort((records[:, ID], records[:, HEAD] >> SEQ_SHIFT, records[:, TS]))
+            masks[row] = (records[order[-1], HEAD] >> CONSENT_SHIFT) & (CONSENT_SAID - 1)
+        return masks
+
+
+def _carries(schema: StateSchema, carries: Sequence[bytes | None]) -> NDArray[np.int64]:
+    empty = empty_carry(schema).tobytes()
+    return np.frombuffer(b"".join(each or empty for each in carries), np.int64).reshape(len(carries), -1)
+
+
+def empty_carry(schema: StateSchema) -> NDArray[np.int64]:
+    """The carry of a user of whom nothing is folded yet, shape (1 + len(schema.lifetime),)."""
+    neutral = [0 if each.what in ("count", "sum") else np.iinfo(np.int64).min for each in schema.lifetime]
+    return np.array([np.iinfo(np.int64).min, *neutral], np.int64)

@@ -1,0 +1,193 @@
+"""State schema: what of an event a state keeps, and in which slots; a state is never read under another schema."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from json import dumps
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.errors import SchemaError
+from features.events.batch import PREFIX
+from features.events.plan import ALL_PURPOSES, TrackingPlan
+from features.instants import DAY, NEVER, zone_offsets
+from features.people import stable_hash
+
+TS, KNOWN, ID, HEAD, FIRST_PROPERTY = range(5)
+"""The slots of an event. HEAD packs, from the top: seq (34 bits), flags (2), consent (4), offset (11), code (12)."""
+
+MISSING = np.iinfo(np.int64).min
+"""A property that the event does not carry."""
+
+CODE_BITS, OFFSET_BITS, CONSENT_BITS, FLAG_BITS = 12, 11, 4, 2
+CODE_MASK = (1 << CODE_BITS) - 1
+OFFSET_SHIFT = CODE_BITS
+OFFSET_ZERO = 1 << (OFFSET_BITS - 1)
+CONSENT_SHIFT = OFFSET_SHIFT + OFFSET_BITS
+CONSENT_SAID = 8  # beside the three purposes: this event says something about consent
+FLAG_SHIFT = CONSENT_SHIFT + CONSENT_BITS
+REMOVED = 1  # flag: this record takes back, from `known` on, the event with the same (ts, seq, id)
+SEQ_SHIFT = FLAG_SHIFT + FLAG_BITS
+SEQ_MASK = (1 << (63 - SEQ_SHIFT)) - 1
+EXACT = 2.0**53
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """One value that the carry holds: a fold over all events of one kind."""
+
+    event: str  # or "any"
+    what: str  # count, sum, min, max, first, last
+    property: str = ""
+
+
+@dataclass(frozen=True)
+class StateSchema:
+    """The properties that definitions use, the horizon, the bound, the event codes and the carried folds.
+
+    Attributes:
+        properties: Names in slot order; the first has slot FIRST_PROPERTY.
+        kinds: Per property, its plan type; numbers are integers of `factors` (value * factor), text is a stable hash.
+        codes: Event name to code.
+        horizon: Microseconds; no window is longer.
+        bounds: Newest events kept per event name; `bound` where a name has none of its own.
+        lifetime: What the carry holds, in order.
+        zone: The project's zone: calendar days are its days.
+    """
+
+    properties: tuple[str, ...]
+    kinds: tuple[str, ...]
+    factors: tuple[int, ...]
+    codes: Mapping[str, int]
+    horizon: int = 90 * DAY
+    bound: int = 500
+    bounds: Mapping[str, int] = field(default_factory=dict)
+    lifetime: tuple[Lifetime, ...] = ()
+    zone: str = "UTC"
+    consent: int = ALL_PURPOSES
+
+    @classmethod
+    def of(cls, plan: TrackingPlan, codes: Mapping[str, int], properties: set[str], **options: Any) -> Self:  # noqa: ANN401 - the other fields
+        """The schema for these properties of the plan; slots follow their names' order."""
+        names = tuple(sorted(properties))
+        specs = [plan.property(name) for name in names]
+        return cls(
+            properties=names,
+            kinds=tuple(spec.type for spec in specs),
+            factors=tuple(spec.factor if spec.numeric else 0 for spec in specs),
+            codes=dict(codes),
+            consent=plan.consent.mask,
+            **options,
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values: what the fingerprint covers."""
+        return {
+            "properties": [list(each) for each in zip(self.properties, self.kinds, self.factors, strict=True)],
+            "codes": dict(self.codes),
+            "horizon": self.horizon,
+            "bound": self.bound,
+            "bounds": dict(self.bounds),
+            "lifetime": [[each.event, each.what, each.property] for each in self.lifetime],
+            "zone": self.zone,
+            "consent": self.consent,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The schema that `to_dict` described."""
+        names, kinds, factors = zip(*data["properties"], strict=True) if data["properties"] else ((), (), ())
+        rest = {key: data[key] for key in ("codes", "horizon", "bound", "bounds", "zone", "consent")}
+        lifetime = tuple(Lifetime(*each) for each in data["lifetime"])
+        return cls(properties=tuple(names), kinds=tuple(kinds), factors=tuple(factors), lifetime=lifetime, **rest)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over everything that gives a slot its meaning."""
+        return sha256(dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def n_slots(self) -> int:
+        """Slots of 8 bytes per event."""
+        return FIRST_PROPERTY + len(self.properties)
+
+    def slot(self, name: str) -> int:
+        """The slot of a property."""
+        if name not in self.properties:
+            raise SchemaError(f"property {name!r} is not in the state schema {self.fingerprint}.")
+        return FIRST_PROPERTY + self.properties.index(name)
+
+    def code(self, event: str) -> int:
+        """The code of an event; 0 stands for any."""
+        return 0 if event == "any" else self.codes[event]
+
+    @property
+    def code_bounds(self) -> NDArray[np.int64]:
+        """The bound per event code, shape (highest code + 1,)."""
+        bounds = np.full(max(self.codes.values()) + 1, self.bound, np.int64)
+        for event, bound in self.bounds.items():
+            bounds[self.codes[event]] = bound
+        return bounds
+
+    @property
+    def zone_steps(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The zone's offsets as a step function (see `instants.zone_offsets`)."""
+        return zone_offsets(self.zone)
+
+    def encode(self, frame: pl.DataFrame) -> NDArray[np.int64]:
+        """Records for the events of a log frame, in the frame's order, marked events left out.
+
+        Args:
+            frame: Columns event, ts, known, id, seq, offset, consent, mark, until (optional) and `p_<property>`;
+                a property without a column is missing everywhere.
+
+        Returns:
+            Shape (n_records, n_slots). An event with an `until` is followed by the record that takes it back.
+        """
+        frame = frame.filter(pl.col("mark").is_null() & pl.col("event").is_in(list(self.codes)))
+        columns = [frame["ts"], frame["known"], frame["id"], self._heads(frame)]
+        columns += [
+            self._property(frame, *each) for each in zip(self.properties, self.kinds, self.factors, strict=True)
+        ]
+        slots = np.empty((frame.height, self.n_slots), np.int64)
+        for place, column in enumerate(columns):
+            slots[:, place] = column.to_numpy()
+        return _with_removals(slots, frame)
+
+    def _heads(self, frame: pl.DataFrame) -> pl.Series:
+        code = pl.col("event").replace_strict(dict(self.codes), return_dtype=pl.Int64)
+        consent = pl.col("consent").cast(pl.Int64) + CONSENT_SAID
+        return frame.select(
+            code
+            + (pl.col("offset").cast(pl.Int64).fill_null(0) + OFFSET_ZERO) * (1 << OFFSET_SHIFT)
+            + consent.fill_null(0) * (1 << CONSENT_SHIFT)
+            + (pl.col("seq").fill_null(0) & SEQ_MASK) * (1 << SEQ_SHIFT)
+        ).to_series()
+
+    @staticmethod
+    def _property(frame: pl.DataFrame, name: str, kind: str, factor: int) -> pl.Series:
+        column = PREFIX + name
+        if column not in frame.columns:
+            return pl.repeat(MISSING, frame.height, dtype=pl.Int64, eager=True)
+        if kind == "flag":
+            return frame[column].cast(pl.Int64).fill_null(MISSING)
+        if factor:
+            return (frame[column] * factor).round(mode="half_to_even").cast(pl.Int64).fill_null(MISSING)
+        return stable_hash(frame[column]).fill_null(MISSING)
+
+
+def _with_removals(slots: NDArray[np.int64], frame: pl.DataFrame) -> NDArray[np.int64]:
+    if "until" not in frame.columns:
+        return slots
+    until = frame["until"].fill_null(NEVER).to_numpy()
+    removed = np.flatnonzero(until != NEVER)
+    if not len(removed):
+        return slots
+    records = slots[removed].copy()
+    records[:, KNOWN] = until[removed]
+    records[:, HEAD] |= REMOVED << FLAG_SHIFT
+    return np.insert(slots, removed + 1, records, axis=0)

@@ -1,0 +1,126 @@
+"""Documents: YAML 1.2 files read into pydantic models, with errors that name file, line and nearest match."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from features.errors import DefinitionError, nearest
+from features.instants import parse_duration, parse_instant
+
+ModelT = TypeVar("ModelT", bound="Definition")
+
+
+def _duration(value: object) -> object:
+    return _parsed(value, parse_duration)
+
+
+def _instant(value: object) -> object:
+    return _parsed(str(value) if not isinstance(value, int) else value, parse_instant)
+
+
+def _parsed(value: object, parse: Any) -> object:  # noqa: ANN401 - either of two parsers
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse(value)
+    except DefinitionError as error:
+        raise ValueError(str(error)) from None
+
+
+Duration = Annotated[int, BeforeValidator(_duration)]
+"""Microseconds, written `30m` or `7d`."""
+Instant = Annotated[int, BeforeValidator(_instant)]
+"""Microseconds UTC, written as an ISO date or time."""
+
+
+class Definition(BaseModel):
+    """A part of a YAML document: frozen, extra keys refused with the nearest allowed one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: object) -> object:
+        if isinstance(data, Mapping):
+            allowed = [field.alias or name for name, field in cls.model_fields.items()]
+            for key in data:
+                if key not in allowed:
+                    hint = nearest(str(key), allowed)
+                    raise PydanticCustomError(
+                        "unknown_key", "unknown key {key}. {hint}", {"key": repr(key), "hint": hint, "at": key}
+                    )
+        return data
+
+    @classmethod
+    def from_yaml(cls, path: Path | str, error: type[DefinitionError] = DefinitionError) -> Self:
+        """Read and check one file.
+
+        Raises:
+            DefinitionError: (or `error`) the file is absent, is not YAML, or breaks the schema; file and line named.
+        """
+        path = Path(path)
+        return validated(cls, load(path, error), where=path.name, error=error)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object], error: type[DefinitionError] = DefinitionError) -> Self:
+        """The same checks on a mapping made in Python."""
+        return validated(cls, data, where=cls.__name__, error=error)
+
+
+def load(path: Path, error: type[DefinitionError] = DefinitionError) -> Any:  # noqa: ANN401 - a parsed document
+    """The parsed document with its line numbers; doubled keys and broken YAML are errors."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return YAML().load(file) or CommentedMap()
+    except FileNotFoundError:
+        raise error(f"{path}: no such file. Hint: `ethogram init` writes the first files of a project.") from None
+    except MarkedYAMLError as problem:
+        line = problem.problem_mark.line + 1 if problem.problem_mark else 1
+        raise error(f"{path.name}:{line}: {problem.problem}") from None
+    except (YAMLError, UnicodeDecodeError) as problem:
+        raise error(f"{path.name}: not a YAML file: {problem}") from None
+
+
+def validated(
+    model: type[ModelT], data: object, *, where: str, error: type[DefinitionError] = DefinitionError
+) -> ModelT:
+    """`data` as `model`, or one error that names every fault with its line."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as problem:
+        faults = [_fault(data, where, fault) for fault in problem.errors()]
+        raise error("\n".join(dict.fromkeys(faults))) from None
+
+
+def _fault(data: object, where: str, fault: Any) -> str:  # noqa: ANN401 - pydantic's error dictionary
+    path = [*fault["loc"], *([fault["ctx"]["at"]] if fault["type"] == "unknown_key" else [])]
+    line, keys = 0, []
+    for step in path:
+        if not isinstance(data, CommentedBase | dict | list):
+            break
+        try:
+            child = data[step]  # type: ignore[index] # a union's own step is no key: skipped
+        except (KeyError, IndexError, TypeError):
+            continue
+        line = _line(data, step) or line
+        keys.append(str(step))
+        data = child
+    place = f"{where}:{line}" if line else where
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        message = f"the key {fault['loc'][-1]!r} is missing"
+    return f"{place}: {'.'.join(keys) + ': ' if keys else ''}{message}"
+
+
+def _line(node: object, step: object) -> int:
+    if isinstance(node, CommentedMap):
+        return int(node.lc.key(step)[0]) + 1
+    if isinstance(node, CommentedSeq):
+        return int(node.lc.item(step)[0]) + 1
+    return 0

@@ -1,0 +1,1 @@
+"""Events: plan, sources, cleaning, identity, log."""

@@ -1,0 +1,96 @@
+"""Event batches: validated columns in any order; what sources produce and cleaning consumes."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Self
+
+import polars as pl
+
+from features.errors import SourceError, nearest
+from features.events.plan import TrackingPlan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREFIX = "p_"
+"""Property columns are `p_<property>`."""
+
+FIELDS: Mapping[str, pl.DataType] = {
+    "source": pl.String(),  # where it came from; (source, id) is the key of an event within a person
+    "message_id": pl.String(),  # the source's own id, null where it has none
+    "id": pl.Int64(),  # 64-bit hash of the message id, else of the row and its ordinal among identical rows
+    "event": pl.String(),
+    "user_id": pl.String(),
+    "anonymous_id": pl.String(),
+    "previous_id": pl.String(),  # alias only
+    "ts": pl.Int64(),  # happened, microseconds UTC
+    "received": pl.Int64(),  # arrived, microseconds UTC
+    "seq": pl.Int64(),  # the source's own order: line number, offset
+    "offset": pl.Int16(),  # minutes that local time is ahead of UTC
+    "consent": pl.Int8(),  # mask of purposes; null: said nothing
+    "user_agent": pl.String(),  # until cleaning
+    "ip": pl.String(),  # until cleaning
+    "device": pl.String(),  # from cleaning on: desktop, mobile, tablet, other
+    "mark": pl.String(),  # why cleaning keeps it out of histories (a bot's event), else null
+    "flagged": pl.String(),  # properties whose `missing: flag` policy applied, joined by commas
+    "extra": pl.String(),  # undeclared properties as JSON, where the plan keeps them
+    "row": pl.Int64(),  # place in the source, for the quarantine
+}
+
+
+def property_type(plan: TrackingPlan, name: str) -> pl.DataType:
+    """The column type of a property: float64 for numbers, Boolean for flags, text for the rest."""
+    spec = plan.property(name)
+    if spec.numeric:
+        return pl.Float64()
+    return pl.Boolean() if spec.type == "flag" else pl.String()
+
+
+class EventBatch:
+    """Events as columns, in any order.
+
+    Attributes:
+        frame: The columns of `FIELDS`, each present (null where unknown), then one `p_<property>` column per declared
+            property that occurs.
+        plan: The tracking plan that types them.
+    """
+
+    def __init__(self, frame: pl.DataFrame, plan: TrackingPlan) -> None:
+        unknown = [
+            name for name in frame.columns if name not in FIELDS and name.removeprefix(PREFIX) not in plan.properties
+        ]
+        if unknown:
+            raise SourceError(f"unknown column {unknown[0]!r}. {nearest(unknown[0], [*FIELDS, *plan.properties])}")
+        fields = [
+            (pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype)).alias(name)
+            for name, dtype in FIELDS.items()
+        ]
+        properties = [
+            pl.col(name).cast(property_type(plan, name.removeprefix(PREFIX)))
+            for name in frame.columns
+            if name not in FIELDS
+        ]
+        self.frame = frame.select(*fields, *properties)
+        self.plan = plan
+
+    @classmethod
+    def empty(cls, plan: TrackingPlan) -> Self:
+        """A batch of no events."""
+        return cls(pl.DataFrame(schema=dict(FIELDS)), plan)
+
+    @classmethod
+    def concat(cls, batches: Sequence["EventBatch"]) -> Self:
+        """Several batches of one plan as one."""
+        return cls(pl.concat([batch.frame for batch in batches], how="diagonal"), batches[0].plan)
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @property
+    def properties(self) -> list[str]:
+        """The properties that have a column."""
+        return [name.removeprefix(PREFIX) for name in self.frame.columns if name not in FIELDS]
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The columns as a pandas frame; instants become UTC datetimes."""
+        times = [pl.from_epoch(name, time_unit="us").dt.replace_time_zone("UTC") for name in ("ts", "received")]
+        return self.frame.with_columns(times).to_pandas()

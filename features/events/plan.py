@@ -1,0 +1,201 @@
+"""Tracking plan: which events and properties there are, their types and units, and what is personal."""
+
+import json
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from features.document import Definition
+from features.errors import PlanError, nearest
+
+RESERVED = ("identify", "alias")
+"""Events that join ids and carry traits; every plan has them. Their codes are 1 and 2."""
+
+
+class Purpose(StrEnum):
+    """What a person may consent to. In consent masks the first is bit 0."""
+
+    ANALYTICS = "analytics"
+    PERSONALISATION = "personalisation"
+    MODEL_TRAINING = "model_training"
+
+    @property
+    def bit(self) -> int:
+        """This purpose's place in a consent mask."""
+        return 1 << list(Purpose).index(self)
+
+
+ALL_PURPOSES = 7
+
+
+class PropertySpec(Definition):
+    """One property. Numbers live in state as integers: `round(value * scale)`."""
+
+    type: Literal["number", "money", "category", "text", "flag", "time"]
+    description: str = ""
+    unit: str = ""
+    scale: int | None = Field(None, ge=1, le=10**9)
+    personal: Literal["no", "pseudonymise", "drop"] = "no"
+    missing: Literal["keep", "default", "flag", "discard"] = "keep"
+    default: float | str | bool | None = None
+    min: float | None = None
+    max: float | None = None
+    allowed: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.missing == "default" and self.default is None:
+            raise ValueError("`missing: default` needs a `default`")
+        if self.scale is not None and self.type not in ("number", "money"):
+            raise ValueError(f"`scale` is for numbers and money, not for {self.type}")
+        if (self.min is not None or self.max is not None) and not self.numeric:
+            raise ValueError(f"`min` and `max` are for numbers, money and times, not for {self.type}")
+        if self.personal == "pseudonymise" and self.type != "text":
+            raise ValueError("only `type: text` can be pseudonymised; `personal: drop` works for every type")
+        return self
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the log holds it as float64 (else: text, or Boolean for flags)."""
+        return self.type in ("number", "money", "time")
+
+    @property
+    def factor(self) -> int:
+        """State integer = round(value * factor): minor units for money, microseconds for times (given in seconds)."""
+        if self.type == "time":
+            return 1_000_000
+        return self.scale or (100 if self.type == "money" else 1)
+
+
+class EventSpec(Definition):
+    """One event and the properties it carries."""
+
+    description: str = ""
+    properties: dict[str, PropertySpec] = {}
+
+
+class Rates(Definition):
+    """The too-fast rule: more than `events` of one visitor within `seconds` is no person."""
+
+    events: int = Field(50, ge=1)
+    seconds: int = Field(1, ge=1)
+
+
+class ConsentSpec(Definition):
+    """What holds for a person who has said nothing."""
+
+    default: tuple[Purpose, ...] = tuple(Purpose)
+
+    @property
+    def mask(self) -> int:
+        """The default as bits."""
+        return sum({purpose.bit for purpose in self.default})
+
+
+class TrackingPlan(Definition):
+    """`plan.yaml`."""
+
+    version: int = Field(1, ge=1, le=1)
+    events: dict[str, EventSpec]
+    traits: dict[str, PropertySpec] = {}
+    undeclared: Literal["drop", "keep"] = "drop"
+    addresses: tuple[str, ...] = ()
+    too_fast: Rates = Rates()
+    consent: ConsentSpec = ConsentSpec()
+
+    @model_validator(mode="after")
+    def _one_meaning_per_property(self) -> Self:
+        for name in RESERVED:
+            if name in self.events:
+                raise ValueError(f"the event {name!r} is built in; declare what it carries under `traits`")
+        seen: dict[str, tuple[str, PropertySpec]] = {}
+        for event, spec in self._specs.items():
+            for name, prop in spec.properties.items():
+                other, first = seen.setdefault(name, (event, prop))
+                if (first.type, first.factor, first.personal) != (prop.type, prop.factor, prop.personal):
+                    raise ValueError(
+                        f"property {name!r} means one thing in {other!r} and another in {event!r}. "
+                        "Hint: give one of them another name."
+                    )
+        return self
+
+    @property
+    def _specs(self) -> dict[str, EventSpec]:
+        return {"identify": EventSpec(properties=self.traits), "alias": EventSpec(), **self.events}
+
+    @classmethod
+    def read(cls, path: Path | str) -> Self:
+        """The plan in a file.
+
+        Raises:
+            PlanError: the file is absent or says something a plan cannot.
+        """
+        return cls.from_yaml(path, error=PlanError)
+
+    @cached_property
+    def specs(self) -> dict[str, EventSpec]:
+        """Every event with its properties, the built-in ones included."""
+        return self._specs
+
+    @cached_property
+    def properties(self) -> dict[str, PropertySpec]:
+        """Every property of every event, traits included, by name."""
+        return {name: prop for spec in self.specs.values() for name, prop in spec.properties.items()}
+
+    def event(self, name: str) -> EventSpec:
+        """The event's declaration, or a PlanError with the nearest name."""
+        if name not in self.specs:
+            raise PlanError(f"unknown event {name!r}. {nearest(name, self.specs)}")
+        return self.specs[name]
+
+    def property(self, name: str, event: str | None = None) -> PropertySpec:
+        """The property's declaration, or a PlanError with the nearest name."""
+        declared = self.properties if event in (None, "any") else self.event(str(event)).properties
+        if name not in declared:
+            of = f" of {event!r}" if event else ""
+            raise PlanError(f"unknown property {name!r}{of}. {nearest(name, declared)}")
+        return declared[name]
+
+
+class Codes:
+    """Event codes, append-only, kept in `plan.lock` beside the plan: a code never changes its meaning."""
+
+    def __init__(self, codes: dict[str, int]) -> None:
+        self.codes = codes
+
+    @classmethod
+    def of(cls, plan: TrackingPlan, path: Path | None = None) -> Self:
+        """The plan's codes: those in the lock file, then new events in the plan's order. Does not write.
+
+        Raises:
+            PlanError: the lock is damaged, or the plan has more than 4,095 events.
+        """
+        known = _locked(path) if path is not None and path.exists() else {}
+        codes = {**{name: place + 1 for place, name in enumerate(RESERVED)}, **known}
+        for name in plan.specs:
+            codes.setdefault(name, max(codes.values()) + 1)
+        if max(codes.values()) > 4095:
+            raise PlanError("a plan can have at most 4,095 events over its life")
+        return cls(codes)
+
+    def write(self, path: Path) -> None:
+        """Store the codes beside the plan; the file is replaced whole."""
+        text = json.dumps({"version": 1, "events": self.codes}, indent=1) + "\n"
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            return
+        temporary = path.with_suffix(".lock.new")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+
+
+def _locked(path: Path) -> dict[str, int]:
+    try:
+        codes = json.loads(path.read_text(encoding="utf-8"))["events"]
+        if len(set(codes.values())) == len(codes) and all(isinstance(code, int) for code in codes.values()):
+            return dict(codes)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        pass
+    raise PlanError(f"{path.name} is damaged. Hint: restore it from git; codes must never change.")

@@ -1,0 +1,85 @@
+"""Instants and durations: int64 microseconds, UTC; calendar days in a declared zone."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import DefinitionError
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+WEEK = 7 * DAY
+NEVER = np.iinfo(np.int64).max
+EARLIEST = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * SECOND
+
+_UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": WEEK}
+_DURATION = re.compile(r"(\d+)([smhdw])")
+
+
+def parse_duration(text: str) -> int:
+    """`90s 15m 24h 7d 4w` as microseconds.
+
+    Raises:
+        DefinitionError: the text is not a whole number followed by one of s, m, h, d, w.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or int(match[1]) == 0:
+        raise DefinitionError(f"a duration is a whole number and a unit, such as 90s, 15m, 24h, 7d, 4w. Got {text!r}.")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def parse_instant(text: str) -> int:
+    """An ISO 8601 date or time as microseconds UTC; what names no zone is taken as UTC."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise DefinitionError(f"an instant is an ISO 8601 date or time. Got {text!r}.") from None
+    return from_datetime(moment)
+
+
+def from_datetime(moment: datetime) -> int:
+    """Microseconds UTC of a datetime; a naive one is taken as UTC. Exact, never by way of a float."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def to_datetime(instant: int) -> datetime:
+    """The aware UTC datetime of an instant."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=instant)
+
+
+def iso(instant: int) -> str:
+    """An instant for people: ISO 8601 with `Z`."""
+    return to_datetime(instant).isoformat().replace("+00:00", "Z")
+
+
+@lru_cache(maxsize=32)
+def zone_offsets(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The offsets of a zone as a step function over 1970-2100.
+
+    Returns:
+        (starts, offsets), both int64 microseconds: from `starts[i]` on, local time is UTC + `offsets[i]`.
+    """
+    info = ZoneInfo(zone)
+
+    def offset(instant: int) -> int:
+        delta = to_datetime(instant).astimezone(info).utcoffset()
+        return 0 if delta is None else delta // timedelta(microseconds=1)
+
+    starts, offsets = [np.iinfo(np.int64).min], [offset(0)]
+    for step in range(0, 131 * 366 * DAY, 7 * DAY):
+        if offset(step + 7 * DAY) == offsets[-1]:
+            continue
+        low, high = step, step + 7 * DAY
+        while high - low > SECOND:
+            middle = (low + high) // 2 // SECOND * SECOND
+            low, high = (middle, high) if offset(middle) == offsets[-1] else (low, middle)
+        starts.append(high)
+        offsets.append(offset(high))
+    return np.array(starts, np.int64), np.array(offsets, np.int64)

@@ -1,0 +1,1 @@
+"""Which segments is this user in now, why, and what do we show?"""

@@ -1,0 +1,1 @@
+"""How do facts become a model, and how good is it honestly?"""
