@@ -1,8 +1,6 @@
 """The `ethogram` command: a thin list of what there is; every command's work is done by the packages to the left."""
 
 import sys
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -15,16 +13,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-DATA_SCIENCE = "Data science"
-APPLICATIONS = "Applications"
-OPERATIONS = "ML operations"
-PROJECT = "Project"
-
-ProjectOption = Annotated[
-    Path | None, typer.Option("--project", "-C", help="Project folder (default: here, or a folder above).")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def main() -> None:
