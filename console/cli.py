@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from console import project
 from features.errors import EthogramError
 
 app = typer.Typer(
@@ -13,6 +14,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+for commands in (project,):
+    commands.register(app)
 
 
 def main() -> None:

@@ -1,0 +1,56 @@
+"""`init` and `doctor`."""
+
+import json
+import time
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from console.cli import app
+from features.events.plan import TrackingPlan
+from features.project import Project
+
+runner = CliRunner()
+
+
+def test_init_writes_four_files_that_the_project_reads(tmp_path: Path) -> None:
+    answer = runner.invoke(app, ["init", str(tmp_path / "my-shop"), "--json"])
+    assert answer.exit_code == 0, answer.output
+    assert len(json.loads(answer.stdout)["written"]) == 4
+    project = Project.find(tmp_path / "my-shop")
+    assert project.name == "my-shop"
+    assert "order_completed" in TrackingPlan.read(project.file("plan.yaml")).events
+
+
+def test_init_touches_nothing_that_exists(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text("mine", encoding="utf-8")
+    answer = runner.invoke(app, ["init", str(tmp_path), "--name", "shop", "--json"])
+    assert json.loads(answer.stdout)["kept"] == ["plan.yaml"]
+    assert (tmp_path / "plan.yaml").read_text(encoding="utf-8") == "mine"
+
+
+def test_doctor_names_the_fault_of_a_misspelt_plan(tmp_path: Path) -> None:
+    runner.invoke(app, ["init", str(tmp_path), "--name", "shop"])
+    (tmp_path / "plan.yaml").write_text("version: 1\nevents:\n  a:\n    propertis: {}\n", encoding="utf-8")
+    answer = runner.invoke(app, ["doctor", "-C", str(tmp_path)])
+    assert answer.exit_code == 1
+    assert "plan.yaml:4" in answer.output
+    assert "did you mean 'properties'" in answer.output
+
+
+def test_doctor_is_content_with_a_new_project(tmp_path: Path) -> None:
+    runner.invoke(app, ["init", str(tmp_path), "--name", "shop"])
+    answer = runner.invoke(app, ["doctor", "-C", str(tmp_path), "--json"])
+    assert answer.exit_code == 0, answer.output
+    assert all(check["ok"] for check in json.loads(answer.stdout)["checks"])
+
+
+def test_help_is_quick(tmp_path: Path) -> None:
+    """Imports happen inside commands: half a second is the promise, three the alarm on a busy machine."""
+    import subprocess
+    import sys
+
+    begin = time.perf_counter()
+    answer = subprocess.run([sys.executable, "-m", "console.cli", "--help"], capture_output=True, text=True, check=True)
+    assert "init" in answer.stdout
+    assert time.perf_counter() - begin < 3
