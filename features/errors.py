@@ -36,6 +36,10 @@ class StudyError(EthogramError):
     """A study cannot be run on this data, or refuses its own result."""
 
 
+class AnalysisError(EthogramError):
+    """Data cannot be judged as asked: a column, an arm or a value is missing or unfit."""
+
+
 class BundleError(EthogramError):
     """A model or a bundle is incomplete, altered, or made for other features."""
 

@@ -1,0 +1,71 @@
+"""Judgement: is it still true, and did it help? Commands `drift`, `ab` and `loop`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from console.options import DATA_SCIENCE, JsonOption
+from console.terminal import answer, note
+from features.errors import AnalysisError
+
+ab = typer.Typer(help="Judge experiments.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(ab, name="ab", rich_help_panel=DATA_SCIENCE)
+
+
+@ab.callback()
+def _ab() -> None:
+    """Judge experiments: did the variant help, by how much, may it be shipped?"""
+
+
+@ab.command("analyze")
+def ab_analyze(
+    file: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet, .gz too; one row a user.")],
+    variant: Annotated[str, typer.Option(help="Column that names the arm.")],
+    control: Annotated[str, typer.Option(help="The arm the others are compared with.")],
+    metric: Annotated[list[str], typer.Option(help="Numeric column, more is better; the first decides. Repeatable.")],
+    user: Annotated[str | None, typer.Option(help="Column of user ids: who is in two arms is left out.")] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="Intended share, ARM=NUMBER. Once an arm.")] = None,
+    nulls: Annotated[Literal["reject", "drop"], typer.Option(help="What to do with missing values.")] = "reject",
+    html: Annotated[Path | None, typer.Option(help="Write a page with a forest plot here.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare every arm of an experiment with its control, in a file with no project around it.
+
+    Exits with 1 when the sample ratio is broken.
+    """
+    from experiments import pages
+    from experiments.ab import analyze
+    from experiments.arms import read
+
+    result = analyze(
+        read(file),
+        variant=variant,
+        control=control,
+        metrics=metric,
+        user=user,
+        weights=_weights(weights) if weights else None,
+        nulls=nulls,
+    )
+    if html:
+        note(f"page: {pages.write(html, result.to_html())}")
+    answer(result.to_dict(), str(result), as_json=json)
+    if not result.sample_ratio.holds:
+        raise typer.Exit(1)
+
+
+def _weights(given: list[str]) -> dict[str, float]:
+    weights = {}
+    for text in given:
+        name, equals, number = text.rpartition("=")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise AnalysisError(f"a weight is written ARM=NUMBER. Got {text!r}.")
+    return weights

@@ -1,0 +1,144 @@
+"""Comparison: one metric of one arm against control, or the statement that there is not enough data for one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from experiments import pages
+from experiments.inference import ChiSquare, Estimate, Summary, chi_square, detectable, holm, lift, welch
+
+ALPHA = 0.05
+FEWEST_EXPECTED = 5.0
+HEADER = ("arm", "metric", "difference", "95 % interval", "lift", "p", "p (Holm)", "chi-square p", "detectable")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm: its name, its rows (users), and a summary of each metric."""
+
+    name: str
+    n: int
+    metrics: Mapping[str, Summary]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        metrics = {name: {"n": of.n, "mean": of.mean, "sd": of.sd} for name, of in self.metrics.items()}
+        return {"name": self.name, "n": self.n, "metrics": metrics}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of one arm against control.
+
+    Attributes:
+        difference: Mean of the arm minus mean of control, Welch interval and p.
+        lift: The same relative to control, by the delta method; None where control's mean is not positive.
+        adjusted: The Welch p after Holm's correction over all arms and metrics.
+        chi_square: Of a metric of zeros and ones, without continuity correction; else None.
+        corrected: The same with Yates's continuity correction.
+        detectable: The smallest true difference that this many rows find in four of five experiments.
+    """
+
+    arm: str
+    metric: str
+    difference: Estimate
+    lift: Estimate | None
+    adjusted: float
+    chi_square: ChiSquare | None
+    corrected: ChiSquare | None
+    detectable: float
+
+    @property
+    def significant(self) -> bool:
+        """After correction."""
+        return self.adjusted < ALPHA
+
+    def __str__(self) -> str:
+        return f"{self.metric} {pages.signed(self.difference.value)} {self.interval}"
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval for people."""
+        return f"[{pages.signed(self.difference.low)}, {pages.signed(self.difference.high)}]"
+
+    def row(self) -> list[str]:
+        """Cells under `HEADER`."""
+        return [
+            self.arm,
+            self.metric,
+            pages.signed(self.difference.value),
+            self.interval,
+            pages.percent(self.lift.value) if self.lift else "-",
+            pages.probability(self.difference.p),
+            pages.probability(self.adjusted),
+            pages.probability(self.chi_square.p) if self.chi_square else "-",
+            f"{self.detectable:.6f}",
+        ]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {"enough_data": True, **asdict(self), "significant": self.significant}
+
+
+@dataclass(frozen=True)
+class NotEnoughData:
+    """One metric of one arm that cannot be compared with control yet: no p, only the reason."""
+
+    arm: str
+    metric: str
+    reason: str
+
+    def row(self) -> list[str]:
+        """Cells under `HEADER`."""
+        return [self.arm, self.metric, "-", "not enough data", *["-"] * 5]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {"enough_data": False, **asdict(self)}
+
+
+def compare(arms: Sequence[Arm], *, binary: Mapping[str, bool]) -> tuple[Comparison | NotEnoughData, ...]:
+    """Every arm after the first against the first, metric by metric, Holm's correction over all of it."""
+    control, *others = arms
+    pairs = [(arm, metric) for metric in control.metrics for arm in others]
+    reasons = [_too_little(arm.metrics[metric], control.metrics[metric], binary[metric]) for arm, metric in pairs]
+    tested = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
+    differences = [welch(arm.metrics[metric], control.metrics[metric]) for arm, metric in tested]
+    adjusted = iter(holm([difference.p for difference in differences]))
+    found = iter(differences)
+    return tuple(
+        _comparison(arm, control, metric, next(found), next(adjusted), binary=binary[metric])
+        if reason is None
+        else NotEnoughData(arm.name, metric, reason)
+        for (arm, metric), reason in zip(pairs, reasons, strict=True)
+    )
+
+
+def _too_little(arm: Summary, control: Summary, binary: bool) -> str | None:
+    if min(arm.n, control.n) < 2:
+        return "fewer than two values in an arm"
+    if arm.variance == control.variance == 0:
+        return "every value is the same within each arm"
+    if not binary:
+        return None
+    share = (arm.n * arm.mean + control.n * control.mean) / (arm.n + control.n)
+    expected = min(arm.n, control.n) * min(share, 1 - share)
+    if expected < FEWEST_EXPECTED:
+        return f"{expected:.1f} outcomes expected in the smaller arm; {FEWEST_EXPECTED:.0f} are needed"
+    return None
+
+
+def _comparison(
+    arm: Arm, control: Arm, metric: str, difference: Estimate, adjusted: float, *, binary: bool
+) -> Comparison:
+    a, c = arm.metrics[metric], control.metrics[metric]
+    counts = [[of.n * of.mean, of.n * (1 - of.mean)] for of in (a, c)]
+    return Comparison(
+        arm.name,
+        metric,
+        difference,
+        lift(a, c),
+        adjusted,
+        chi_square(counts) if binary else None,
+        chi_square(counts, correction=True) if binary else None,
+        detectable(difference.error),
+    )

@@ -1,0 +1,127 @@
+"""Pages: what a result prints, as aligned text for a terminal and as one self-contained HTML file."""
+
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from features.errors import AnalysisError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; margin: .6rem 0; font-size: .9rem; white-space: nowrap; }
+th, td { padding: .25rem .8rem; text-align: right; }
+th { border-bottom: 2px solid #1b1f24; font-weight: 600; } td { border-bottom: 1px solid #d5dae0; }
+th.text, td.text { text-align: left; } img { max-width: 100%; }
+.verdict { padding: .8rem 1rem; border-left: .4rem solid #6b7280; background: #f3f4f6; }
+.verdict.good { border-color: #15803d; background: #ecfdf3; }
+.verdict.bad { border-color: #b91c1c; background: #fef2f2; }
+.verdict strong { display: block; font-size: 1.2rem; } .note { color: #57606a; }
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of ready-made cells under a header; the first `texts` columns are words, the others numbers."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    texts: int = 1
+
+    def text(self) -> str:
+        """Aligned columns."""
+        lines = [self.header, *self.rows]
+        widths = [max(len(line[place]) for line in lines) for place in range(len(self.header))]
+        return "\n".join("  ".join(map(self._aligned, line, widths, range(len(widths)))).rstrip() for line in lines)
+
+    def _aligned(self, cell: str, width: int, place: int) -> str:
+        return cell.ljust(width) if place < self.texts else cell.rjust(width)
+
+    def html(self) -> str:
+        """A table element."""
+        head = "".join(self._cell("th", place, cell) for place, cell in enumerate(self.header))
+        body = "".join(
+            f"<tr>{''.join(self._cell('td', place, cell) for place, cell in enumerate(row))}</tr>" for row in self.rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _cell(self, tag: str, place: int, cell: str) -> str:
+        kind = ' class="text"' if place < self.texts else ""
+        return f"<{tag}{kind}>{escape(cell)}</{tag}>"
+
+
+def verdict(answer: str, reasons: Iterable[str], *, good: bool | None = None) -> str:
+    """A box with an answer and its reasons; green, red, or grey when it is neither."""
+    kind = {True: " good", False: " bad", None: ""}[good]
+    return f'<div class="verdict{kind}"><strong>{escape(answer)}</strong>{listing(reasons)}</div>'
+
+
+def listing(lines: Iterable[str]) -> str:
+    """A list of sentences; nothing when there are none."""
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def section(title: str, *parts: str) -> str:
+    """A heading and what stands under it."""
+    return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
+
+
+def page(title: str, subtitle: str, *parts: str) -> str:
+    """A whole HTML document that needs no other file and no network."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
+        f'<h1>{escape(title)}</h1><p class="note">{escape(subtitle)}</p>{"".join(parts)}</body></html>\n'
+    )
+
+
+def picture(draw: Callable[[Sequence["Axes"]], None], *, panels: int = 1, height: float, title: str) -> str:
+    """An inline SVG image of `panels` plots side by side, each `height` inches high, drawn by `draw`."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, height), layout="constrained")
+    draw(list(figure.subplots(1, panels, squeeze=False)[0]))
+    buffer = BytesIO()
+    with rc_context({"svg.hashsalt": "ethogram"}):  # the same figures give the same bytes
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    data = b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{escape(title)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def write(path: Path, text: str) -> Path:
+    """Write a page where it was asked for, folders included.
+
+    Raises:
+        AnalysisError: the place cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise AnalysisError(f"{path} cannot be written: {error.strerror or error}.") from None
+    return path
+
+
+def probability(p: float) -> str:
+    """A p-value for people: never a bare zero."""
+    return "<1e-16" if p < 1e-16 else f"{p:.3g}" if p < 0.001 else f"{p:.4f}"
+
+
+def signed(value: float) -> str:
+    """A difference for people, with its sign."""
+    return f"{value:+.6f}" if abs(value) < 1000 else f"{value:+,.1f}"
+
+
+def percent(value: float) -> str:
+    """A signed share for people."""
+    return f"{100 * value:+.2f} %"

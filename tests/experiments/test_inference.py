@@ -1,0 +1,76 @@
+"""Inference: published numbers, SciPy as an independent oracle, laws."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from experiments.inference import Summary, chi_square, goodness_of_fit, holm, lift, welch
+
+
+def test_chi_square_without_correction_gives_the_published_p() -> None:
+    table = [[42, 104 - 42], [500, 1009 - 500]]
+    assert chi_square(table).p == pytest.approx(0.074866, abs=5e-7)
+    assert chi_square(table).p == pytest.approx(stats.chi2_contingency(table, correction=False).pvalue, rel=1e-12)
+
+
+def test_chi_square_with_correction_equals_scipy() -> None:
+    table = [[42, 104 - 42], [500, 1009 - 500]]
+    assert chi_square(table, correction=True).p == pytest.approx(stats.chi2_contingency(table).pvalue, rel=1e-12)
+
+
+def test_a_sample_ratio_of_1000_to_1200_gives_the_published_p() -> None:
+    assert goodness_of_fit([1000, 1200], [1, 1]).p == pytest.approx(0.000020079, abs=5e-10)
+
+
+def test_goodness_of_fit_equals_scipy_for_unequal_shares() -> None:
+    ours = goodness_of_fit([480, 260, 260], [2, 1, 1])
+    theirs = stats.chisquare([480, 260, 260], [500, 250, 250])
+    assert (ours.statistic, ours.p) == pytest.approx((theirs.statistic, theirs.pvalue), rel=1e-12)
+
+
+@given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 2**32 - 1))
+def test_welch_equals_scipy(n: int, m: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    a, b = generator.normal(0.3, 2, n), generator.exponential(1, m)
+    ours, theirs = welch(Summary.of(a), Summary.of(b)), stats.ttest_ind(a, b, equal_var=False)
+    interval = theirs.confidence_interval()
+    assert (ours.p, ours.low, ours.high) == pytest.approx((theirs.pvalue, interval.low, interval.high), rel=1e-9)
+
+
+def test_large_experiments_get_intervals_of_1_96_standard_errors() -> None:
+    """Within a ten-thousandth of Student's interval."""
+    generator = np.random.default_rng(1)
+    a, b = generator.normal(0.02, 1, 20_000), generator.normal(0, 1, 20_000)
+    ours, theirs = welch(Summary.of(a), Summary.of(b)), stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+    assert ours.high - ours.value == pytest.approx(1.96 * ours.error, rel=1e-12)
+    assert ours.high - ours.low == pytest.approx(theirs.high - theirs.low, rel=1e-4)
+
+
+def test_lift_intervals_cover_the_true_lift() -> None:
+    generator = np.random.default_rng(2)
+    covered = 0
+    for _ in range(400):
+        found = lift(Summary.of(generator.exponential(1.2, 500)), Summary.of(generator.exponential(1.0, 500)))
+        assert found is not None
+        covered += found.low <= 0.2 <= found.high
+    assert stats.binom.ppf(0.001, 400, 0.95) <= covered <= stats.binom.ppf(0.999, 400, 0.95)
+
+
+def test_lift_is_absent_where_control_is_not_positive() -> None:
+    assert lift(Summary(10, 1.0, 1.0), Summary(10, 0.0, 1.0)) is None
+
+
+def test_holm_gives_the_steps_of_its_definition() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_never_lowers_a_p_and_keeps_their_order(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert all(a >= p for a, p in zip(adjusted, p_values, strict=True))
+    assert max(adjusted) <= 1
+    order = np.argsort(p_values, kind="stable")
+    assert list(np.array(adjusted)[order]) == sorted(adjusted)
