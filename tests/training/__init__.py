@@ -1,0 +1,1 @@
+"""Training: from facts to a model."""

@@ -1,0 +1,67 @@
+"""Calibration: from a margin to the probability it has meant so far; plain numbers, learned from the validation cut."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import BundleError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A monotone map of margins to probabilities.
+
+    Attributes:
+        method: `none` (the logistic function), `platt` (the logistic function of `slope * margin + intercept`) or
+            `isotonic` (linear between the points `x`, `y`, level beyond them).
+    """
+
+    method: str = "none"
+    slope: float = 1.0
+    intercept: float = 0.0
+    x: tuple[float, ...] = ()
+    y: tuple[float, ...] = ()
+
+    def probability(self, margins: NDArray[np.float32] | Array) -> Array:
+        """Probabilities of shape (n_rows,), float64."""
+        wide = np.asarray(margins, np.float64)
+        if self.method == "isotonic":
+            return np.interp(wide, self.x, self.y)
+        return sigmoid(self.slope * wide + self.intercept)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        if self.method == "isotonic":
+            return {"method": self.method, "x": list(self.x), "y": list(self.y)}
+        return {"method": self.method, "slope": self.slope, "intercept": self.intercept}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The calibration that `to_dict` described.
+
+        Raises:
+            BundleError: an unknown method, or points that do not rise.
+        """
+        x, y = (tuple(float(each) for each in data.get(key, ())) for key in ("x", "y"))
+        calibration = cls(data["method"], float(data.get("slope", 1.0)), float(data.get("intercept", 0.0)), x, y)
+        if calibration.method not in ("none", "platt", "isotonic"):
+            raise BundleError(f"unknown calibration {calibration.method!r}.")
+        if calibration.method == "isotonic" and (
+            len(calibration.x) != len(calibration.y)
+            or not calibration.x
+            or (np.diff(calibration.x) <= 0).any()
+            or (np.diff(calibration.y) < 0).any()
+        ):
+            raise BundleError("the points of the isotonic calibration do not rise.")
+        return calibration
+
+
+def sigmoid(values: Array) -> Array:
+    """The logistic function, without overflow."""
+    small = np.exp(-np.abs(values))
+    return np.where(values >= 0, 1.0, small) / (1.0 + small)

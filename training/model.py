@@ -1,0 +1,270 @@
+"""Model: one study's result as a folder of plain files; it scores with numpy and compiled loops alone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.behaviour.matrix import FeatureMatrix
+from features.errors import BundleError
+from training.calibration import Calibration
+from training.centroids import Centroids
+from training.preparation import Preparation
+from training.trees import Forest
+
+GOLDEN_TOLERANCE = 1e-12
+"""Margins must agree to the bit; what passes through exp or log may differ in the last places across platforms."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model says of rows.
+
+    Attributes:
+        study: The study's name.
+        kind: `propensity` or `clusters`.
+        probability: Shape (n_rows,), calibrated; None for clusters.
+        threshold: At or above it a row is `chosen`; NaN for clusters.
+        margin: Shape (n_rows,), float32, before calibration; None for clusters.
+        cluster: Shape (n_rows,), index into `names`; None for a propensity.
+        distances: Shape (n_rows, n_clusters), in prepared units; None for a propensity.
+        names: The clusters' names.
+    """
+
+    study: str
+    kind: str
+    probability: NDArray[np.float64] | None = None
+    threshold: float = float("nan")
+    margin: NDArray[np.float32] | None = None
+    cluster: NDArray[np.int64] | None = None
+    distances: NDArray[np.float64] | None = None
+    names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        values = self.probability if self.probability is not None else self.cluster
+        return 0 if values is None else len(values)
+
+    @property
+    def chosen(self) -> NDArray[np.bool_]:
+        """Shape (n_rows,): probability at or above the threshold; all False for clusters."""
+        if self.probability is None:
+            return np.zeros(len(self), np.bool_)
+        return self.probability >= self.threshold
+
+    def row(self, index: int) -> dict[str, object]:
+        """One row as plain values for an answer."""
+        if self.probability is not None:
+            probability = float(self.probability[index])
+            return {"probability": probability, "threshold": self.threshold, "chosen": probability >= self.threshold}
+        if self.cluster is None or self.distances is None:
+            raise BundleError(f"the scores of {self.study!r} hold neither a probability nor a cluster.")
+        place = int(self.cluster[index])
+        return {"cluster": place, "name": self.names[place], "distance": float(self.distances[index, place])}
+
+    def column(self) -> NDArray[np.float64] | NDArray[np.int64]:
+        """The one figure that a log keeps per row: probability, or cluster."""
+        values = self.probability if self.probability is not None else self.cluster
+        if values is None:
+            raise BundleError(f"the scores of {self.study!r} hold neither a probability nor a cluster.")
+        return values
+
+
+@dataclass(frozen=True)
+class Model:
+    """One study's result.
+
+    Attributes:
+        study: The study's name.
+        kind: `propensity` or `clusters`.
+        features: Fingerprint of the feature set whose columns it takes.
+        preparation: The columns, and what is done to them.
+        head: Trees for a propensity, centroids for clusters.
+        calibration: Of the trees' margins.
+        threshold: Of the calibrated probability.
+        names: The clusters' names.
+        details: What a reader wants to know: label, population, training set, search, figures. Plain values.
+    """
+
+    study: str
+    kind: str
+    features: str
+    preparation: Preparation
+    head: Forest | Centroids
+    calibration: Calibration = field(default_factory=Calibration)
+    threshold: float = 0.5
+    names: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
+
+    @classmethod
+    def load(cls, folder: Path | str, *, verify: bool = False) -> Self:
+        """The model in a folder.
+
+        Args:
+            folder: Holds model.json and trees.json or centroids.json, perhaps more.
+            verify: Recompute the golden rows as well.
+
+        Raises:
+            BundleError: a file is missing or damaged, or the golden rows come out differently here.
+        """
+        folder = Path(folder)
+        data = read_json(folder / "model.json")
+        try:
+            model = cls(
+                study=data["study"],
+                kind=data["kind"],
+                features=data["features"],
+                preparation=Preparation.from_dict(data["preparation"]),
+                head=_head(folder, data["kind"]),
+                calibration=Calibration.from_dict(data["calibration"]),
+                threshold=float(data["threshold"]),
+                names=tuple(data["names"]),
+                details=data["details"],
+                digest=digest_of(file_digests(folder)),
+            )
+        except (KeyError, TypeError, ValueError) as problem:
+            raise BundleError(f"{folder.name}/model.json cannot be read: {problem!r}") from None
+        model.check_shape()
+        if verify:
+            model.check(folder)
+        return model
+
+    def check_shape(self) -> None:
+        """The parts fit together, or a BundleError."""
+        wanted = self.head.n_features if isinstance(self.head, Forest) else self.head.centres.shape[1]
+        if wanted != len(self.preparation.names):
+            raise BundleError(f"model {self.study!r}: {len(self.preparation.names)} columns, its head needs {wanted}.")
+        if isinstance(self.head, Centroids) and len(self.head) != len(self.names):
+            raise BundleError(f"model {self.study!r}: {len(self.head)} clusters and {len(self.names)} names.")
+
+    def save(self, folder: Path, *, trees: str = "") -> None:
+        """Write model.json, trees.json or centroids.json, and golden.json into an empty folder.
+
+        Args:
+            folder: Made where it does not exist.
+            trees: XGBoost's JSON model, for a propensity; it is stored as XGBoost wrote it.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "model.json", self.to_dict())
+        if isinstance(self.head, Centroids):
+            write_json(folder / "centroids.json", self.head.to_dict())
+        else:
+            (folder / "trees.json").write_text(trees, encoding="utf-8")
+
+    def to_dict(self) -> dict[str, object]:
+        """What model.json holds."""
+        return {
+            "version": 1,
+            "study": self.study,
+            "kind": self.kind,
+            "features": self.features,
+            "preparation": self.preparation.to_dict(),
+            "calibration": self.calibration.to_dict(),
+            "threshold": self.threshold,
+            "names": list(self.names),
+            "details": dict(self.details),
+        }
+
+    def score(self, matrix: FeatureMatrix) -> Scores:
+        """What the model says of every row.
+
+        Raises:
+            BundleError: the matrix comes from another feature set.
+        """
+        if matrix.fingerprint != self.features:
+            raise BundleError(
+                f"model {self.study!r} was trained on the features {self.features}, these are {matrix.fingerprint}. "
+                f"Hint: `ethogram study run {self.study}`."
+            )
+        return self.score_values(matrix.select(self.preparation.names).values)
+
+    def score_values(self, values: NDArray[np.float64]) -> Scores:
+        """The same for bare values of shape (n_rows, n_features), columns as in `preparation.names`."""
+        prepared = self.preparation.apply(values)
+        if isinstance(self.head, Centroids):
+            distances = self.head.distances(prepared)
+            cluster = self.head.nearest(distances)
+            return Scores(self.study, self.kind, cluster=cluster, distances=distances, names=self.names)
+        margins = self.head.margins(prepared.astype(np.float32))
+        probability = self.calibration.probability(margins)
+        return Scores(self.study, self.kind, probability, self.threshold, margins)
+
+    def write_golden(self, folder: Path, rows: NDArray[np.float64]) -> None:
+        """Store made-up rows with what the model says of them, for `check`.
+
+        Args:
+            folder: The model's.
+            rows: Shape (n_rows, n_features); nobody's own values.
+        """
+        scores = self.score_values(rows)
+        golden = {"rows": [[None if np.isnan(v) else v for v in row] for row in rows.tolist()], **_figures(scores)}
+        write_json(folder / "golden.json", golden)
+
+    def check(self, folder: Path) -> None:
+        """Recompute the golden rows.
+
+        Raises:
+            BundleError: a figure differs from the one that was stored at training.
+        """
+        golden = read_json(folder / "golden.json")
+        rows = np.array([[np.nan if v is None else v for v in row] for row in golden["rows"]], np.float64)
+        for name, found in _figures(self.score_values(rows)).items():
+            exact = name in ("margin", "cluster")
+            limit = 0.0 if exact else GOLDEN_TOLERANCE
+            if not np.allclose(np.array(found), np.array(golden[name]), rtol=limit, atol=limit):
+                raise BundleError(f"model {self.study!r}: the golden rows give another {name} on this machine.")
+
+
+def _figures(scores: Scores) -> dict[str, Any]:
+    if scores.probability is not None and scores.margin is not None:
+        return {"margin": scores.margin.astype(np.float64).tolist(), "probability": scores.probability.tolist()}
+    if scores.cluster is None or scores.distances is None:
+        return {}
+    return {"cluster": scores.cluster.tolist(), "distances": scores.distances.tolist()}
+
+
+def _head(folder: Path, kind: str) -> Forest | Centroids:
+    if kind == "clusters":
+        return Centroids.from_dict(read_json(folder / "centroids.json"))
+    return Forest.from_json(_bytes(folder / "trees.json"))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        raise BundleError(f"{path.parent.name}/{path.name} is missing. Hint: publish the bundle again.") from None
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - a parsed document
+    """A JSON file of a model or bundle, or a BundleError."""
+    try:
+        return json.loads(_bytes(path))
+    except ValueError:
+        raise BundleError(f"{path.parent.name}/{path.name} is not JSON. Hint: publish the bundle again.") from None
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write plain values the one way: sorted keys, one space, a newline; NaN is refused."""
+    path.write_text(dump_json(value), encoding="utf-8")
+
+
+def dump_json(value: object) -> str:
+    """The text that `write_json` writes."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, by its path with forward slashes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def digest_of(value: object) -> str:
+    """SHA-256 over plain values."""
+    return sha256(dump_json(value).encode()).hexdigest()

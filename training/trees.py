@@ -1,0 +1,151 @@
+"""Trees: a walk over XGBoost's own JSON model, equal to XGBoost's margins to the bit, without XGBoost."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from features.errors import BundleError
+
+LOGISTIC = ("binary:logistic", "reg:logistic")
+IDENTITY = ("reg:squarederror",)
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Regression trees whose leaves add up to a margin.
+
+    Attributes:
+        names: Feature names, in the order of the columns; empty where the booster knew none.
+        n_features: Columns that a row must have.
+        base: float32 margin that every row starts from.
+        roots: Shape (n_trees,), int32: the first node of each tree.
+        feature: Shape (n_nodes,), int32: the column a node asks about.
+        value: Shape (n_nodes,), float32: the threshold of an inner node, the weight of a leaf.
+        left: Shape (n_nodes,), int32: where `x < threshold` goes; -1 marks a leaf.
+        right: Shape (n_nodes,), int32: where the rest goes.
+        missing: Shape (n_nodes,), int32: where NaN goes.
+    """
+
+    names: tuple[str, ...]
+    n_features: int
+    base: np.float32
+    roots: NDArray[np.int32]
+    feature: NDArray[np.int32]
+    value: NDArray[np.float32]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    missing: NDArray[np.int32]
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The forest in a model saved by `Booster.save_model("x.json")`; every stored tree counts.
+
+        Raises:
+            BundleError: not such a model, or one this walk does not cover: categorical splits, several outputs,
+                boosters other than `gbtree`, objectives other than logistic and squared error.
+        """
+        try:
+            learner = json.loads(text)["learner"]
+            _refuse(learner)
+            trees = learner["gradient_booster"]["model"]["trees"]
+            n_features = int(learner["learner_model_param"]["num_feature"])
+            names = tuple(learner["feature_names"])
+            return cls(names, n_features, _base(learner), **_nodes(trees))
+        except (ValueError, KeyError, TypeError, IndexError) as problem:
+            raise BundleError(f"not an XGBoost JSON model: {problem!r}") from None
+
+    @property
+    def n_trees(self) -> int:
+        """Trees that every margin sums."""
+        return len(self.roots)
+
+    def margins(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw scores before the link function.
+
+        Args:
+            x: Shape (n_rows, n_features), float32; NaN is missing.
+
+        Returns:
+            Shape (n_rows,), float32, the same bits as `Booster.predict(..., output_margin=True)`.
+        """
+        if x.ndim != 2 or x.shape[1] != self.n_features:
+            raise BundleError(f"the trees need {self.n_features} columns. Got an array of shape {x.shape}.")
+        margins = np.empty(len(x), np.float32)
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        _walk(x, self.roots, self.feature, self.value, self.left, self.right, self.missing, self.base, margins)
+        return margins
+
+
+def _refuse(learner: Mapping[str, Any]) -> None:
+    booster, objective = learner["gradient_booster"]["name"], learner["objective"]["name"]
+    params, trees = learner["learner_model_param"], learner["gradient_booster"].get("model", {}).get("trees", [])
+    if booster != "gbtree":
+        raise BundleError(f"the booster is {booster!r}. Hint: only 'gbtree' can be served.")
+    if objective not in (*LOGISTIC, *IDENTITY):
+        raise BundleError(f"the objective is {objective!r}. Hint: allowed are {', '.join((*LOGISTIC, *IDENTITY))}.")
+    if int(params.get("num_class", 0)) > 1 or int(params.get("num_target", 1)) > 1:
+        raise BundleError("the model has several outputs. Hint: train one study per output.")
+    if any(any(tree["split_type"]) or tree["categories"] for tree in trees):
+        raise BundleError("the model has categorical splits. Hint: encode categories as numbers before training.")
+
+
+def _base(learner: Mapping[str, Any]) -> np.float32:
+    # 3.1 and later write a list in a string, "[3.98E-1]"; earlier versions a bare number.
+    score = np.float32(learner["learner_model_param"]["base_score"].strip("[]"))
+    return np.float32(_logit(score)) if learner["objective"]["name"] in LOGISTIC else score
+
+
+def _nodes(trees: list[Mapping[str, Any]]) -> dict[str, Any]:
+    sizes = [len(tree["left_children"]) for tree in trees]
+    roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32) if trees else np.empty(0, np.int32)
+    shift = np.repeat(roots, sizes)
+
+    def joined(key: str, dtype: type[np.generic]) -> NDArray[Any]:
+        return np.concatenate([np.asarray(tree[key], dtype) for tree in trees]) if trees else np.empty(0, dtype)
+
+    left, right = joined("left_children", np.int32), joined("right_children", np.int32)
+    left, right = (np.where(child >= 0, child + shift, -1).astype(np.int32) for child in (left, right))
+    missing = np.where(joined("default_left", np.int8) != 0, left, right).astype(np.int32)
+    feature, value = joined("split_indices", np.int32), joined("split_conditions", np.float32)
+    return {"roots": roots, "feature": feature, "value": value, "left": left, "right": right, "missing": missing}
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _logit(score: np.float32) -> np.float32:
+    # Compiled, because numpy's vectorised logarithm differs from the C library's, which XGBoost calls, in the last bit.
+    one = np.float32(1)
+    return -np.float32(math.log(one / score - one))
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _walk(
+    x: NDArray[np.float32],
+    roots: NDArray[np.int32],
+    feature: NDArray[np.int32],
+    value: NDArray[np.float32],
+    left: NDArray[np.int32],
+    right: NDArray[np.int32],
+    missing: NDArray[np.int32],
+    base: np.float32,
+    margins: NDArray[np.float32],
+) -> None:
+    for row in range(x.shape[0]):
+        total = base
+        for root in roots:
+            node = root
+            while left[node] >= 0:
+                asked = x[row, feature[node]]
+                if math.isnan(asked):
+                    node = missing[node]
+                elif asked < value[node]:
+                    node = left[node]
+                else:
+                    node = right[node]
+            total += value[node]  # in tree order, in float32, as XGBoost adds
+        margins[row] = total
