@@ -1,0 +1,61 @@
+"""Simulate: a shop's events with planted truth, written to a folder."""
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from console.options import PROJECT, JsonOption
+from console.terminal import answer
+
+
+class Format(StrEnum):
+    """How events are written."""
+
+    NDJSON = "ndjson"
+    GZIPPED = "ndjson.gz"
+    PARQUET = "parquet"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("simulate", rich_help_panel=PROJECT)(simulate)
+
+
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Where to write: events/ and truth/ are made in it.")],
+    users: Annotated[int, typer.Option(help="People who come at least once.")] = 20_000,
+    days: Annotated[int, typer.Option(help="Simulated days.")] = 60,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 7,
+    start: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day (default 2026-09-01).")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="Segment-shaped JSON lines, or Parquet.")] = Format.NDJSON,  # noqa: A002
+    dirt: Annotated[float, typer.Option(help="Factor on copies, late arrivals, bots and bad rows; 0: clean.")] = 1.0,
+    json: JsonOption = False,
+) -> None:
+    """Make a shop's events, with truth planted beside them: for trying things out, and for tests.
+
+    The files read like what a shop's tracking sends. `examples/shop` is a project folder for them.
+    """
+    from features.instants import from_datetime, iso
+    from features.simulate import Shop, write_shop
+
+    first = from_datetime(start) if start else Shop.start
+    shop = Shop(users=users, days=days, seed=seed, start=first, dirt=dirt)
+    truth = write_shop(shop, folder, format=format.value)
+    planted = dict(sorted(truth.planted.items()))
+    lines = [
+        f"{planted['messages']:,} messages of {users:,} people, {iso(shop.start)} to {iso(shop.end)}",
+        f"events: {folder / 'events'}",
+        f"truth:  {folder / 'truth'} (what was planted; nothing but tests and the demo reads it)",
+    ]
+    figures: dict[str, object] = {"events": str(folder / "events"), "truth": str(folder / "truth"), "planted": planted}
+    complete = [cut for cut in truth.cuts if cut < shop.end]
+    if complete:
+        difficulty = truth.difficulty(complete[-1])
+        lines.append(f"orders within 7 days of {iso(difficulty.cut)}: {difficulty}")
+        figures["difficulty"] = difficulty.to_dict()
+    answer(figures, "\n".join(lines), as_json=json)

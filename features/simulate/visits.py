@@ -1,0 +1,115 @@
+"""Visits: the process itself, day by day: who comes, what they do in a session, and how interest moves.
+
+On a day a person makes a Poisson number of sessions; each runs the chain of their type at their level of that morning.
+Overnight the level moves by the best that happened: an order, something in the cart, a visit, or nothing. So the future
+depends on the past through the level alone, which makes the chance of an order within days exact (`propensity`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.simulate.people import People
+from features.simulate.shop import Shop
+from features.simulate.types import ACTIONS, END, LEVELS, MAX_STEPS, START
+
+ORDERED, CARTED, VISITED, IDLE = range(4)
+"""The best of a day."""
+
+MOVES = np.array(
+    [
+        [[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]],
+        [[0, 0, 1, 0], [0, 0, 0.3, 0.7], [0, 0, 0, 1], [0, 0, 0, 1]],
+        [[0.3, 0.7, 0, 0], [0, 0.6, 0.4, 0], [0, 0, 1, 0], [0, 0, 0.2, 0.8]],
+        [[1, 0, 0, 0], [0.10, 0.90, 0, 0], [0, 0.15, 0.85, 0], [0, 0, 0.20, 0.80]],
+    ]
+)
+"""Chances of the next day's level, by (best of the day, level)."""
+
+_ORDER, _ADD = ACTIONS.index("order_completed"), ACTIONS.index("product_added")
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Everything that a chunk of people did.
+
+    Attributes:
+        person: Row of the people, per session.
+        day: Per session.
+        level: Of interest on the morning of the session.
+        session: Per action, the session's place; actions are in order of (session, step).
+        action: Place in ACTIONS.
+        levels: Shape (days + 1, n people): level on each morning, the last one after the period; -1 before arrival.
+    """
+
+    person: NDArray[np.int64]
+    day: NDArray[np.int64]
+    level: NDArray[np.int64]
+    session: NDArray[np.int64]
+    action: NDArray[np.int64]
+    levels: NDArray[np.int8]
+
+
+def simulate_visits(shop: Shop, people: People) -> Visits:
+    """All sessions of a chunk of people over the simulated days."""
+    rng = shop.generator(2, people.first)
+    levels = np.full((shop.days + 1, len(people)), -1, np.int8)
+    level = np.zeros(len(people), np.int64)
+    sessions, actions, n_sessions = [], [], 0
+    for day in range(shop.days):
+        here = people.arrival <= day
+        levels[day] = np.where(here, level, -1)
+        rate = people.rate * shop.traffic(day)[people.kind, level]
+        counts = np.where(here, rng.poisson(rate) + (people.arrival == day), 0)
+        person = np.repeat(np.arange(len(people)), counts)
+        session, action = run_sessions(shop, rng, day, people.kind[person], level[person])
+        best = _best(len(people), person, session, action)
+        sessions.append((person, np.full(len(person), day), level[person]))
+        actions.append((session + n_sessions, action))
+        n_sessions += len(person)
+        level = np.where(here, next_levels(rng, best, level), level)
+    levels[shop.days] = np.where(people.arrival < shop.days, level, -1)
+    person, on, of = (np.concatenate(each) for each in zip(*sessions, strict=True))
+    session, action = (np.concatenate(each) for each in zip(*actions, strict=True))
+    return Visits(person, on, of, session, action, levels)
+
+
+def run_sessions(
+    shop: Shop, rng: np.random.Generator, day: int, kind: NDArray[np.int64], level: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The actions of one session per row: (row, action), in order of (row, step)."""
+    cumulative = np.cumsum(shop.chains[shop.phase(day)], axis=-1).reshape(-1, START + 1, END + 1)
+    chain = kind * LEVELS + level
+    alive, at = np.arange(len(kind)), np.full(len(kind), START)
+    rows, taken = [], []
+    for _ in range(MAX_STEPS):
+        draw = rng.random(len(alive))
+        at = np.minimum((cumulative[chain[alive], at] < draw[:, None]).sum(axis=1), END)
+        on = at != END
+        alive, at = alive[on], at[on]
+        if not len(alive):
+            break
+        rows.append(alive)
+        taken.append(at)
+    if not rows:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    row, action = np.concatenate(rows), np.concatenate(taken)
+    order = np.argsort(row, kind="stable")
+    return row[order], action[order]
+
+
+def _best(
+    n: int, person: NDArray[np.int64], session: NDArray[np.int64], action: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    best = np.full(n, IDLE)
+    best[person] = VISITED
+    best[person[session[action == _ADD]]] = CARTED
+    best[person[session[action == _ORDER]]] = ORDERED
+    return best
+
+
+def next_levels(rng: np.random.Generator, best: NDArray[np.int64], level: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Tomorrow's level of interest, per person."""
+    cumulative = np.cumsum(MOVES, axis=-1)[best, level]
+    return np.asarray(np.minimum((cumulative < rng.random(len(level))[:, None]).sum(axis=1), LEVELS - 1))
