@@ -1,11 +1,13 @@
 """Event batches: validated columns in any order; what sources produce and cleaning consumes."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 import polars as pl
 
 from features.errors import SourceError, nearest
+from features.events import quarantine
 from features.events.plan import TrackingPlan
 
 if TYPE_CHECKING:
@@ -52,9 +54,18 @@ class EventBatch:
         frame: The columns of `FIELDS`, each present (null where unknown), then one `p_<property>` column per declared
             property that occurs.
         plan: The tracking plan that types them.
+        rejected: Rows that the source could not read, columns of `quarantine.SCHEMA`; `clean` seals them.
+        undeclared: Values per undeclared property that the source met.
     """
 
-    def __init__(self, frame: pl.DataFrame, plan: TrackingPlan) -> None:
+    def __init__(
+        self,
+        frame: pl.DataFrame,
+        plan: TrackingPlan,
+        *,
+        rejected: pl.DataFrame | None = None,
+        undeclared: Mapping[str, int] | None = None,
+    ) -> None:
         unknown = [
             name for name in frame.columns if name not in FIELDS and name.removeprefix(PREFIX) not in plan.properties
         ]
@@ -71,6 +82,8 @@ class EventBatch:
         ]
         self.frame = frame.select(*fields, *properties)
         self.plan = plan
+        self.rejected = quarantine.empty() if rejected is None else rejected
+        self.undeclared = dict(undeclared or {})
 
     @classmethod
     def empty(cls, plan: TrackingPlan) -> Self:
@@ -80,7 +93,12 @@ class EventBatch:
     @classmethod
     def concat(cls, batches: Sequence["EventBatch"]) -> Self:
         """Several batches of one plan as one."""
-        return cls(pl.concat([batch.frame for batch in batches], how="diagonal"), batches[0].plan)
+        frame = pl.concat([batch.frame for batch in batches], how="diagonal")
+        undeclared: Counter[str] = Counter()
+        for batch in batches:
+            undeclared.update(batch.undeclared)
+        rejected = pl.concat([batch.rejected for batch in batches])
+        return cls(frame, batches[0].plan, rejected=rejected, undeclared=undeclared)
 
     def __len__(self) -> int:
         return self.frame.height

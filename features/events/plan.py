@@ -103,7 +103,7 @@ class TrackingPlan(Definition):
     traits: dict[str, PropertySpec] = {}
     undeclared: Literal["drop", "keep"] = "drop"
     addresses: tuple[str, ...] = ()
-    too_fast: Rates = Rates()
+    too_fast: Rates | None = Rates()
     consent: ConsentSpec = ConsentSpec()
 
     @model_validator(mode="after")

@@ -1,0 +1,176 @@
+"""Event log: append-only, the truth; everything else can be rebuilt from it."""
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from features.behaviour.histories import Histories
+from features.behaviour.schema import StateSchema
+from features.errors import LogError
+from features.events import compaction, quarantine
+from features.events.batch import PREFIX, EventBatch
+from features.events.cleaning import Cleaned, clean, count
+from features.events.compaction import Manifest, bucket_of, bucket_path
+from features.events.erasure import Tombstones
+from features.events.parts import Parts, PartWriter, locked
+from features.events.plan import Codes, TrackingPlan
+from features.events.report import CleaningReport
+from features.instants import MINUTE
+
+IN_MEMORY_ONLY = ("user_agent", "ip", "row", "message_id")
+"""Fields that no part keeps."""
+
+
+class EventLog:
+    """The event log in a folder.
+
+    Attributes:
+        path: The folder: `parts/`, `buckets/`, `tombstones.json`.
+        plan: The tracking plan.
+        codes: Event codes; new ones are written to `codes_path` before the first event is.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        plan: TrackingPlan,
+        *,
+        key: bytes,
+        codes_path: Path | None = None,
+        bucket_rows: int = compaction.BUCKET_ROWS,
+    ) -> None:
+        self.path = Path(path)
+        self.plan = plan
+        self.codes = Codes.of(plan, codes_path)
+        self.parts = Parts(self.path / "parts")
+        self._key = key
+        self._codes_path = codes_path
+        self._bucket_rows = bucket_rows
+
+    @property
+    def tombstones(self) -> Tombstones:
+        """The erased persons."""
+        return Tombstones.read(self.path / "tombstones.json")
+
+    def clean(self, batch: EventBatch) -> Cleaned:
+        """A batch cleaned as this log's files are."""
+        return clean(batch, self.plan, key=self._key, tombstones=self.tombstones)
+
+    def append(self, batch: EventBatch, *, name: str, quarantine: pl.DataFrame | None = None) -> None:
+        """A cleaned batch as one part; a name that is there already changes nothing.
+
+        Args:
+            batch: As `clean` gives it.
+            name: Of the part: letters, digits, `-`, `_` and `.`, not starting with a dot.
+            quarantine: What cleaning set aside.
+        """
+        if self.parts.get(name) is not None:
+            return
+        report = CleaningReport()
+        _cleaned_already(batch, quarantine, report)
+        with self.parts.writing(name, "append") as writer:
+            self._lock_codes()
+            self._write(writer, Cleaned(batch, _held(quarantine), report))
+
+    def _lock_codes(self) -> None:
+        if self._codes_path is not None:
+            self.codes.write(self._codes_path)
+
+    def _write(self, writer: PartWriter, cleaned: Cleaned) -> None:
+        frame = cleaned.batch.frame
+        fine = bool((frame["ts"] % MINUTE != 0).any())
+        writer.header["coarse_clock"] = not fine and bool(writer.header.get("coarse_clock", True))
+        writer.write(frame.drop(IN_MEMORY_ONLY), cleaned.quarantine, cleaned.report)
+
+    def compact(self) -> Manifest:
+        """Buckets as of all parts; a no-op when nothing changed."""
+        folder = self.path / "buckets"
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / ".lock"):
+            return compaction.compact(self.parts, folder, self.plan, bucket_rows=self._bucket_rows)
+
+    def frame(self, *, users: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The log frame: sorted by (user, ts, seq, id); marked events included.
+
+        Args:
+            users: Only these canonical ids.
+            columns: Only these columns; `p_*` columns that no event carries are absent.
+        """
+        manifest = self._current()
+        if users is None:
+            return self._read(manifest, range(manifest.n_buckets), columns)
+        buckets = sorted({bucket_of(user, manifest.n_buckets) for user in users})
+        return self._read(manifest, buckets, columns).filter(pl.col("user").is_in(list(users)))
+
+    def histories(self, schema: StateSchema, *, users: Sequence[str] | None = None) -> Histories:
+        """Histories of everybody, or of these canonical ids; compacts first when stale."""
+        return Histories.from_frame(schema, self.frame(users=users, columns=_columns(schema)))
+
+    def histories_by_bucket(self, schema: StateSchema) -> Iterator[Histories]:
+        """The same, a bucket at a time: the unit of memory and of parallel work."""
+        manifest = self._current()
+        for bucket in range(manifest.n_buckets):
+            yield Histories.from_frame(schema, self._read(manifest, [bucket], _columns(schema)))
+
+    def _current(self) -> Manifest:
+        manifest = self.compact()
+        if not manifest.rows:
+            raise LogError(f"the event log {self.path} is empty. Hint: `ethogram ingest FILE` brings events in.")
+        return manifest
+
+    def _read(self, manifest: Manifest, buckets: Iterable[int], columns: Sequence[str] | None) -> pl.DataFrame:
+        frames = []
+        for bucket in buckets:
+            path = bucket_path(self.path / "buckets", manifest, bucket)
+            held = pl.read_parquet_schema(path)
+            wanted = [name for name in columns if name in held] if columns is not None else None
+            frames.append(pl.read_parquet(path, columns=wanted))
+        return pl.concat(frames, how="diagonal")
+
+    def span(self) -> tuple[int, int]:
+        """The first and the last ts."""
+        manifest = self._current()
+        return manifest.first, manifest.last
+
+    def identity(self) -> pl.DataFrame:
+        """Every linked id: columns id, canonical, joined."""
+        manifest = self.compact()
+        return pl.read_parquet(self.path / "buckets" / manifest.generation / "identity.parquet")
+
+    def links(self) -> pl.DataFrame:
+        """What identify and alias said: columns a, b, at."""
+        manifest = self.compact()
+        return pl.read_parquet(self.path / "buckets" / manifest.generation / "links.parquet")
+
+    def canonical(self) -> dict[str, tuple[str, int]]:
+        """Every linked id's canonical id, and the instant at which it joined it."""
+        return {name: (canonical, joined) for name, canonical, joined in self.identity().iter_rows()}
+
+    def quarantine(self) -> pl.DataFrame:
+        """All quarantined rows."""
+        return pl.concat(
+            [quarantine.empty(), *[pl.read_parquet(part.quarantine) for part in self.parts if part.quarantine.exists()]]
+        )
+
+    def clear(self) -> None:
+        """Remove everything but the tombstones."""
+        for name in ("parts", "buckets"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+
+def _columns(schema: StateSchema) -> list[str]:
+    fields = ["user", "event", "ts", "known", "until", "id", "seq", "offset", "consent", "mark"]
+    return [*fields, *[PREFIX + name for name in schema.properties]]
+
+
+def _held(frame: pl.DataFrame | None) -> pl.DataFrame:
+    return quarantine.empty() if frame is None else frame
+
+
+def _cleaned_already(batch: EventBatch, held: pl.DataFrame | None, report: CleaningReport) -> None:
+    count(batch.frame, report)
+    reasons = _held(held)["reason"]
+    report.quarantined.update(dict(reasons.value_counts().iter_rows()))
+    report.rows = report.accepted + len(reasons)

@@ -1,0 +1,157 @@
+"""Quarantine: rows that cannot be used, each with its reason, place and payload; no direct identifier in the clear."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import polars as pl
+
+from features.events.plan import TrackingPlan
+from features.people import pseudonym
+
+SCHEMA: Mapping[str, pl.DataType] = {
+    "reason": pl.String(),  # one of REASONS
+    "detail": pl.String(),  # the field, and what was wrong with it
+    "source": pl.String(),
+    "file": pl.String(),
+    "row": pl.Int64(),
+    "event": pl.String(),
+    "message_id": pl.String(),
+    "user": pl.String(),  # pseudonym of the user id, so that erasure finds the row
+    "anonymous": pl.String(),  # pseudonym of the anonymous id
+    "ts": pl.Int64(),
+    "payload": pl.String(),  # JSON
+}
+
+REASONS: Mapping[str, str] = {
+    "bad_json": "the line is not a JSON object",
+    "bad_row": "the row has more or fewer fields than the header",
+    "bad_type": "the message's type is not one we know",
+    "no_event": "the row names no event",
+    "unknown_event": "the plan does not declare the event",
+    "bad_timestamp": "the time cannot be read",
+    "mixed_zones": "the time names a zone where the file's first does not, or the other way round",
+    "too_old": "the event is from before 2000",
+    "in_future": "the event lies more than a day after its arrival",
+    "no_user": "the row names nobody",
+    "denied_id": "the id is one that stands for nobody, such as null or 0",
+    "long_id": "an id is longer than 256 characters",
+    "bad_value": "a property's value does not fit its type",
+    "out_of_range": "a number is below the plan's min or above its max",
+    "not_allowed": "a value is not among the plan's allowed ones",
+    "too_large": "a number in state's units exceeds 2^53, beyond which integers are not exact",
+    "missing_value": "a property is missing whose policy is to discard the event",
+}
+
+MAX_PAYLOAD = 32_768
+MAX_TEXT = 1_024
+_NAMES = (
+    "email",
+    "mail",
+    "phone",
+    "telephone",
+    "mobile",
+    "ip",
+    "address",
+    "name",
+    "surname",
+    "birth",
+    "password",
+    "ssn",
+)
+_NAME = re.compile(
+    r"(e_?mail|phone|telephone|mobile|fax|^ip$|ip_?addr|remote_addr|address|street|first_?name|last_?name|full_?name"
+    r"|surname|birth|passw|ssn|iban|card_?number)"
+)
+_DIRECT = re.compile(
+    r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+"  # e-mail
+    r"|(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])"  # IPv4
+    r"|(?<![\w:])(?:[0-9a-fA-F]{0,4}:){3,7}[0-9a-fA-F]{0,4}(?![\w:])"  # IPv6
+    r"|\+\d[\d ().-]{6,}\d"  # phone with country code
+    r"|(?<!\d)\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?!\d)"  # phone, North America
+)
+
+
+def empty() -> pl.DataFrame:
+    """A quarantine of no rows."""
+    return pl.DataFrame(schema=dict(SCHEMA))
+
+
+def rejects(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """Rows as a quarantine frame; what a row does not say is null. Ids and payload are still as they came: `seal`."""
+    return pl.DataFrame([{name: row.get(name) for name in SCHEMA} for row in rows], schema=dict(SCHEMA))
+
+
+def payload(value: object) -> str:
+    """A row as JSON."""
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def seal(frame: pl.DataFrame, plan: TrackingPlan, key: bytes) -> pl.DataFrame:
+    """The same rows with ids as pseudonyms and payloads without direct identifiers: fit to be written.
+
+    What the plan marks personal is pseudonymised or dropped as it says; elsewhere e-mail addresses, phone numbers, IP
+    addresses and values under such names are replaced by their pseudonyms.
+    """
+    if frame.is_empty():
+        return frame
+    scrubber = Scrubber(plan, key)
+
+    def hidden(value: str) -> str:
+        return pseudonym(key, value)
+
+    return frame.with_columns(
+        pl.col("user").map_elements(hidden, return_dtype=pl.String),
+        pl.col("anonymous").map_elements(hidden, return_dtype=pl.String),
+        pl.col("payload").map_elements(scrubber.payload, return_dtype=pl.String),
+        pl.col("detail").map_elements(scrubber.text, return_dtype=pl.String),
+        pl.col("event", "message_id").map_elements(scrubber.text, return_dtype=pl.String),
+    )
+
+
+class Scrubber:
+    """Takes direct identifiers out of what is kept beside the plan: quarantined rows, undeclared properties."""
+
+    def __init__(self, plan: TrackingPlan, key: bytes) -> None:
+        self._personal = {name: spec.personal for name, spec in plan.properties.items() if spec.personal != "no"}
+        self._key = key
+        names = "|".join(re.escape(name) for name in [*self._personal, *_NAMES])
+        self._pairs = re.compile(rf'"([^"]*(?:{names})[^"]*)"(\s*:\s*)("(?:[^"\\]|\\.)*"?|[^,}}\]\s]+)', re.IGNORECASE)
+
+    def payload(self, text: str) -> str:
+        """A JSON payload; one that is no JSON is searched as text."""
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return self._line(text)
+        scrubbed = json.dumps(self._value(value), ensure_ascii=False)
+        return scrubbed if len(scrubbed) <= MAX_PAYLOAD else json.dumps({"cut": scrubbed[:MAX_PAYLOAD]})
+
+    def text(self, text: str) -> str:
+        """Free text: e-mail addresses, phone numbers and IP addresses become pseudonyms."""
+        return _DIRECT.sub(lambda match: self._hidden(match[0]), text[:MAX_TEXT])
+
+    def _line(self, text: str) -> str:
+        cut = self._pairs.sub(lambda match: f'"{match[1]}"{match[2]}"{self._hidden(match[3])}"', text[:MAX_PAYLOAD])
+        return _DIRECT.sub(lambda match: self._hidden(match[0]), cut)
+
+    def _value(self, value: object, name: str = "") -> object:
+        if isinstance(value, dict):
+            return {
+                self.text(str(key)): self._value(each, str(key))
+                for key, each in value.items()
+                if self._personal.get(str(key)) != "drop"
+            }
+        if isinstance(value, list):
+            return [self._value(each, name) for each in value]
+        if value is None or isinstance(value, bool):
+            return value
+        if name == "line" and isinstance(value, str):
+            return self._line(value)
+        if name in self._personal or _NAME.search(name.lower()):
+            return self._hidden(str(value))
+        return self.text(value) if isinstance(value, str) else value
+
+    def _hidden(self, value: str) -> str:
+        return pseudonym(self._key, value)
