@@ -34,6 +34,14 @@ def parse_duration(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def format_duration(duration: int) -> str:
+    """A duration as it is written in files: the largest unit that divides it."""
+    for unit, size in (("d", DAY), ("h", HOUR), ("m", MINUTE)):
+        if duration % size == 0:
+            return f"{duration // size}{unit}"
+    return f"{duration / SECOND:g}s"
+
+
 def parse_instant(text: str) -> int:
     """An ISO 8601 date or time as microseconds UTC; what names no zone is taken as UTC."""
     try:

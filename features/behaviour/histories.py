@@ -21,8 +21,8 @@ class Histories:
     Attributes:
         schema: What the slots mean.
         users: Canonical ids, one per row.
-        slots: Shape (n_records, schema.n_slots), int64. Within a row sorted by (ts, seq, id) when read from the log;
-            in arrival order when read from a state store. The kernel's gather settles both.
+        slots: Shape (n_records, schema.n_slots), int64. Within a row in any order: sorted by (ts, seq, id) where the
+            log was, in arrival order where a state store keeps them. The kernel's gather settles it.
         starts: Shape (n_rows,).
         ends: Shape (n_rows,).
         carry: Shape (n_rows, 1 + len(schema.lifetime)): the boundary up to which all events are folded, then the
@@ -38,17 +38,18 @@ class Histories:
 
     @classmethod
     def from_frame(cls, schema: StateSchema, frame: pl.DataFrame) -> Self:
-        """Histories from a log frame, sorted by (user, ts, seq, id) on the way in."""
-        frame = frame.filter(pl.col("mark").is_null() & pl.col("event").is_in(list(schema.codes)))
-        frame = frame.sort("user", "ts", "seq", "id", "known")
+        """Histories from a log frame; users in order of their ids, unless each user's events are together already."""
+        frame = schema.counting(frame)
         runs = frame.select(pl.col("user").rle()).unnest("user")
-        extra = frame.select("user", pl.col("until").is_not_null().cast(pl.Int64)) if "until" in frame.columns else None
-        lengths = runs["len"].to_numpy().astype(np.int64)
-        if extra is not None:
-            removed = extra.group_by("user", maintain_order=True).agg(pl.col("until").sum())["until"].to_numpy()
-            lengths = lengths + removed
-        ends = np.cumsum(lengths, dtype=np.int64)
-        return cls(schema, runs["value"].to_numpy().astype(object), schema.encode(frame), ends - lengths, ends)
+        if runs["value"].n_unique() < runs.height:
+            frame = frame.sort("user", "ts", "seq", "id", "known")
+            runs = frame.select(pl.col("user").rle()).unnest("user")
+        ends = np.cumsum(runs["len"].to_numpy(), dtype=np.int64)
+        if "until" in frame.columns:
+            removals = np.concatenate([[0], frame["until"].is_not_null().cum_sum().to_numpy()])
+            ends += removals[ends].astype(np.int64)
+        starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
+        return cls(schema, runs["value"].to_numpy().astype(object), schema.encode(frame), starts, ends)
 
     @classmethod
     def from_states(
@@ -69,7 +70,7 @@ class Histories:
                 raise SchemaError(
                     f"the state of {user!r} is not made of {width}-byte records. Hint: rebuild the state."
                 )
-        slots = np.frombuffer(b"".join(states), np.int64).reshape(-1, schema.n_slots)
+        slots = np.frombuffer(bytearray().join(states), np.int64).reshape(-1, schema.n_slots)
         ends = np.cumsum([len(state) // width for state in states], dtype=np.int64)
         starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
         carry = _carries(schema, carries) if carries is not None else None
@@ -106,7 +107,7 @@ class Histories:
 
 def _carries(schema: StateSchema, carries: Sequence[bytes | None]) -> NDArray[np.int64]:
     empty = empty_carry(schema).tobytes()
-    return np.frombuffer(b"".join(each or empty for each in carries), np.int64).reshape(len(carries), -1)
+    return np.frombuffer(bytearray().join(each or empty for each in carries), np.int64).reshape(len(carries), -1)
 
 
 def empty_carry(schema: StateSchema) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """State schema: what of an event a state keeps, and in which slots; a state is never read under another schema."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from json import dumps
@@ -110,6 +110,36 @@ class StateSchema:
         """16 hexadecimal digits over everything that gives a slot its meaning."""
         return sha256(dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
+    def covers(self, other: "StateSchema") -> bool:
+        """Whether histories of this schema hold all that `other` asks for, under the same rules."""
+        mine, theirs = dict(self._typed), dict(other._typed)
+        return self._rules == other._rules and mine | theirs == mine and set(other.lifetime) <= set(self.lifetime)
+
+    def union(self, other: "StateSchema") -> "StateSchema":
+        """One schema for the definitions of both.
+
+        Raises:
+            SchemaError: their codes, horizon, bounds, zone or consent differ.
+        """
+        if self._rules != other._rules:
+            raise SchemaError("schemas with different codes, horizon, bounds, zone or consent have no union.")
+        typed = sorted({**dict(self._typed), **dict(other._typed)}.items())
+        return replace(
+            self,
+            properties=tuple(name for name, _ in typed),
+            kinds=tuple(kind for _, (kind, _) in typed),
+            factors=tuple(factor for _, (_, factor) in typed),
+            lifetime=tuple(dict.fromkeys([*self.lifetime, *other.lifetime])),
+        )
+
+    @property
+    def _typed(self) -> list[tuple[str, tuple[str, int]]]:
+        return list(zip(self.properties, zip(self.kinds, self.factors, strict=True), strict=True))
+
+    @property
+    def _rules(self) -> tuple[object, ...]:
+        return dict(self.codes), self.horizon, self.bound, dict(self.bounds), self.zone, self.consent
+
     @property
     def n_slots(self) -> int:
         """Slots of 8 bytes per event."""
@@ -121,6 +151,15 @@ class StateSchema:
             raise SchemaError(f"property {name!r} is not in the state schema {self.fingerprint}.")
         return FIRST_PROPERTY + self.properties.index(name)
 
+    def factor(self, name: str) -> int:
+        """What the property's integers are multiples of: value = integer / factor; 1 for counts, flags and texts."""
+        return self.factors[self.properties.index(name)] or 1 if name else 1
+
+    @property
+    def n_codes(self) -> int:
+        """One more than the highest event code."""
+        return max(self.codes.values()) + 1
+
     def code(self, event: str) -> int:
         """The code of an event; 0 stands for any."""
         return 0 if event == "any" else self.codes[event]
@@ -128,7 +167,7 @@ class StateSchema:
     @property
     def code_bounds(self) -> NDArray[np.int64]:
         """The bound per event code, shape (highest code + 1,)."""
-        bounds = np.full(max(self.codes.values()) + 1, self.bound, np.int64)
+        bounds = np.full(self.n_codes, self.bound, np.int64)
         for event, bound in self.bounds.items():
             bounds[self.codes[event]] = bound
         return bounds
@@ -137,6 +176,11 @@ class StateSchema:
     def zone_steps(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The zone's offsets as a step function (see `instants.zone_offsets`)."""
         return zone_offsets(self.zone)
+
+    def counting(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The events that histories keep: of a known kind, not marked, not removed before they were known."""
+        ever = pl.col("until").is_null() | (pl.col("known") < pl.col("until")) if "until" in frame.columns else True
+        return frame.filter(pl.col("mark").is_null() & pl.col("event").is_in(list(self.codes)) & ever)
 
     def encode(self, frame: pl.DataFrame) -> NDArray[np.int64]:
         """Records for the events of a log frame, in the frame's order, marked events left out.
@@ -148,7 +192,7 @@ class StateSchema:
         Returns:
             Shape (n_records, n_slots). An event with an `until` is followed by the record that takes it back.
         """
-        frame = frame.filter(pl.col("mark").is_null() & pl.col("event").is_in(list(self.codes)))
+        frame = self.counting(frame)
         columns = [frame["ts"], frame["known"], frame["id"], self._heads(frame)]
         columns += [
             self._property(frame, *each) for each in zip(self.properties, self.kinds, self.factors, strict=True)

@@ -1,0 +1,177 @@
+"""Feature set: declared features, and the only place where they are computed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from hashlib import sha256
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.behaviour.histories import Histories
+from features.behaviour.matrix import FeatureMatrix
+from features.behaviour.schema import StateSchema
+from features.errors import DefinitionError, SchemaError, nearest
+from features.events.plan import Codes, TrackingPlan
+from features.instants import DAY, iso
+
+if TYPE_CHECKING:
+    from features.behaviour.kernel import Kernel
+    from features.behaviour.table import Feature
+
+
+class FeatureSet:
+    """Declared features over a state schema.
+
+    Attributes:
+        features: In the order of the columns.
+        schema: What histories must hold.
+        names: One per column.
+    """
+
+    def __init__(self, features: tuple["Feature", ...], schema: StateSchema) -> None:
+        self.features = features
+        self.schema = schema
+        self.names = tuple(feature.name for feature in features)
+
+    @classmethod
+    def from_yaml(cls, path: Path | str, plan: TrackingPlan, codes: Codes, **options: Any) -> Self:  # noqa: ANN401 - as in `from_dict`
+        """The features that a file declares, with the options of `from_dict`.
+
+        Raises:
+            DefinitionError: the file is absent or says what it cannot; every fault with its line.
+        """
+        from features.document import load
+
+        path = Path(path)
+        return cls.from_dict(load(path), plan, codes, where=path.name, **options)
+
+    @classmethod
+    def from_dict(
+        cls,
+        data: Mapping[str, object],
+        plan: TrackingPlan,
+        codes: Codes,
+        *,
+        horizon: int = 90 * DAY,
+        bound: int = 500,
+        bounds: Mapping[str, int] | None = None,
+        zone: str = "UTC",
+        where: str = "features",
+    ) -> Self:
+        """The features of a parsed document.
+
+        Args:
+            data: As in features.yaml.
+            plan: Which events and properties there are.
+            codes: The events' codes.
+            horizon: Microseconds; no window is longer.
+            bound: Newest events kept per event name within the horizon.
+            bounds: Event names with a bound of their own.
+            zone: Calendar days are this zone's.
+            where: What errors name.
+        """
+        from features.behaviour.declarations import declared
+        from features.behaviour.kernel import FAMILIES
+        from features.behaviour.lifetime import fold_of
+
+        features = declared(data, plan, FAMILIES, horizon=horizon, where=where)
+        for event in bounds or {}:
+            if event not in plan.specs:
+                raise DefinitionError(f"bounds: unknown event {event!r}. {nearest(event, plan.specs)}")
+        schema = StateSchema.of(
+            plan,
+            codes.codes,
+            {feature.property for feature in features if feature.property},
+            horizon=horizon,
+            bound=bound,
+            bounds=dict(bounds or {}),
+            lifetime=tuple(dict.fromkeys(fold_of(each) for each in features if each.family == "lifetime")),
+            zone=zone,
+        )
+        return cls(features, schema)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, enough to compute without the plan."""
+        return {"features": [asdict(feature) for feature in self.features], "schema": self.schema.to_dict()}
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Self:
+        """The feature set that `to_dict` described."""
+        from features.behaviour.table import Feature
+
+        return cls(tuple(Feature(**each) for each in data["features"]), StateSchema.from_dict(data["schema"]))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over the definitions and the schema."""
+        return sha256(dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __repr__(self) -> str:
+        return f"FeatureSet({len(self)} features, {self.fingerprint})"
+
+    def on(self, schema: StateSchema) -> "FeatureSet":
+        """The same features over a schema that holds at least what they need.
+
+        Raises:
+            SchemaError: the schema lacks something, or its horizon, bounds, codes or zone are others.
+        """
+        if not schema.covers(self.schema):
+            raise SchemaError(
+                f"the schema {schema.fingerprint} does not hold what {self!r} needs. "
+                "Hint: `StateSchema.union` makes one that does."
+            )
+        return FeatureSet(self.features, schema)
+
+    def compute(
+        self, histories: Histories, at: int | NDArray[np.int64], *, threads: int | None = None
+    ) -> FeatureMatrix:
+        """Feature values as of `at`, for every row of `histories`.
+
+        Events that happened, or became known, after `at` do not count.
+
+        Args:
+            histories: n_rows users' events; a user may appear in several rows.
+            at: Microseconds UTC, one for all rows or shape (n_rows,).
+            threads: At most so many; by default one a core.
+
+        Returns:
+            Values of shape (n_rows, n_features), columns in the order of `names`.
+
+        Raises:
+            SchemaError: the histories were recorded under another state schema, or are folded beyond what `at` needs.
+        """
+        if histories.schema is not self.schema and histories.schema.fingerprint != self.schema.fingerprint:
+            found, wanted = histories.schema.fingerprint, self.schema.fingerprint
+            raise SchemaError(
+                f"state has schema {found}, features need {wanted}. Hint: run `ethogram rebuild --state`."
+            )
+        instants = np.empty(len(histories), np.int64)
+        instants[:] = at
+        self._check_carry(histories, instants)
+        values, capped = self._kernel.compute(histories, instants, threads=threads)
+        return FeatureMatrix(values, histories.users, instants, self.names, self.fingerprint, capped)
+
+    @cached_property
+    def _kernel(self) -> "Kernel":
+        from features.behaviour.kernel import Kernel
+
+        return Kernel(self.features, self.schema)
+
+    def _check_carry(self, histories: Histories, at: NDArray[np.int64]) -> None:
+        if histories.carry is None or not len(histories):
+            return
+        beyond = np.flatnonzero(histories.carry[:, 0] > (at - self.schema.horizon) // DAY * DAY)
+        if len(beyond):
+            row = beyond[0]
+            folded, asked = iso(int(histories.carry[row, 0])), iso(int(at[row]))
+            raise SchemaError(
+                f"the state of {histories.users[row]!r} is folded up to {folded}, too far for features as of {asked}. "
+                "Hint: compute them from the event log."
+            )

@@ -1,0 +1,104 @@
+"""Lifetime: folds of all that ever happened, and the carry that holds what lies behind the horizon."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from features.behaviour.compiled import Floats, Ints, compiled
+from features.behaviour.declarations import Declaration, Names, event_of
+from features.behaviour.schema import MISSING, Lifetime, StateSchema
+from features.behaviour.table import (
+    COLUMN,
+    FACTOR,
+    KIND,
+    NO_SLOT,
+    SLOT,
+    STAT,
+    STREAM,
+    TS_SLOT,
+    Family,
+    Feature,
+    Source,
+    Table,
+    User,
+)
+from features.events.plan import TrackingPlan
+from features.instants import DAY, SECOND
+
+STATS = ("count", "sum", "min", "max", "first", "last", "tenure")
+COUNT, SUM, MIN, MAX, FIRST, LAST, TENURE = range(len(STATS))
+
+
+class Tenure(Declaration):
+    """`{tenure: any}`: seconds since the first one ever."""
+
+    tenure: Names
+
+    def features(self, plan: TrackingPlan) -> Iterator[Feature]:
+        """`tenure_<event>_s`."""
+        for name in self.tenure:
+            yield Feature(f"tenure_{event_of(name, plan)}_s", "lifetime", "tenure", name)
+
+
+@compiled
+def boundary_of(at: int, horizon: int) -> int:
+    """Up to where a carry may reach for features as of `at`: midnight UTC of (at - horizon)."""
+    return (at - horizon) // DAY * DAY
+
+
+def fold_of(feature: Feature) -> Lifetime:
+    """What the carry has to hold for a life-time feature; the first event's instant for tenure."""
+    what = "first" if feature.stat == "tenure" else feature.stat
+    return Lifetime(feature.event, what, feature.property)
+
+
+def stream_of(fold: Lifetime, schema: StateSchema) -> Source:
+    """The stream behind a fold; without a property, `first` folds instants and `count` counts events."""
+    without = NO_SLOT if fold.what == "count" else TS_SLOT
+    slot = schema.slot(fold.property) if fold.property else without
+    return fold.event, slot, STATS.index(fold.what), 0
+
+
+def _source(feature: Feature, schema: StateSchema) -> Source:
+    return stream_of(fold_of(feature), schema)
+
+
+@compiled
+def fold(user: User, first: int, last: int, table: Table, carry: Ints, into: Ints) -> None:
+    """Fold the events `first <= k < last` upon `carry`, whose place 0 is its boundary, into `into`."""
+    into[:] = carry
+    for k in range(first, last):
+        code = user.codes[k]
+        for place in range(table.places[code], table.places[code + 1]):
+            stream = table.streams[place]
+            slot, kind = table.sources[stream, SLOT], table.sources[stream, KIND]
+            value = 1 if slot == NO_SLOT else user.slots[user.rows[k], slot]
+            if value == MISSING:
+                continue
+            so_far = into[stream + 1]
+            if kind in (COUNT, SUM):
+                into[stream + 1] += value
+            elif so_far == MISSING or kind == LAST:
+                into[stream + 1] = value
+            elif kind == MIN:
+                into[stream + 1] = min(so_far, value)
+            elif kind == MAX:
+                into[stream + 1] = max(so_far, value)
+
+
+@compiled
+def lifetime(user: User, at: int, table: Table, out: Floats) -> None:
+    """The carry, the unbounded past and the bounded present, folded in order."""
+    fold(user, 0, user.n, table, user.carry, user.folds)
+    for k in range(len(table.features)):
+        stat, factor = table.features[k, STAT], table.features[k, FACTOR]
+        value = user.folds[table.features[k, STREAM] + 1]
+        if value == MISSING:
+            out[table.features[k, COLUMN]] = np.nan
+        elif stat == TENURE:
+            out[table.features[k, COLUMN]] = (at - value) / SECOND
+        else:
+            out[table.features[k, COLUMN]] = value / factor
+
+
+FAMILY = Family("lifetime", (Tenure,), STATS, _source)

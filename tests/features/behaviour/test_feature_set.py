@@ -1,0 +1,124 @@
+"""The feature set: one definition, one place where it is computed."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.behaviour.feature_set import FeatureSet
+from features.behaviour.histories import Histories
+from features.errors import DefinitionError, SchemaError
+from features.instants import DAY, MINUTE, parse_instant
+from tests.features.behaviour.shop import CODES, FEATURES, PLAN
+
+AT = parse_instant("2026-03-01T12:00:00")
+
+
+def frame(*events: dict[str, object]) -> pl.DataFrame:
+    """A log frame; what an event does not say has its neutral value."""
+    neutral = {"user": "ann", "received": 0, "until": None, "seq": 0, "offset": 0, "consent": None, "mark": None}
+    texts = {
+        "until": pl.Int64,
+        "mark": pl.String,
+        "consent": pl.Int8,
+        "p_product_id": pl.String,
+        "p_revenue": pl.Float64,
+    }
+    rows = [{**neutral, "id": place, "known": event["ts"], **event} for place, event in enumerate(events)]
+    return pl.DataFrame(rows, schema_overrides=texts, infer_schema_length=None)
+
+
+HISTORIES = Histories.from_frame(
+    FEATURES.schema,
+    frame(
+        {"event": "page_viewed", "ts": AT - 100 * DAY},
+        {"event": "product_viewed", "ts": AT - 3 * DAY, "p_product_id": "lamp"},
+        {"event": "order_completed", "ts": AT - 3 * DAY + MINUTE, "p_revenue": 12.34},
+        {"event": "product_viewed", "ts": AT - 10, "p_product_id": "rug"},
+        {"event": "page_viewed", "ts": AT - 40 * DAY, "user": "bob"},
+    ),
+)
+
+
+def test_a_small_history_gives_the_numbers_one_counts_by_hand() -> None:
+    matrix = FEATURES.compute(HISTORIES, AT)
+    ann = dict(zip(matrix.names, matrix.values[0], strict=True))
+    bob = dict(zip(matrix.names, matrix.values[1], strict=True))
+    assert (ann["count_any_1d"], ann["count_any_7d"], ann["count_any_lifetime"]) == (1, 3, 4)
+    assert (ann["sum_order_completed_revenue_7d"], ann["distinct_product_viewed_product_id_7d"]) == (12.34, 2)
+    assert (ann["sessions_7d"], ann["session_minutes_7d"], ann["session_depth_7d"]) == (1, 1, 2)
+    assert (ann["recency_any_s"], ann["tenure_any_s"]) == (1e-5, 100 * 86_400)
+    assert (bob["count_any_20d"], bob["count_any_lifetime"]) == (0, 1)
+    assert np.isnan([bob["recency_any_s"], bob["session_depth_20d"], bob["mean_order_completed_revenue_7d"]]).all()
+
+
+def test_a_feature_set_travels_without_its_plan() -> None:
+    travelled = FeatureSet.load(json.loads(json.dumps(FEATURES.to_dict())))
+    assert travelled.fingerprint == FEATURES.fingerprint
+    assert travelled.schema.fingerprint == FEATURES.schema.fingerprint
+    np.testing.assert_array_equal(travelled.compute(HISTORIES, AT).values, FEATURES.compute(HISTORIES, AT).values)
+
+
+def test_rows_may_have_instants_of_their_own() -> None:
+    rows = HISTORIES.take(np.array([0, 0, 1]))
+    at = np.array([AT - 2 * DAY, AT, AT - 39 * DAY])
+    together = FEATURES.compute(rows, at)
+    for row in range(3):
+        alone = FEATURES.compute(rows.take(np.array([row])), int(at[row]))
+        np.testing.assert_array_equal(together.values[row], alone.values[0])
+
+
+def test_histories_of_another_schema_are_refused() -> None:
+    other = FeatureSet.from_dict({"features": [{"count": "any", "windows": ["1d"]}]}, PLAN, CODES)
+    with pytest.raises(SchemaError, match="features need"):
+        other.compute(HISTORIES, AT)
+
+
+def test_features_run_on_a_schema_that_holds_more() -> None:
+    other = FeatureSet.from_dict(
+        {"features": [{"count": "any", "windows": ["1d"]}]},
+        PLAN,
+        CODES,
+        horizon=20 * DAY,
+        bound=6,
+        bounds={"order_completed": 3},
+        zone="Europe/London",
+    )
+    assert other.on(FEATURES.schema.union(other.schema)).compute(HISTORIES, AT).values.tolist() == [[1.0], [0.0]]
+    with pytest.raises(SchemaError, match="does not hold"):
+        FEATURES.on(other.schema)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{count: [page_viewd], windows: [7d]}", "did you mean 'page_viewed'"),
+        ("{sum: order_completed.revenu, windows: [7d]}", "did you mean 'revenue'"),
+        ("{sum: order_completed, windows: [7d]}", "names no property"),
+        ("{sum: product_viewed.product_id, windows: [7d]}", "needs numbers"),
+        ("{count: [any], windows: [120d]}", "set `horizon: 120d` in ethogram.yaml"),
+        ("{count: [any], windows: [7 days]}", "a whole number and a unit"),
+        ("{count: [any], window: [7d]}", "did you mean 'windows'"),
+        ("{count: [any]}", "'windows' is missing"),
+        ("{counts: [any], windows: [7d]}", "did you mean 'count'"),
+        ("{mean: order_completed.revenue, windows: [lifetime]}", "no life-time"),
+        ("{distinct: product_viewed.product_id, windows: [lifetime]}", "no life-time"),
+        ("{sessions: {gap: 30x}, windows: [7d]}", "a whole number and a unit"),
+        ("{recency: page_viewed.seconds}", "unknown event"),
+        ("just words", "an entry is a mapping"),
+    ],
+)
+def test_a_fault_names_its_line_and_the_way_out(tmp_path, entry: str, message: str) -> None:
+    path = tmp_path / "features.yaml"
+    path.write_text(f"version: 1\nfeatures:\n  - {{count: [any], windows: [1d]}}\n  - {entry}\n")
+    with pytest.raises(DefinitionError, match=r"^features\.yaml:4: ") as error:
+        FeatureSet.from_yaml(path, PLAN, CODES)
+    assert message in str(error.value)
+
+
+def test_one_name_cannot_have_two_meanings(tmp_path) -> None:
+    path = tmp_path / "features.yaml"
+    path.write_text("features:\n- {sessions: {gap: 30m}, windows: [7d]}\n- {sessions: {gap: 10m}, windows: [7d]}\n")
+    with pytest.raises(DefinitionError, match=r"features\.yaml:3: 'sessions_7d' is declared above"):
+        FeatureSet.from_yaml(path, PLAN, CODES)
