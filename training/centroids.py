@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from features.behaviour.compiled import compiled
 from features.errors import BundleError
 
 
@@ -61,7 +61,7 @@ class Centroids:
         return places
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _distances(x: NDArray[np.float64], centres: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     for row in range(x.shape[0]):
         for centre in range(centres.shape[0]):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from features.behaviour.compiled import compiled
 from features.errors import BundleError
 
 LOGISTIC = ("binary:logistic", "reg:logistic")
@@ -116,14 +116,14 @@ def _nodes(trees: list[Mapping[str, Any]]) -> dict[str, Any]:
     return {"roots": roots, "feature": feature, "value": value, "left": left, "right": right, "missing": missing}
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def _logit(score: np.float32) -> np.float32:
     # Compiled, because numpy's vectorised logarithm differs from the C library's, which XGBoost calls, in the last bit.
     one = np.float32(1)
     return -np.float32(math.log(one / score - one))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _walk(
     x: NDArray[np.float32],
     roots: NDArray[np.int32],
