@@ -86,12 +86,16 @@ class Project:
         given = os.environ.get("ETHOGRAM_KEY")
         if given:
             return given.encode()
-        path = self.root / ".ethogram" / "key"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_bytes()
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_hex(32).encode())
+        return private_key(self.root / ".ethogram" / "key")
+
+
+def private_key(path: Path) -> bytes:
+    """The secret in a file that only its owner may read, made on first use."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
         return path.read_bytes()
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_hex(32).encode())
+    return path.read_bytes()

@@ -1,0 +1,155 @@
+"""Door: the one ASGI application in front of everything; what is not one of its routes goes on to BentoML's own."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from serving.draining import drain_on_sigterm
+from serving.gate import admit, body_of
+from serving.problems import Problem
+from serving.routes import JSON, Reply, Request, route_of
+from serving.runtime import Runtime
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+LOGGER = logging.getLogger("ethogram.door")
+PASSED_BODY = 1_048_576
+
+
+class Door:
+    """Raw ASGI: routes, key, limits, problems, metrics, draining.
+
+    Attributes:
+        app: What answers the paths of `passes`.
+        make: Gives the runtime, the parts of the service, when the process starts.
+        passes: Paths that go on to `app`; one that ends in `/` stands for all below it.
+    """
+
+    def __init__(self, app: App, *, make: Callable[[], Runtime], passes: tuple[str, ...] = ()) -> None:
+        self.app = app
+        self.make = make
+        self.passes = frozenset(passes)
+        self.below = tuple(path for path in passes if path.endswith("/") and path != "/")
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The parts of the service."""
+        return self.make()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the life of the process."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = time.perf_counter()
+        request = Request(scope, self.runtime)
+        template = "other"
+        try:
+            if self._passes(request.path):
+                template = "bentoml"
+                reply = await self._pass(request, receive)
+            else:
+                route = route_of(request)
+                template = route.template
+                if not route.open:
+                    admit(request)
+                if route.limit:
+                    request.body = await body_of(request, receive, route.limit)
+                reply = await route.answer(request)
+        except Problem as problem:
+            reply = Reply(problem.document(), problem.status, b"application/problem+json", problem.headers)
+        except Exception:
+            LOGGER.exception("a request to %s failed", template)
+            failed = Problem(500, "the service failed at this request; its log says why.")
+            reply = Reply(failed.document(), 500, b"application/problem+json")
+        await self._send(reply, request, send)
+        self.runtime.metrics.request(template, reply.status, time.perf_counter() - begun)
+
+    def _passes(self, path: str) -> bool:
+        return path in self.passes or path.startswith(self.below) if self.below else path in self.passes
+
+    async def _send(self, reply: Reply, request: Request, send: Send) -> None:
+        headers = [
+            (b"content-type", reply.content_type),
+            (b"content-length", str(len(reply.body)).encode()),
+            (b"x-request-id", request.id.encode()),
+        ]
+        headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
+        if self.runtime.draining:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else reply.body})
+
+    async def _pass(self, request: Request, receive: Receive) -> Reply:
+        """What BentoML answers, after the same key and size checks; its errors become problems."""
+        admit(request)
+        body = await body_of(request, receive, PASSED_BODY)
+        given = [{"type": "http.request", "body": body, "more_body": False}]
+        start: Message = {}
+        parts: list[bytes] = []
+
+        async def replay() -> Message:
+            return given.pop() if given else await receive()
+
+        async def collect(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+            elif message["type"] == "http.response.body":
+                parts.append(message.get("body", b""))
+
+        await self.app(request.scope, replay, collect)
+        return _passed(int(start.get("status", 500)), start.get("headers", []), b"".join(parts))
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def opening() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self.runtime.open()
+                drain_on_sigterm(self.runtime, asyncio.get_running_loop())
+            return message
+
+        async def closing(message: Message) -> None:
+            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                await asyncio.to_thread(self.runtime.close)
+            await send(message)
+
+        await self.app(scope, opening, closing)
+
+
+def _passed(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Reply:
+    told = {name.lower(): value for name, value in headers}
+    kind = told.get(b"content-type", JSON)
+    if status < 400:
+        return Reply(body, status, kind)
+    try:
+        detail = str(msgspec.json.decode(body)["error"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        detail = body.decode(errors="replace")[:500] or "BentoML could not answer."
+    raise Problem(status, detail)
+
+
+async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application behind the door that has no route of its own: for a door without BentoML."""
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 404, "headers": []})
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,138 @@
+"""Journal: events accepted but not yet in the event log; a roller moves them there, each exactly once."""
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+import polars as pl
+
+from features.events.batch import EventBatch
+from features.events.plan import TrackingPlan
+from serving.store import SqliteStore
+
+LOGGER = logging.getLogger("ethogram.journal")
+ROLL_ROWS = 50_000
+OWNER = pl.coalesce("user_id", "anonymous_id").alias("owner")
+
+
+class Log(Protocol):
+    """What the roller needs of the event log."""
+
+    def append(self, batch: EventBatch, *, name: str) -> object:
+        """Write a cleaned batch as one part; a part of this name that exists is left as it is."""
+
+
+def write(db: sqlite3.Connection, frame: pl.DataFrame) -> None:
+    """Append a cleaned batch's events, one row each."""
+    present = [name for name in frame.columns if frame[name].null_count() < frame.height]
+    rows = frame.select(present).to_dicts()
+    owners = frame.select(OWNER)["owner"]
+    encode = msgspec.json.Encoder().encode
+    events = ((owner, encode(_said(row))) for owner, row in zip(owners, rows, strict=True))
+    db.executemany("INSERT INTO arrivals (owner, event) VALUES (?, ?)", events)
+
+
+def refuse(db: sqlite3.Connection, quarantine: pl.DataFrame) -> None:
+    """Append sealed rows that could not be used."""
+    encode = msgspec.json.Encoder().encode
+    db.executemany("INSERT INTO refusals (row) VALUES (?)", ((encode(_said(row)),) for row in quarantine.to_dicts()))
+
+
+def _said(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def read(db: sqlite3.Connection, plan: TrackingPlan, *, first: int = 0, last: int | None = None) -> EventBatch | None:
+    """The waiting events from `first` to `last` as the batch they came in; None where there are none."""
+    top = last if last is not None else (1 << 62)
+    query = "SELECT event FROM arrivals WHERE id BETWEEN ? AND ? ORDER BY id"
+    rows = [msgspec.json.decode(row[0]) for row in db.execute(query, (first, top))]
+    if not rows:
+        return None
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    known = [name for name in frame.columns if not name.startswith("p_") or name.removeprefix("p_") in plan.properties]
+    return EventBatch(frame.select(known), plan)
+
+
+@dataclass(frozen=True)
+class Roll:
+    """A closed stretch of the journal."""
+
+    name: str
+    first: int
+    last: int
+
+
+class Roller:
+    """Moves closed stretches of the journal into the event log, in a thread of its own.
+
+    A stretch is closed under a name before it is written, and the log takes a name once: killed at any moment, the
+    next run finishes the same stretch.
+    """
+
+    def __init__(self, store: SqliteStore, log: Callable[[], Log], plan: Callable[[], TrackingPlan]) -> None:
+        self.store = store
+        self.log = log
+        self.plan = plan
+        self.on_rolled: Callable[[int], None] = lambda _: None
+        self.on_failure: Callable[[], None] = lambda: None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def roll(self) -> int:
+        """Move everything that waits now; the number of events moved."""
+        moved = 0
+        while (stretch := self._close()) is not None:
+            moved += self._move(stretch)
+        if moved:
+            self.on_rolled(moved)
+        return moved
+
+    def _close(self) -> Roll | None:
+        with self.store.writing() as db:
+            row = db.execute("SELECT name, first, last FROM rolls ORDER BY first LIMIT 1").fetchone()
+            if row:
+                return Roll(*row)
+            span = "SELECT min(id), max(id) FROM (SELECT id FROM arrivals ORDER BY id LIMIT ?)"
+            first, last = db.execute(span, (ROLL_ROWS,)).fetchone()
+            if first is None:
+                return None
+            roll = Roll(f"journal-{self.store.name}-{first:012d}-{last:012d}", first, last)
+            db.execute("INSERT INTO rolls VALUES (?, ?, ?)", (roll.name, roll.first, roll.last))
+            return roll
+
+    def _move(self, roll: Roll) -> int:
+        batch = read(self.store.reader, self.plan(), first=roll.first, last=roll.last)
+        if batch is not None:
+            self.log().append(batch, name=roll.name)
+        with self.store.writing() as db:
+            db.execute("DELETE FROM arrivals WHERE id BETWEEN ? AND ?", (roll.first, roll.last))
+            db.execute("DELETE FROM rolls WHERE name = ?", (roll.name,))
+        return len(batch) if batch is not None else 0
+
+    def start(self, every_s: float) -> None:
+        """Roll every so many seconds until stopped."""
+        self._thread = threading.Thread(target=self._run, args=(every_s,), name="ethogram-roller", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Roll once more, then end."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+            self._attempt()
+
+    def _run(self, every_s: float) -> None:
+        while not self._stop.wait(every_s):
+            self._attempt()
+
+    def _attempt(self) -> None:
+        try:
+            self.roll()
+        except Exception:
+            LOGGER.exception("the journal could not be moved into the event log; it is tried again")
+            self.on_failure()

@@ -1,0 +1,151 @@
+"""Prediction log: every answer with the features it came from, in a ring in memory, written as Parquet by a thread."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from features.instants import HOUR, to_datetime
+from features.people import pseudonym
+from serving.scorer import Answer, Scorer
+
+LOGGER = logging.getLogger("ethogram.predictions")
+CAPACITY = 16_384
+
+
+class Ring:
+    """Room for so many answers of one bundle, filled by one thread and emptied by another; nothing grows.
+
+    A queue of tuples would be walked by the garbage collector again and again: the worst answers would wait for it.
+    """
+
+    def __init__(self, scorer: Scorer, capacity: int = CAPACITY) -> None:
+        self.capacity = capacity
+        self.bundle = scorer.bundle.digest
+        self.schema = scorer.schema.fingerprint
+        self.names = scorer.bundle.features.names
+        self.studies = {study: scorer.bundle.models[study].kind for study in scorer.studies}
+        self._written = 0
+        self._read = 0
+        self._whole = np.zeros((capacity, 4), np.int64)  # at, n_events, sum_ids, last_ts
+        self._scores = np.full((capacity, len(self.studies)), np.nan)
+        self._features = np.full((capacity, len(self.names)), np.nan)
+        self._who: list[str] = [""] * capacity
+        self._request: list[str] = [""] * capacity
+        self._source: list[str] = [""] * capacity
+        self._segments: list[tuple[str, ...]] = [()] * capacity
+
+    def put(self, request_id: str, answer: Answer) -> bool:
+        """Keep an answer; False where the ring is full and it is dropped."""
+        if self._written - self._read >= self.capacity:
+            return False
+        place = self._written % self.capacity
+        state = answer.state
+        self._whole[place] = (answer.at, state.n_events, state.sum_ids, state.last_ts)
+        self._scores[place] = answer.figures or np.nan
+        self._features[place] = np.nan if answer.matrix is None else answer.matrix.values[0]
+        self._who[place] = answer.canonical
+        self._request[place] = request_id
+        self._source[place] = answer.source
+        self._segments[place] = answer.segments
+        self._written += 1
+        return True
+
+    def drain(self, key: bytes) -> pl.DataFrame:
+        """Take out what is in the ring, users as pseudonyms."""
+        first, last = self._read, self._written
+        places = np.arange(first, last) % self.capacity
+        frame = self._frame(places, key)
+        self._read = last
+        return frame
+
+    def _frame(self, places: np.ndarray, key: bytes) -> pl.DataFrame:
+        whole = self._whole[places]
+        users = [pseudonym(key, self._who[place]) for place in places]
+        head: dict[str, object] = {
+            "request_id": [self._request[place] for place in places],
+            "user": users,
+            "at": whole[:, 0],
+            "bundle": pl.Series([self.bundle] * len(places), dtype=pl.String),
+            "source": [self._source[place] for place in places],
+            "n_events": whole[:, 1],
+            "sum_ids": whole[:, 2],
+            "last_ts": whole[:, 3],
+            "schema": pl.Series([self.schema] * len(places), dtype=pl.String),
+            "segments": pl.Series([list(self._segments[place]) for place in places], dtype=pl.List(pl.String)),
+        }
+        scores = {f"score_{study}": self._scores[places, at] for at, study in enumerate(self.studies)}
+        features = {f"f_{name}": self._features[places, at] for at, name in enumerate(self.names)}
+        return pl.DataFrame({**head, **scores, **features})
+
+
+class PredictionLog:
+    """Rings of the bundles in service and the thread that empties them into `<day>T<hour>/*.parquet`."""
+
+    def __init__(self, folder: Path, key: bytes) -> None:
+        self.folder = folder
+        self.key = key
+        self.on_written: Callable[[str, int], None] = lambda _outcome, _rows: None
+        self._rings: Sequence[Ring] = ()
+        self._turn = threading.Lock()
+        self._stop = threading.Event()
+        self._part = 0
+        self._thread: threading.Thread | None = None
+
+    def follow(self, scorer: Scorer) -> Ring:
+        """The ring for a newly served bundle; the rings before it are emptied and let go."""
+        ring = Ring(scorer)
+        self._rings = (*self._rings[-1:], ring)
+        return ring
+
+    def flush(self) -> int:
+        """Write what the rings hold; the number of rows."""
+        with self._turn:
+            return sum(self._write(frame) for ring in self._rings if (frame := ring.drain(self.key)).height)
+
+    def _write(self, frame: pl.DataFrame) -> int:
+        hours = frame["at"] // HOUR
+        for hour in hours.unique().to_list():
+            rows = frame.filter(hours == hour)
+            folder = self.folder / to_datetime(hour * HOUR).strftime("%Y-%m-%dT%H")
+            folder.mkdir(parents=True, exist_ok=True)
+            self._part += 1
+            name = f"{rows['at'][0]}-{os.getpid()}-{self._part}.parquet"
+            temporary = folder / (name + ".new")
+            rows.write_parquet(temporary)
+            temporary.replace(folder / name)
+        self.on_written("written", frame.height)
+        return frame.height
+
+    def start(self, every_s: float) -> None:
+        """Write every so many seconds until stopped."""
+        self._thread = threading.Thread(target=self._run, args=(every_s,), name="ethogram-predictions", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is left, then end."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+        self._attempt()
+
+    def _run(self, every_s: float) -> None:
+        while not self._stop.wait(every_s):
+            self._attempt()
+
+    def _attempt(self) -> None:
+        try:
+            self.flush()
+        except Exception:
+            LOGGER.exception("the prediction log could not be written; its rows are lost")
+            self.on_written("lost", 0)
+
+
+def columns(names: Sequence[str], studies: Mapping[str, str]) -> list[str]:
+    """The columns of the prediction log for these features and studies, in order."""
+    head = ["request_id", "user", "at", "bundle", "source", "n_events", "sum_ids", "last_ts", "schema", "segments"]
+    return [*head, *(f"score_{study}" for study in studies), *(f"f_{name}" for name in names)]

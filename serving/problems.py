@@ -1,0 +1,39 @@
+"""Problems: every error of the HTTP door in one shape, RFC 9457 `application/problem+json`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+import msgspec
+
+
+@dataclass
+class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
+    """A request that cannot be answered, and why.
+
+    Attributes:
+        status: HTTP status code.
+        detail: What happened, what there was, what to do.
+        headers: Further response headers.
+        members: Further members of the document.
+    """
+
+    status: int
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, object] = field(default_factory=dict)
+
+    def document(self) -> bytes:
+        """The response body."""
+        title = HTTPStatus(self.status).phrase
+        # BentoML's own clients read `error`; the rest is the RFC's.
+        return msgspec.json.encode(
+            {
+                "type": "about:blank",
+                "title": title,
+                "status": self.status,
+                "detail": self.detail,
+                "error": self.detail,
+                **self.members,
+            }
+        )

@@ -1,0 +1,130 @@
+"""Releases: follows the file bundles/CURRENT; a new bundle is checked, warmed and filled before it answers anybody."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.errors import BundleError
+from serving.collection import Preparation
+from serving.predictions import Ring
+from serving.scorer import Scorer
+from training.bundle import Bundle
+
+LOGGER = logging.getLogger("ethogram.releases")
+CURRENT = "CURRENT"
+LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Release:
+    """A bundle in service.
+
+    Attributes:
+        scorer: Answers from it.
+        ring: Where its answers are logged.
+        prepare: How messages become events under its plan.
+        since: When it was taken into service, microseconds UTC.
+    """
+
+    scorer: Scorer
+    ring: Ring
+    prepare: Preparation
+    since: int
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle itself."""
+        return self.scorer.bundle
+
+
+class Releases:
+    """What is in service, and the thread that looks for something newer.
+
+    Attributes:
+        current: The release that answers; None until the first one stands. Swapped by one assignment.
+        previous: The one before.
+    """
+
+    def __init__(self, folder: Path, packed: Path | None, open_release: Callable[[Bundle], Release]) -> None:
+        self.folder = folder
+        self.packed = packed
+        self.current: Release | None = None
+        self.previous: Release | None = None
+        self.fault = "no bundle has been published yet. Hint: `ethogram promote` publishes one."
+        self.on_swap: Callable[[Release], None] = lambda _: None
+        self.on_failure: Callable[[], None] = lambda: None
+        self._open = open_release
+        self._refused: set[str] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ethogram-releases", daemon=True)
+
+    def wanted(self) -> str | None:
+        """The digest that CURRENT names; None where there is no such file."""
+        try:
+            return (self.folder / CURRENT).read_text(encoding="utf-8").strip() or None
+        except OSError:
+            return None
+
+    def look(self) -> bool:
+        """Take the wanted bundle into service; whether anything changed.
+
+        A bundle that fails is reported once and not tried again until CURRENT names another.
+        """
+        digest = self.wanted()
+        if digest is None:
+            return self.current is None and self._first_of(self._fallbacks())
+        if self.current is not None and self.current.bundle.digest == digest:
+            self._refused.clear()
+            return False
+        if digest in self._refused:
+            return False
+        if self._take(self.folder / digest, digest):
+            return True
+        self._refused.add(digest)
+        return self.current is None and self._first_of(self._fallbacks())
+
+    def _fallbacks(self) -> Iterator[Path]:
+        if self.packed is not None:
+            yield self.packed
+
+    def _first_of(self, folders: Iterator[Path]) -> bool:
+        return any(self._take(folder, None) for folder in folders if str(folder) not in self._refused)
+
+    def _take(self, folder: Path, digest: str | None) -> bool:
+        begun = time.perf_counter()
+        try:
+            bundle = Bundle.load(folder)
+            if digest is not None and bundle.digest != digest:
+                raise BundleError(f"the folder {digest[:12]} holds the bundle {bundle.digest[:12]}.")
+            release = self._open(bundle)
+        except Exception as error:  # whatever is wrong with it, the one before stays
+            LOGGER.exception("bundle %s is refused; the one before stays in service", folder.name[:12])
+            self.fault = f"bundle {folder.name[:12]} is refused: {error}"
+            if digest is None:
+                self._refused.add(str(folder))
+            self.on_failure()
+            return False
+        self.previous, self.current = self.current, release
+        self.fault = ""
+        LOGGER.info("bundle %s is in service after %.2f s", bundle.digest[:12], time.perf_counter() - begun)
+        self.on_swap(release)
+        return True
+
+    def start(self) -> None:
+        """Look now and then once a second, in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self.look()
+            if self._stop.wait(LOOK_S):
+                return

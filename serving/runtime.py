@@ -1,0 +1,145 @@
+"""Runtime: the parts of a running service, opened together and closed in order."""
+
+import gc
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from features.behaviour.histories import Histories
+from features.errors import BundleError
+from features.events.log import EventLog
+from features.events.plan import TrackingPlan
+from serving import collection
+from serving.filling import fill
+from serving.intake import Intake
+from serving.journal import Roller
+from serving.metrics import Metrics
+from serving.predictions import PredictionLog
+from serving.problems import Problem
+from serving.releases import Release, Releases
+from serving.scorer import Answer, Scorer
+from serving.settings import Settings
+from serving.store import SqliteStore
+from training.bundle import Bundle
+
+LOGGER = logging.getLogger("ethogram.runtime")
+
+
+class Runtime:
+    """Store, intake, roller, releases and prediction log of one process.
+
+    Attributes:
+        settings: Where things are.
+        draining: The process is being stopped: not ready, still answering.
+    """
+
+    def __init__(self, settings: Settings, *, packed: Path | None = None) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.draining = False
+        self.store = SqliteStore(settings.state)
+        self.intake = Intake(self.store)
+        self.releases = Releases(settings.bundles, packed, self._release)
+        self.predictions = PredictionLog(settings.predictions, settings.key)
+        self.roller = Roller(self.store, self.log, lambda: plan_of(self.release().bundle))
+        self._last_arrival = 0
+        self._wire()
+
+    def _wire(self) -> None:
+        metrics = self.metrics
+        self.intake.on_commit = metrics.commit_seconds.observe
+        self.roller.on_rolled = metrics.rolled.inc
+        self.roller.on_failure = metrics.roll_failures.inc
+        self.releases.on_swap = self._swapped
+        self.releases.on_failure = metrics.swap_failures.inc
+        self.predictions.on_written = lambda outcome, rows: metrics.predictions.labels(outcome).inc(rows)
+
+    def open(self) -> None:
+        """Start the threads; the first bundle is looked for before this returns, filled or not."""
+        self.intake.start()
+        self.releases.start()
+        self.roller.start(self.settings.roll_s)
+        self.predictions.start(self.settings.flush_s)
+
+    def close(self) -> None:
+        """Take in what was sent, write what is held, let go."""
+        self.releases.stop()
+        self.intake.stop()
+        if self.releases.current is not None:
+            self.roller.stop()
+        self.predictions.stop()
+        self.store.close()
+
+    def release(self) -> Release:
+        """What answers now.
+
+        Raises:
+            Problem: 503, nothing is in service yet.
+        """
+        release = self.releases.current
+        if release is None:
+            raise Problem(503, f"no bundle is in service: {self.releases.fault}", {"retry-after": "1"})
+        return release
+
+    def log(self) -> EventLog:
+        """The event log under the plan of the bundle in service."""
+        return self._log_of(self.release().bundle)
+
+    def _log_of(self, bundle: Bundle) -> EventLog:
+        settings = self.settings
+        codes = settings.project.file("plan.lock") if settings.project else settings.log / "plan.lock"
+        given = bundle.path / "plan.lock"
+        if not codes.exists() and given.exists():
+            codes.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(given, codes)
+        return EventLog(settings.log, plan_of(bundle), key=settings.key, codes_path=codes)
+
+    def arrival(self, clock: int) -> int:
+        """The instant of an arrival: the clock's, never earlier than the arrival before."""
+        self._last_arrival = max(self._last_arrival, clock)
+        return self._last_arrival
+
+    def note(self, release: Release, request_id: str, answer: Answer) -> None:
+        """Log and count an answer."""
+        if not release.ring.put(request_id, answer):
+            self.metrics.predictions.labels("dropped").inc()
+        self.metrics.answer(answer.source)
+        if answer.skew:
+            self.metrics.skew.observe(answer.skew / 1e6)
+
+    def _release(self, bundle: Bundle) -> Release:
+        """A bundle checked, its state filled, its code warm: all before it answers anybody."""
+        if not (bundle.path / "plan.yaml").exists():
+            raise BundleError("the bundle carries no plan.yaml, so no event could be taken in.")
+        for model in bundle.models.values():
+            model.check(bundle.path / "models" / model.study)
+        plan = plan_of(bundle)
+        prepare = collection.preparation(plan, self.settings.key, collection.Erased(self.settings.log))
+        schema = bundle.features.schema
+        if self.store.filled(schema) is None:
+            fill(self.store, self._log_of(bundle), schema)
+        scorer = Scorer(bundle, self.store)
+        warm(scorer)
+        return Release(scorer, self.predictions.follow(scorer), prepare, time.time_ns() // 1000)
+
+    def _swapped(self, release: Release) -> None:
+        """Let go of states that neither this bundle nor the one before needs; settle the garbage collector."""
+        self.metrics.swapped(release.bundle)
+        needed = [each for each in (release, self.releases.previous) if each is not None]
+        self.store.keep([each.scorer.schema for each in needed])
+        gc.collect()
+        gc.freeze()
+
+
+def plan_of(bundle: Bundle) -> TrackingPlan:
+    """The tracking plan that a bundle carries."""
+    return TrackingPlan.read(bundle.path / "plan.yaml")
+
+
+def warm(scorer: Scorer) -> None:
+    """Compute and score an empty history, so that no caller waits for a compiler."""
+    histories = Histories.from_states(scorer.schema, ["nobody"], [b""], [None])
+    matrix = scorer.bundle.features.compute(histories, time.time_ns() // 1000)
+    for study in scorer.studies:
+        scorer.score(study, matrix)

@@ -1,0 +1,97 @@
+"""Settings: where the service keeps things and how it behaves, from the environment, in one table."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from features.errors import ProjectError
+from features.project import SETTINGS, Project, private_key
+
+VARIABLES: Mapping[str, tuple[str, str]] = {
+    "ETHOGRAM_PROJECT": ("", "project folder; the paths below default to its `ethogram.yaml`"),
+    "ETHOGRAM_HOME": ("~/.ethogram", "where the paths below start when there is no project, as in a container"),
+    "ETHOGRAM_STATE": ("state.db", "state store and journal, one SQLite file"),
+    "ETHOGRAM_BUNDLES": ("bundles", "folder whose file CURRENT names the bundle to serve"),
+    "ETHOGRAM_LOG": ("log", "event log that accepted events are rolled into"),
+    "ETHOGRAM_PREDICTIONS": ("predictions", "prediction log, Parquet by hour"),
+    "ETHOGRAM_KEY": ("", "secret behind pseudonyms and tombstones; without it a private file made on first use"),
+    "ETHOGRAM_API_KEY": ("", "key that callers must show; without it only callers on this machine are answered"),
+    "ETHOGRAM_DRAIN_S": ("1", "seconds between reporting not ready and the end of new connections"),
+    "ETHOGRAM_ROLL_S": ("5", "seconds between two moves of accepted events into the event log"),
+    "ETHOGRAM_FLUSH_S": ("10", "seconds between two writes of the prediction log"),
+}
+"""Name: (default, meaning). `docs/serving.md` shows the same table; a test compares them."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the service needs to know of its surroundings."""
+
+    state: Path
+    bundles: Path
+    log: Path
+    predictions: Path
+    key: bytes
+    project: Project | None = None
+    api_key: str | None = None
+    drain_s: float = 1.0
+    roll_s: float = 5.0
+    flush_s: float = 10.0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """The settings that the environment gives; a project found here, or named, gives the paths.
+
+        Raises:
+            ProjectError: a variable is not a number where one is needed, or the named project does not exist.
+        """
+        given = os.environ if environment is None else environment
+        project = _project(given)
+        home = Path(given.get("ETHOGRAM_HOME") or VARIABLES["ETHOGRAM_HOME"][0]).expanduser()
+
+        def path(name: str) -> Path:
+            variable = f"ETHOGRAM_{name.upper()}"
+            if given.get(variable):
+                return Path(given[variable]).expanduser().resolve()
+            return project.path(name) if project else (home / VARIABLES[variable][0]).resolve()
+
+        return cls(
+            state=path("state"),
+            bundles=path("bundles"),
+            log=path("log"),
+            predictions=path("predictions"),
+            key=_key(given, project, home),
+            project=project,
+            api_key=given.get("ETHOGRAM_API_KEY") or None,
+            drain_s=_seconds(given, "ETHOGRAM_DRAIN_S"),
+            roll_s=_seconds(given, "ETHOGRAM_ROLL_S"),
+            flush_s=_seconds(given, "ETHOGRAM_FLUSH_S"),
+        )
+
+
+def _project(given: Mapping[str, str]) -> Project | None:
+    if given.get("ETHOGRAM_PROJECT"):
+        return Project.find(given["ETHOGRAM_PROJECT"])
+    here = Path.cwd()
+    return Project.find(here) if any((folder / SETTINGS).is_file() for folder in (here, *here.parents)) else None
+
+
+def _key(given: Mapping[str, str], project: Project | None, home: Path) -> bytes:
+    if given.get("ETHOGRAM_KEY"):
+        return given["ETHOGRAM_KEY"].encode()
+    if project:
+        return project.key
+    return private_key(home / "key")
+
+
+def _seconds(given: Mapping[str, str], name: str) -> float:
+    text = given.get(name) or VARIABLES[name][0]
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 3600:
+        raise ProjectError(f"{name} must be a number of seconds from 0 to 3600. Got {text!r}.")
+    return seconds

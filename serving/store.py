@@ -1,0 +1,323 @@
+"""State store: what each user did, as records of every live state schema, in one SQLite file."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from json import dumps, loads
+from pathlib import Path
+from typing import Self
+from uuid import uuid4
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.behaviour.schema import KNOWN, MISSING, TS, Lifetime, StateSchema
+from features.instants import DAY
+from serving.identities import Aliases, Move
+
+TAIL_ROWS = 16
+"""Rows that a user's tail may have before it is folded into the base."""
+SLACK = DAY
+"""What folding keeps beyond the horizon."""
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS schemas (id INTEGER PRIMARY KEY, fingerprint TEXT, document TEXT, filled INTEGER);
+CREATE TABLE IF NOT EXISTS bases (schema INTEGER, user TEXT, records BLOB, carry BLOB, PRIMARY KEY (schema, user));
+CREATE TABLE IF NOT EXISTS tails (id INTEGER PRIMARY KEY, schema INTEGER, user TEXT, records BLOB);
+CREATE INDEX IF NOT EXISTS tails_by_user ON tails (schema, user);
+CREATE TABLE IF NOT EXISTS aliases (id TEXT PRIMARY KEY, user TEXT, joined INTEGER) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS aliases_by_user ON aliases (user);
+CREATE TABLE IF NOT EXISTS links (a TEXT, b TEXT, at INTEGER, PRIMARY KEY (a, b)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS links_by_b ON links (b);
+CREATE TABLE IF NOT EXISTS arrivals (id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT, event BLOB);
+CREATE TABLE IF NOT EXISTS refusals (id INTEGER PRIMARY KEY AUTOINCREMENT, row BLOB);
+CREATE TABLE IF NOT EXISTS rolls (name TEXT PRIMARY KEY, first INTEGER, last INTEGER) WITHOUT ROWID;
+"""
+
+READ = """
+WITH who (schema, user) AS (
+  SELECT (SELECT max(id) FROM schemas WHERE fingerprint = ?1 AND filled = 1),
+         COALESCE((SELECT user FROM aliases WHERE id = ?2), ?2)
+)
+SELECT bases.user, records, carry FROM who JOIN bases ON bases.schema = who.schema AND bases.user = who.user
+UNION ALL
+SELECT tails.user, records, NULL FROM who JOIN tails ON tails.schema = who.schema AND tails.user = who.user
+"""
+
+
+@dataclass(frozen=True)
+class State:
+    """What the store holds of one user under one schema.
+
+    Attributes:
+        user: The canonical id.
+        records: Whole records in arrival order, empty for an unknown user.
+        carry: Life-time folds, None where there are none.
+    """
+
+    user: str
+    records: bytes = b""
+    carry: bytes | None = None
+
+
+@dataclass(frozen=True)
+class LiveSchema:
+    """A schema that appends go to; `filled` once it holds what the event log holds."""
+
+    id: int
+    schema: StateSchema
+    filled: bool
+
+
+class SqliteStore:
+    """States, identity and journal behind one writer at a time and any number of readers.
+
+    Several processes may share the file: a write begins with BEGIN IMMEDIATE and waits for its turn.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._local = threading.local()
+        self._turn = threading.Lock()
+        self._opened: list[sqlite3.Connection] = []
+        self._writer = self._connect()
+        self._writer.executescript(TABLES)
+        self._writer.execute("INSERT OR IGNORE INTO facts VALUES ('name', ?)", (uuid4().hex[:12],))
+        self.name = str(self._writer.execute("SELECT value FROM facts WHERE name = 'name'").fetchone()[0])
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")  # an answer of 200 means the event survives a power cut
+        self._opened.append(db)
+        return db
+
+    def close(self) -> None:
+        """Close every connection; the store cannot be used afterwards."""
+        with self._turn:
+            for db in self._opened:
+                db.close()
+            self._opened.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def reader(self) -> sqlite3.Connection:
+        """This thread's own connection for reading."""
+        if not hasattr(self._local, "db"):
+            self._local.db = self._connect()
+        return self._local.db  # type: ignore[no-any-return] # a thread-local attribute
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: everything in it happens, or nothing."""
+        with self._turn:
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+            except BaseException:
+                self._writer.execute("ROLLBACK")
+                raise
+            self._writer.execute("COMMIT")
+
+    # -- schemas
+
+    def live(self, db: sqlite3.Connection | None = None) -> list[LiveSchema]:
+        """The schemas that appends go to, oldest first."""
+        rows = (db or self.reader).execute("SELECT id, document, filled FROM schemas ORDER BY id").fetchall()
+        return [LiveSchema(row[0], StateSchema.from_dict(loads(row[1])), bool(row[2])) for row in rows]
+
+    def declare(self, db: sqlite3.Connection, schema: StateSchema) -> int:
+        """Make a new, unfilled generation of a schema live; appends go to it from this transaction on."""
+        cursor = db.execute(
+            "INSERT INTO schemas (fingerprint, document, filled) VALUES (?, ?, 0)",
+            (schema.fingerprint, dumps(schema.to_dict())),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def filled(self, schema: StateSchema) -> int | None:
+        """The id of the newest filled generation of a schema; None: the state has to be filled first."""
+        row = self.reader.execute(
+            "SELECT max(id) FROM schemas WHERE fingerprint = ? AND filled = 1", (schema.fingerprint,)
+        ).fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def drop(self, place: int) -> None:
+        """Forget a generation of a schema, a slice at a time so that appends are not kept waiting."""
+        with self.writing() as db:
+            db.execute("DELETE FROM schemas WHERE id = ?", (place,))
+        for table in ("bases", "tails"):
+            gone = 1
+            while gone:
+                with self.writing() as db:
+                    gone = db.execute(
+                        f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE schema = ? LIMIT 2000)",  # noqa: S608 - two literals
+                        (place,),
+                    ).rowcount
+
+    def keep(self, schemas: Sequence[StateSchema]) -> None:
+        """Drop the filled generations of all other schemas."""
+        kept = {schema.fingerprint for schema in schemas}
+        for live in self.live():
+            if live.filled and live.schema.fingerprint not in kept:
+                self.drop(live.id)
+
+    # -- reading
+
+    def read(self, schema: StateSchema, users: Sequence[str]) -> list[State]:
+        """The states of these ids under the newest filled generation of a schema; aliases are followed.
+
+        Each is read by one statement, so in one snapshot: an id that is being joined is never seen half moved.
+        """
+        return [self._state(schema.fingerprint, user) for user in users]
+
+    def _state(self, fingerprint: str, user: str) -> State:
+        rows = self.reader.execute(READ, (fingerprint, user)).fetchall()
+        if not rows:
+            return State(user)
+        carry = next((row[2] for row in rows if row[2] is not None), None)
+        records = rows[0][1] if len(rows) == 1 else b"".join([row[1] for row in rows])
+        return State(rows[0][0], records, carry)
+
+    def users(self, place: int) -> list[str]:
+        """Every canonical id with a state."""
+        query = "SELECT user FROM bases WHERE schema = ?1 UNION SELECT user FROM tails WHERE schema = ?1 ORDER BY 1"
+        return [row[0] for row in self.reader.execute(query, (place,))]
+
+    # -- writing
+
+    def record(self, db: sqlite3.Connection, frame: pl.DataFrame, *, into: Sequence[LiveSchema] | None = None) -> None:
+        """Append a cleaned batch's events to every live schema (or to `into`), then join what its links join.
+
+        Args:
+            db: The transaction.
+            frame: A cleaned batch's frame.
+            into: The generations to write to.
+        """
+        aliases = Aliases(db)
+        owned = aliases.own(frame)
+        live = self.live(db) if into is None else into
+        for each in live:
+            for user, records in states_of(each.schema, owned):
+                self._extend(db, each, user, records)
+        for move in aliases.link(frame):
+            for each in live:
+                self.move(db, each, move)
+
+    def _extend(self, db: sqlite3.Connection, live: LiveSchema, user: str, records: bytes) -> None:
+        db.execute("INSERT INTO tails (schema, user, records) VALUES (?, ?, ?)", (live.id, user, records))
+        count = db.execute("SELECT count(*) FROM tails WHERE schema = ? AND user = ?", (live.id, user)).fetchone()[0]
+        if count > TAIL_ROWS:
+            self._fold(db, live, user)
+
+    def _take(self, db: sqlite3.Connection, place: int, user: str) -> tuple[bytes, bytes | None]:
+        base = db.execute("SELECT records, carry FROM bases WHERE schema = ? AND user = ?", (place, user)).fetchone()
+        query = "SELECT records FROM tails WHERE schema = ? AND user = ? ORDER BY id"
+        tail = [row[0] for row in db.execute(query, (place, user))]
+        db.execute("DELETE FROM bases WHERE schema = ? AND user = ?", (place, user))
+        db.execute("DELETE FROM tails WHERE schema = ? AND user = ?", (place, user))
+        return b"".join([base[0] if base else b"", *tail]), base[1] if base else None
+
+    def _fold(self, db: sqlite3.Connection, live: LiveSchema, user: str) -> None:
+        records, carry = self._take(db, live.id, user)
+        self.put(db, live, user, trimmed(live.schema, records), carry)
+
+    def put(self, db: sqlite3.Connection, live: LiveSchema, user: str, records: bytes, carry: bytes | None) -> None:
+        """Store a user's base, with what it already has before it."""
+        old = db.execute("SELECT records, carry FROM bases WHERE schema = ? AND user = ?", (live.id, user)).fetchone()
+        if old:
+            records, carry = old[0] + records, merged(live.schema, old[1], carry)
+        db.execute("INSERT OR REPLACE INTO bases VALUES (?, ?, ?, ?)", (live.id, user, records, carry))
+
+    def move(self, db: sqlite3.Connection, live: LiveSchema, move: Move) -> None:
+        """Give all records of one id to another, none of them known before they were joined."""
+        records, carry = self._take(db, live.id, move.loser)
+        if records or carry:
+            self.put(db, live, move.winner, known_from(live.schema, records, move.joined), carry)
+
+    def erase(self, user: str) -> list[str]:
+        """Remove every record, link and waiting event of the person behind an id.
+
+        Returns:
+            All ids that were the person's.
+        """
+        with self.writing() as db:
+            aliases = Aliases(db)
+            ids = aliases.ids(user)
+            for one in ids:
+                db.execute("DELETE FROM bases WHERE user = ?", (one,))
+                db.execute("DELETE FROM tails WHERE user = ?", (one,))
+                db.execute("DELETE FROM arrivals WHERE owner = ?", (one,))
+            aliases.forget(ids)
+        return ids
+
+
+def states_of(schema: StateSchema, owned: pl.DataFrame) -> Iterator[tuple[str, bytes]]:
+    """(user, records) of a log frame's events, in the order of arrival."""
+    kept = owned.filter(pl.col("mark").is_null() & pl.col("event").is_in(list(schema.codes)))
+    if not kept.height:
+        return
+    kept = kept.sort("user", maintain_order=True)
+    slots = schema.encode(kept)
+    start = 0
+    for length, user in kept.select(pl.col("user").rle()).unnest("user").iter_rows():
+        yield user, slots[start : start + length].tobytes()
+        start += length
+
+
+def known_from(schema: StateSchema, records: bytes, joined: int) -> bytes:
+    """The records of an id that joined a person at `joined`: none is known earlier."""
+    slots = np.frombuffer(records, np.int64).reshape(-1, schema.n_slots).copy()
+    np.maximum(slots[:, KNOWN], joined, out=slots[:, KNOWN])
+    return slots.tobytes()
+
+
+def trimmed(schema: StateSchema, records: bytes) -> bytes:
+    """The records that an answer from now on may need; all of them where a life-time fold may need them."""
+    if schema.lifetime:
+        return records
+    slots = np.frombuffer(records, np.int64).reshape(-1, schema.n_slots)
+    newest = int(slots[:, KNOWN].max(initial=0))
+    kept: NDArray[np.bool_] = slots[:, TS] > newest - schema.horizon - SLACK
+    return records if kept.all() else slots[kept].tobytes()
+
+
+def merged(schema: StateSchema, carry: bytes | None, other: bytes | None) -> bytes | None:
+    """The life-time folds of two ids that turned out to be one person."""
+    if carry is None or other is None:
+        return carry or other
+    one, two = np.frombuffer(carry, np.int64), np.frombuffer(other, np.int64)
+    folds = [_fold(*each) for each in zip(schema.lifetime, one[1:].tolist(), two[1:].tolist(), strict=True)]
+    return np.array([max(one[0], two[0]), *folds], np.int64).tobytes()
+
+
+def _fold(kind: Lifetime, one: int, two: int) -> int:
+    if kind.what in ("count", "sum"):
+        return one + two
+    if MISSING in (one, two):
+        return max(one, two)  # MISSING is the lowest number
+    if kind.what == "min" or (kind.what == "first" and not kind.property):
+        return min(one, two)
+    return max(one, two)
+
+
+def facts(store: SqliteStore) -> Mapping[str, object]:
+    """What is in the store, for people."""
+    count = store.reader.execute
+    return {
+        "path": str(store.path),
+        "schemas": [
+            {"fingerprint": live.schema.fingerprint, "filled": live.filled, "users": len(store.users(live.id))}
+            for live in store.live()
+        ],
+        "waiting": count("SELECT count(*) FROM arrivals").fetchone()[0],
+    }
