@@ -6,7 +6,7 @@ from math import inf, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc, ndtri, stdtr, stdtrit
+from scipy.special import chdtrc, gammaln, ndtri, stdtr, stdtrit
 
 Z = 1.96
 LARGE = 10_000.0  # from here on Student's 97.5 % quantile is within 0.01 % of 1.96
@@ -116,6 +116,20 @@ def _chi_square(distance: NDArray[np.float64], expected: NDArray[np.float64], fr
         terms = np.where(distance > 0, distance**2 / expected, 0.0)
     statistic = float(terms.sum())
     return ChiSquare(statistic, freedom, float(chdtrc(freedom, statistic)) if statistic < inf else 0.0)
+
+
+def fisher(a: int, n: int, b: int, m: int) -> float:
+    """Fisher's exact two-sided p of two shares, `a` of `n` against `b` of `m`: valid however rare the outcome is."""
+    total = a + b
+    counts = np.arange(max(0, total - m), min(n, total) + 1)
+    logs = _log_choose(n, counts) + _log_choose(m, total - counts)
+    chances = np.exp(logs - logs.max())
+    here = chances[a - counts[0]]
+    return float(min(1.0, chances[chances <= here * (1 + 1e-7)].sum() / chances.sum()))
+
+
+def _log_choose(n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), dtype=np.float64)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -69,6 +69,11 @@ def listing(lines: Iterable[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
+def link(text: str, address: str) -> str:
+    """A paragraph that leads to a file beside the page."""
+    return f'<p><a href="{escape(address)}">{escape(text)}</a></p>'
+
+
 def section(title: str, *parts: str) -> str:
     """A heading and what stands under it."""
     return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from experiments.inference import Summary, chi_square, goodness_of_fit, holm, lift, welch
+from experiments.inference import Summary, chi_square, fisher, goodness_of_fit, holm, lift, welch
 
 
 def test_chi_square_without_correction_gives_the_published_p() -> None:
@@ -74,3 +74,10 @@ def test_holm_never_lowers_a_p_and_keeps_their_order(p_values: list[float]) -> N
     assert max(adjusted) <= 1
     order = np.argsort(p_values, kind="stable")
     assert list(np.array(adjusted)[order]) == sorted(adjusted)
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 40), st.integers(0, 400))
+def test_fisher_equals_scipy(a: int, not_a: int, b: int, not_b: int) -> None:
+    n, m = max(1, a + not_a), max(1, b + not_b)
+    theirs = stats.fisher_exact([[a, n - a], [b, m - b]]).pvalue
+    assert fisher(a, n, b, m) == pytest.approx(theirs, rel=1e-6, abs=1e-12)

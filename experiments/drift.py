@@ -1,0 +1,238 @@
+"""Drift: do the users who are served still look like those the models were trained on?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from experiments import pages
+from experiments.inference import holm
+from experiments.shift import Kind, Shift, shifts
+from features.errors import AnalysisError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FALSE_ALARMS = 0.01
+"""The chance that anything at all is called significant in a window where nothing moved."""
+FEWEST_USERS = 100
+Tier = Literal["data quality", "predictions", "inputs"]
+TIERS: tuple[Tier, ...] = ("data quality", "predictions", "inputs")
+Verdict = Literal["drift", "no drift", "not enough data"]
+HEADER = ("tier", "column", "what", "before", "after", "effect", "floor", "p (Holm)", "used by")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One test of one column.
+
+    Attributes:
+        tier: Where it stands in the order of blame.
+        shift: What was measured.
+        adjusted: p after Holm's correction over all tests of the report.
+        used_by: Studies whose model takes the column, or whose score it is.
+    """
+
+    tier: Tier
+    shift: Shift
+    adjusted: float
+    used_by: tuple[str, ...]
+
+    @property
+    def moved(self) -> bool:
+        """Significant and material."""
+        return self.adjusted < FALSE_ALARMS and self.shift.material
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        shift = {**asdict(self.shift), "material": self.shift.material}
+        return {"tier": self.tier, **shift, "adjusted": self.adjusted, "moved": self.moved, "used_by": self.used_by}
+
+    def row(self) -> list[str]:
+        """Cells under `HEADER`."""
+        shift = self.shift
+        share = shift.part != "values"
+        before, after = (f"{100 * v:.1f} %" if share else f"{v:.4g}" for v in (shift.before, shift.after))
+        figures = [before, after, f"{shift.effect:.3f}", f"{shift.floor:.2f}", pages.probability(self.adjusted)]
+        return [self.tier, shift.column, shift.subject, *figures, ", ".join(self.used_by) or "-"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The rows of one side: how many, and one a user where users are named."""
+
+    rows: int
+    users: int
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """What moved, how much, which model uses it, what to do; prints itself as text, JSON and HTML.
+
+    Attributes:
+        reference: The training side.
+        current: The served side.
+        findings: Every test, the most serious first.
+        absent: Columns of the reference that the current side lacks: a fault of the pipeline.
+    """
+
+    reference: Sample
+    current: Sample
+    findings: tuple[Finding, ...]
+    absent: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """One word for whoever is called at night."""
+        if self.absent or self.moved:
+            return "drift"
+        enough = min(self.reference.users, self.current.users) >= FEWEST_USERS
+        return "no drift" if enough else "not enough data"
+
+    @property
+    def moved(self) -> tuple[Finding, ...]:
+        """The findings that are significant and material."""
+        return tuple(finding for finding in self.findings if finding.moved)
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """What to do, in the order to do it."""
+        if self.verdict == "not enough data":
+            return (f"wait: both sides need {FEWEST_USERS} users",)
+        tiers = {finding.tier for finding in self.moved}
+        studies = sorted({study for finding in self.moved for study in finding.used_by})
+        steps = []
+        if self.absent:
+            steps.append(f"serve the columns that are gone: {', '.join(self.absent)}")
+        if "data quality" in tiers:
+            steps.append("look at collection and cleaning first (`ethogram quality`): a pipeline fault is not drift")
+        if "predictions" in tiers:
+            steps.append(f"compare scores with outcomes as soon as they mature: {', '.join(studies)}")
+        if tiers:
+            steps.append("train again on newer data and compare: `ethogram loop run --once`")
+        if tiers == {"inputs"}:
+            steps.append("there is no hurry: the inputs moved, the predictions did not")
+        return tuple(steps) or ("nothing",)
+
+    def __str__(self) -> str:
+        lines = [self.headline, ""]
+        if self.moved:
+            lines += [pages.Table(HEADER, [finding.row() for finding in self.moved], texts=3).text(), ""]
+        return "\n".join([*lines, "what to do:", *(f"  - {action}" for action in self.actions)])
+
+    @property
+    def headline(self) -> str:
+        """The verdict and what it stands on."""
+        sides = f"{self.current.users:,} served users against {self.reference.users:,} in training"
+        return f"{self.verdict}: {len(self.moved)} of {len(self.findings)} tests moved; {sides}"
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {
+            "verdict": self.verdict,
+            "drift": self.verdict == "drift",
+            "reference": asdict(self.reference),
+            "current": asdict(self.current),
+            "moved": [finding.to_dict() for finding in self.moved],
+            "findings": [finding.to_dict() for finding in self.findings],
+            "absent": list(self.absent),
+            "actions": list(self.actions),
+            "false_alarms": FALSE_ALARMS,
+        }
+
+    def to_html(self, *, pictures: str = "", links: Mapping[str, str] | None = None) -> str:
+        """One self-contained page; `links` name files that stand beside it."""
+        others = [finding.row() for finding in self.findings if not finding.moved]
+        moved = pages.Table(HEADER, [finding.row() for finding in self.moved], texts=3).html()
+        good = {"drift": False, "no drift": True}.get(self.verdict)
+        return pages.page(
+            "Drift",
+            f"Called moved: significant (at most {FALSE_ALARMS:.0%} false alarms a report) and larger than the floor",
+            pages.verdict(self.headline, self.actions, good=good),
+            pages.section("What moved", moved, pictures) if self.moved else "",
+            pages.section("Everything else that was tested", pages.Table(HEADER, others, texts=3).html()),
+            "".join(pages.link(text, address) for text, address in (links or {}).items()),
+        )
+
+
+def compare(
+    reference: "pl.DataFrame | pd.DataFrame",
+    current: "pl.DataFrame | pd.DataFrame",
+    *,
+    scores: Sequence[str] = (),
+    categories: Sequence[str] = (),
+    user: str | None = None,
+    used_by: Mapping[str, Sequence[str]] | None = None,
+) -> DriftReport:
+    """Every column of `reference` against the same column of `current`.
+
+    Args:
+        reference: What the models were trained on, numbers; NaN or null is missing.
+        current: What was served; columns that the reference lacks are not looked at.
+        scores: Columns that are predictions.
+        categories: Columns whose numbers are codes without an order.
+        user: Column of user ids: the last row of each user is taken, since rows of one user are no independent news.
+        used_by: Per column the studies that use it.
+
+    Raises:
+        AnalysisError: a column is not a number, or one named here does not exist.
+    """
+    sides = [frame if isinstance(frame, pl.DataFrame) else pl.from_pandas(frame) for frame in (reference, current)]
+    before, after = (_one_row_a_user(frame, user) for frame in sides)
+    samples = Sample(sides[0].height, before.height), Sample(sides[1].height, after.height)
+    _exist(before, [*scores, *categories])
+    columns = [name for name in before.columns if name != user]
+    absent = tuple(name for name in columns if name not in after.columns)
+    if min(before.height, after.height) < FEWEST_USERS:
+        return DriftReport(*samples, (), absent)
+    found = [
+        shift
+        for name in columns
+        if name not in absent
+        for shift in shifts(name, _numbers(before, name), _numbers(after, name), kind=_kind(name, categories))
+    ]
+    return DriftReport(*samples, _findings(found, scores, used_by or {}), absent)
+
+
+def _one_row_a_user(frame: pl.DataFrame, user: str | None) -> pl.DataFrame:
+    if user is None:
+        return frame
+    _exist(frame, [user])
+    return frame.unique(user, keep="last", maintain_order=True)
+
+
+def _exist(frame: pl.DataFrame, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in frame.columns:
+            raise AnalysisError(f"no column {name!r} to compare; there are {', '.join(frame.columns)}.")
+
+
+def _numbers(frame: pl.DataFrame, name: str) -> NDArray[np.float64]:
+    column = frame[name]
+    if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
+        raise AnalysisError(f"the column {name!r} is not a number but {column.dtype}.")
+    return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _kind(name: str, categories: Sequence[str]) -> Kind:
+    return "category" if name in categories else "number"
+
+
+def _findings(
+    found: Sequence[Shift], scores: Sequence[str], used_by: Mapping[str, Sequence[str]]
+) -> tuple[Finding, ...]:
+    adjusted = holm([shift.p for shift in found])
+    findings = [
+        Finding(_tier(shift, scores), shift, p, tuple(used_by.get(shift.column, ())))
+        for shift, p in zip(found, adjusted, strict=True)
+    ]
+    return tuple(sorted(findings, key=lambda one: (not one.moved, TIERS.index(one.tier), -one.shift.effect)))
+
+
+def _tier(shift: Shift, scores: Sequence[str]) -> Tier:
+    if shift.part == "missing":
+        return "data quality"
+    return "predictions" if shift.column in scores else "inputs"

@@ -1,0 +1,35 @@
+"""Evidence: Evidently's own document carries our verdicts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from experiments import evidence
+from experiments.drift import compare
+
+
+@pytest.mark.integration
+def test_evidently_says_what_we_say(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    reference = pl.DataFrame({name: generator.normal(0, 1, 3000) for name in ("a", "b", "gone", "code")})
+    reference = reference.with_columns((pl.col("code") > 0).cast(pl.Float64))
+    current = reference.head(800).with_columns(pl.col("a") + 0.5, pl.lit(None, dtype=pl.Float64).alias("gone"))
+    report = compare(reference, current, categories=["code"])
+    page, document = evidence.save(report, reference, current, tmp_path, categories=["code"])
+    metrics = {m["config"].get("column"): m["value"] for m in json.loads(document.read_text())["metrics"]}
+    assert metrics[None]["count"] == 1
+    assert metrics["a"] < 0.01
+    assert metrics["b"] == metrics["code"] == 1
+    assert "gone" not in metrics
+    assert page.stat().st_size > 100_000
+
+
+def test_portraits_are_drawn_of_what_moved() -> None:
+    generator = np.random.default_rng(1)
+    reference = pl.DataFrame({"a": generator.normal(0, 1, 3000), "b": generator.normal(0, 1, 3000)})
+    current = reference.head(800).with_columns(pl.col("a") + 0.5)
+    assert evidence.portraits(compare(reference, current), reference, current).count("<img") == 1
+    assert evidence.portraits(compare(reference, reference), reference, reference) == ""
