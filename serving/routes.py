@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,11 +88,6 @@ def route_of(request: Request) -> Route:
     return route
 
 
-def now() -> int:
-    """The clock, microseconds UTC."""
-    return time.time_ns() // 1000
-
-
 # -- questions
 
 
@@ -149,7 +143,7 @@ def answer(runtime: Runtime, user: str | None, request_id: str) -> tuple[dict[st
     if len(name) > MAX_ID:
         raise Problem(400, f"an id has at most {MAX_ID} characters. Got {len(name):,}.")
     release = runtime.release()
-    at = now()
+    at = runtime.now()
     found = release.scorer.answer(name, at)
     runtime.note(release, request_id, found)
     bundle = release.bundle
@@ -247,7 +241,7 @@ async def _deliver(runtime: Runtime, prepare: collection.Preparation, messages: 
         loop.call_soon_threadsafe(settle, result)
 
     try:
-        runtime.intake.submit(Delivery(messages, runtime.arrival(now()), done, prepare))
+        runtime.intake.submit(Delivery(messages, runtime.arrival(), done, prepare))
     except IntakeFull:
         raise Problem(503, "more events wait than can be written.", {"retry-after": "1"}) from None
     return await future

@@ -44,6 +44,7 @@ class Runtime:
         self.predictions = PredictionLog(settings.predictions, settings.key)
         self.roller = Roller(self.store, self.log, lambda: plan_of(self.release().bundle))
         self._last_arrival = 0
+        self._shift = 0 if settings.clock is None else settings.clock - time.time_ns() // 1000
         self._wire()
 
     def _wire(self) -> None:
@@ -95,9 +96,13 @@ class Runtime:
             shutil.copyfile(given, codes)
         return EventLog(settings.log, plan_of(bundle), key=settings.key, codes_path=codes)
 
-    def arrival(self, clock: int) -> int:
+    def now(self) -> int:
+        """The service's clock, microseconds UTC."""
+        return time.time_ns() // 1000 + self._shift
+
+    def arrival(self) -> int:
         """The instant of an arrival: the clock's, never earlier than the arrival before."""
-        self._last_arrival = max(self._last_arrival, clock)
+        self._last_arrival = max(self._last_arrival, self.now())
         return self._last_arrival
 
     def note(self, release: Release, request_id: str, answer: Answer) -> None:

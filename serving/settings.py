@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from features.errors import ProjectError
+from features.instants import parse_instant
 from features.project import SETTINGS, Project, private_key
 
 VARIABLES: Mapping[str, tuple[str, str]] = {
@@ -21,6 +22,10 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "ETHOGRAM_DRAIN_S": ("1", "seconds between reporting not ready and the end of new connections"),
     "ETHOGRAM_ROLL_S": ("5", "seconds between two moves of accepted events into the event log"),
     "ETHOGRAM_FLUSH_S": ("10", "seconds between two writes of the prediction log"),
+    "ETHOGRAM_CLOCK": (
+        "",
+        "ISO instant at which the service's clock starts, to replay the past; without it the time of day",
+    ),
 }
 """Name: (default, meaning). `docs/serving.md` shows the same table; a test compares them."""
 
@@ -39,6 +44,7 @@ class Settings:
     drain_s: float = 1.0
     roll_s: float = 5.0
     flush_s: float = 10.0
+    clock: int | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -46,6 +52,7 @@ class Settings:
 
         Raises:
             ProjectError: a variable is not a number where one is needed, or the named project does not exist.
+            DefinitionError: the clock is no instant.
         """
         given = os.environ if environment is None else environment
         project = _project(given)
@@ -68,6 +75,7 @@ class Settings:
             drain_s=_seconds(given, "ETHOGRAM_DRAIN_S"),
             roll_s=_seconds(given, "ETHOGRAM_ROLL_S"),
             flush_s=_seconds(given, "ETHOGRAM_FLUSH_S"),
+            clock=parse_instant(given["ETHOGRAM_CLOCK"]) if given.get("ETHOGRAM_CLOCK") else None,
         )
 
 
