@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from console.options import DATA_SCIENCE, JsonOption
+from console.options import DATA_SCIENCE, OPERATIONS, JsonOption, ProjectOption
 from console.terminal import answer, note
 from features.errors import AnalysisError
 
@@ -14,7 +14,28 @@ ab = typer.Typer(help="Judge experiments.", no_args_is_help=True)
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    app.command("drift", rich_help_panel=OPERATIONS)(drift)
     app.add_typer(ab, name="ab", rich_help_panel=DATA_SCIENCE)
+
+
+def drift(
+    window: Annotated[str | None, typer.Option(help="Look at the newest answers only, such as 1d.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a copy of the page here.")] = None,
+    project: ProjectOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare the users who are served with those the published models were trained on.
+
+    Exits with 1 when there is drift. Pages and documents are kept in the project's `reports`.
+    """
+    from experiments.watch import watch
+    from features.instants import parse_duration
+    from features.project import Project
+
+    seen = watch(Project.find(project), window=parse_duration(window) if window else None, html=html)
+    answer(seen.to_dict(), str(seen), as_json=json)
+    if seen.report.verdict == "drift":
+        raise typer.Exit(1)
 
 
 @ab.callback()

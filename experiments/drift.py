@@ -1,7 +1,7 @@
 """Drift: do the users who are served still look like those the models were trained on?"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -174,14 +174,17 @@ def compare(
         current: What was served; columns that the reference lacks are not looked at.
         scores: Columns that are predictions.
         categories: Columns whose numbers are codes without an order.
-        user: Column of user ids: the last row of each user is taken, since rows of one user are no independent news.
+        user: Column of user ids in one or both frames: the last row of each user is taken, since rows of one user are
+            no independent news.
         used_by: Per column the studies that use it.
 
     Raises:
         AnalysisError: a column is not a number, or one named here does not exist.
     """
     sides = [frame if isinstance(frame, pl.DataFrame) else pl.from_pandas(frame) for frame in (reference, current)]
-    before, after = (_one_row_a_user(frame, user) for frame in sides)
+    if user is not None and not any(user in side.columns for side in sides):
+        raise AnalysisError(f"neither side has a column {user!r} of users.")
+    before, after = (_one_row_a_user(side, user) for side in sides)
     samples = Sample(sides[0].height, before.height), Sample(sides[1].height, after.height)
     _exist(before, [*scores, *categories])
     columns = [name for name in before.columns if name != user]
@@ -197,10 +200,19 @@ def compare(
     return DriftReport(*samples, _findings(found, scores, used_by or {}), absent)
 
 
+def joined(reports: Sequence[DriftReport]) -> DriftReport:
+    """Reports of different columns as one: Holm's correction is made anew over all of their tests."""
+    findings = [finding for report in reports for finding in report.findings]
+    absent = tuple(name for report in reports for name in report.absent)
+    smallest = min(reports, key=lambda report: min(report.reference.users, report.current.users))
+    adjusted = holm([finding.shift.p for finding in findings])
+    corrected = [replace(finding, adjusted=p) for finding, p in zip(findings, adjusted, strict=True)]
+    return DriftReport(smallest.reference, smallest.current, _ordered(corrected), absent)
+
+
 def _one_row_a_user(frame: pl.DataFrame, user: str | None) -> pl.DataFrame:
-    if user is None:
+    if user is None or user not in frame.columns:
         return frame
-    _exist(frame, [user])
     return frame.unique(user, keep="last", maintain_order=True)
 
 
@@ -229,6 +241,11 @@ def _findings(
         Finding(_tier(shift, scores), shift, p, tuple(used_by.get(shift.column, ())))
         for shift, p in zip(found, adjusted, strict=True)
     ]
+    return _ordered(findings)
+
+
+def _ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """What moved first, in the order of blame."""
     return tuple(sorted(findings, key=lambda one: (not one.moved, TIERS.index(one.tier), -one.shift.effect)))
 
 

@@ -1,0 +1,127 @@
+"""Watch: a project whose served answers stayed, moved, or are not there."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from console.cli import app
+from experiments.watch import judge, served, training_rows, watch
+from features.errors import AnalysisError
+from features.instants import DAY, HOUR, SECOND, parse_instant
+from features.project import Project
+from tests.training.test_bundle import FEATURES, model
+from training.bundle import Bundle, publish
+
+NOW = parse_instant("2026-03-02T10:00:00")
+NAMES = ("count_viewed_7d", "recency_any_s")
+
+
+def rows(n: int, *, seed: int, shift: float = 0.0) -> pl.DataFrame:
+    """Features and scores of both studies, as training and serving see them."""
+    generator = np.random.default_rng(seed)
+    recency = generator.exponential(9e4, n)
+    recency[generator.random(n) < 0.2] = np.nan
+    values = [generator.poisson(3 + shift, n).astype(float), recency, generator.beta(2, 8, n), generator.beta(1, 9, n)]
+    return pl.DataFrame(dict(zip((*NAMES, "score_churn_30d", "score_purchase_7d"), values, strict=True)))
+
+
+def log(folder: Path, bundle: str, frame: pl.DataFrame, *, at: int = NOW, source: str = "live") -> None:
+    """Answers, one user each and one a second, in the form that the service writes them."""
+    renamed = frame.rename({name: f"f_{name}" for name in NAMES})
+    head = pl.DataFrame({"user": [f"u{place}" for place in range(frame.height)]})
+    head = head.with_columns(
+        (pl.int_range(pl.len()) * SECOND + at).alias("at"),
+        pl.lit(bundle).alias("bundle"),
+        pl.lit(source).alias("source"),
+    )
+    place = folder / f"{at // HOUR}"
+    place.mkdir(parents=True, exist_ok=True)
+    pl.concat([head, renamed], how="horizontal").write_parquet(place / f"{source}-{frame.height}-{bundle[:4]}.parquet")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A published bundle of two studies that keep training rows."""
+    (tmp_path / "ethogram.yaml").write_text("version: 1\nname: shop\n")
+    models = {}
+    for study in ("purchase_7d", "churn_30d"):
+        models[study] = model(tmp_path / "models" / study, study)
+        kept = rows(3000, seed=1).rename({f"score_{study}": "score"})
+        kept.select("score", *NAMES).write_parquet(models[study] / "reference.parquet")
+    bundle = Bundle.write(tmp_path / "b", name="shop", version="1", features=FEATURES, models=models)
+    found = Project.find(tmp_path)
+    publish(bundle.path, found.path("bundles"))
+    return found
+
+
+def bundle_of(project: Project) -> Bundle:
+    return Bundle.load(project.root / "b")
+
+
+def test_a_column_is_compared_once_and_names_every_study_that_uses_it(project: Project) -> None:
+    references = training_rows(bundle_of(project))
+    assert [reference.study for reference in references] == ["churn_30d", "purchase_7d"]
+    assert references[0].rows.columns == [*NAMES, "score_churn_30d"]
+    assert references[1].rows.columns == ["score_purchase_7d"]
+    assert references[0].used_by["recency_any_s"] == ("churn_30d", "purchase_7d")
+
+
+def test_answers_like_the_training_rows_are_no_drift_and_others_are(project: Project) -> None:
+    references = training_rows(bundle_of(project))
+    for shift, verdict, moved in ((0.0, "no drift", []), (1.5, "drift", ["count_viewed_7d"])):
+        folder = project.root / f"answers-{shift}"
+        log(folder, "d1", rows(1000, seed=2, shift=shift))
+        report = judge(references, served(folder, "d1"))
+        assert report.verdict == verdict
+        assert [finding.shift.column for finding in report.moved] == moved
+        assert {finding.tier for finding in report.findings} == {"data quality", "predictions", "inputs"}
+
+
+def test_only_live_answers_of_this_bundle_within_the_window_are_looked_at(tmp_path: Path) -> None:
+    log(tmp_path, "d1", rows(300, seed=3))
+    log(tmp_path, "d1", rows(200, seed=3), at=NOW - 2 * DAY)
+    log(tmp_path, "d2", rows(100, seed=3))
+    log(tmp_path, "d1", rows(50, seed=3), source="default")
+    assert served(tmp_path, "d1").height == 500
+    assert served(tmp_path, "d1", window=DAY).height == 300
+    assert served(tmp_path, "d1")["at"].is_sorted()
+
+
+def test_each_thing_that_is_absent_is_one_clear_error(project: Project, tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match=r"no live answer of the bundle \w{12} in .*ethogram serve"):
+        watch(project)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "ethogram.yaml").write_text("version: 1\nname: shop\n")
+    with pytest.raises(AnalysisError, match="ethogram promote"):
+        watch(Project.find(tmp_path / "other"))
+    (tmp_path / "p" / "h").mkdir(parents=True)
+    (tmp_path / "p" / "h" / "x.parquet").write_bytes(b"PAR1")
+    with pytest.raises(AnalysisError, match=r"x.parquet cannot be read"):
+        served(tmp_path / "p", "d1")
+
+
+def test_a_bundle_without_training_rows_says_so(tmp_path: Path) -> None:
+    models = {"purchase_7d": model(tmp_path / "m")}
+    bundle = Bundle.write(tmp_path / "b", name="shop", version="1", features=FEATURES, models=models)
+    with pytest.raises(AnalysisError, match="keeps no training rows"):
+        training_rows(bundle)
+
+
+@pytest.mark.integration
+def test_the_command_keeps_its_pages_and_exits_with_1_on_drift(project: Project) -> None:
+    asked = ["drift", "-C", str(project.root), "--json"]
+    log(project.path("predictions"), bundle_of(project).digest, rows(1000, seed=2), at=NOW - 9 * DAY)
+    calm = CliRunner().invoke(app, asked)
+    assert (calm.exit_code, json.loads(calm.stdout)["verdict"]) == (0, "no drift")
+    log(project.path("predictions"), bundle_of(project).digest, rows(1000, seed=4, shift=1.5))
+    alarmed = CliRunner().invoke(app, [*asked, "--window", "1d", "--html", str(project.root / "page.html")])
+    document = json.loads(alarmed.stdout)
+    assert (alarmed.exit_code, document["verdict"], document["current"]["rows"]) == (1, "drift", 1000)
+    assert document["moved"][0]["used_by"] == ["churn_30d", "purchase_7d"]
+    assert all(Path(file).stat().st_size > 500 for file in document["files"].values())
+    evidently = json.loads(Path(document["files"]["evidently_json"]).read_text())
+    assert evidently["metrics"][0]["value"]["count"] == 1
