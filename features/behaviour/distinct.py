@@ -56,7 +56,8 @@ def distinct(user: User, at: int, table: Table, out: Floats) -> None:
     if n_windows == 0:
         return
     mask = _cleared(user, at, table)
-    tally[: len(table.sources), COUNT] = 0
+    for stream in range(len(table.sources)):
+        tally[stream, COUNT] = 0
     window = 0
     step = len(user.zone_starts) - 1
     for k in range(user.n - 1, user.past - 1, -1):
@@ -91,7 +92,8 @@ def _cleared(user: User, at: int, table: Table) -> int:
             break
         needed += table.places[user.codes[k] + 1] - table.places[user.codes[k]]
     size = seats_for(needed)
-    user.seats[:size, 1] = 0
+    for seat in range(size):
+        user.seats[seat, 1] = 0
     return size - 1
 
 

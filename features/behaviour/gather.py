@@ -73,8 +73,6 @@ def gather(
     for k in range(n):
         room.ts[k] = slots[room.rows[k], TS]
         room.codes[k] = slots[room.rows[k], HEAD] & CODE_MASK
-    if n <= bounds.min():
-        return n, False
     return _bounded(n, boundary, bounds, room)
 
 
@@ -96,17 +94,17 @@ def _known(slots: Ints, start: int, end: int, at: int, rows: Ints) -> tuple[int,
 @compiled
 def _not_taken_back(slots: Ints, start: int, end: int, at: int, n: int, room: Scratch) -> int:
     """Drop the copies that became known before the last removal of their id."""
-    mask = _cleared(room.seats, end - start)
+    mask = clear(room.seats, end - start)
     for row in range(start, end):
         if slots[row, KNOWN] <= at and slots[row, HEAD] >> FLAG_SHIFT & REMOVED:
-            seat = _seat(room.seats, mask, slots[row, ID])
+            seat = seat_of(room.seats, mask, slots[row, ID])
             last = room.seats[seat, 1]
             if last == 0 or slots[last - 1, KNOWN] < slots[row, KNOWN]:
                 room.seats[seat, 0], room.seats[seat, 1] = slots[row, ID], row + 1
     kept = 0
     for k in range(n):
         row = room.rows[k]
-        last = room.seats[_seat(room.seats, mask, slots[row, ID]), 1]
+        last = room.seats[seat_of(room.seats, mask, slots[row, ID]), 1]
         if last == 0 or slots[row, KNOWN] >= slots[last - 1, KNOWN]:
             room.rows[kept] = row
             kept += 1
@@ -117,11 +115,11 @@ def _not_taken_back(slots: Ints, start: int, end: int, at: int, n: int, room: Sc
 def _first_known(slots: Ints, n: int, room: Scratch) -> int:
     """Keep one copy of each id."""
     rows, seats = room.rows, room.seats
-    mask = _cleared(seats, n)
+    mask = clear(seats, n)
     kept = 0
     for k in range(n):
         row = rows[k]
-        seat = _seat(seats, mask, slots[row, ID])
+        seat = seat_of(seats, mask, slots[row, ID])
         if seats[seat, 1] == 0:
             seats[seat, 0], seats[seat, 1] = slots[row, ID], kept + 1
             rows[kept] = row
@@ -152,7 +150,8 @@ def _in_order(slots: Ints, n: int, floor: int, at: int, room: Scratch) -> int:
 @compiled
 def _bounded(n: int, boundary: int, bounds: Ints, room: Scratch) -> tuple[int, bool]:
     """Drop what exceeds the bounds, counting from the newest event."""
-    room.counts[:] = 0
+    for code in range(len(bounds)):
+        room.counts[code] = 0
     place = n
     for k in range(n - 1, -1, -1):
         code = room.codes[k]
@@ -167,15 +166,16 @@ def _bounded(n: int, boundary: int, bounds: Ints, room: Scratch) -> tuple[int, b
 
 
 @compiled
-def _cleared(seats: Ints, n: int) -> int:
+def clear(seats: Ints, n: int) -> int:
     """Free the seats for n keys; returns the mask of their places."""
     size = seats_for(n)
-    seats[:size, 1] = 0
+    for seat in range(size):
+        seats[seat, 1] = 0
     return size - 1
 
 
 @compiled
-def _seat(seats: Ints, mask: int, key: int) -> int:
+def seat_of(seats: Ints, mask: int, key: int) -> int:
     """The seat of a key: where it sits, else the free one where it would."""
     seat = (key * MIX >> 32) & mask
     while seats[seat, 1] != 0 and seats[seat, 0] != key:
@@ -230,7 +230,8 @@ def _run(slots: Ints, rows: Ints, low: int, n: int) -> int:
 
 @compiled
 def _merge(slots: Ints, rows: Ints, spare: Ints, low: int, middle: int, high: int) -> None:
-    spare[low:middle] = rows[low:middle]
+    for k in range(low, middle):
+        spare[k] = rows[k]
     left, right, place = low, middle, low
     while left < middle:
         if right < high and _precedes(slots, rows[right], spare[left]):

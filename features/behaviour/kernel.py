@@ -73,7 +73,9 @@ def run(
         boundary = lifetime.boundary_of(at, program.horizon)
         start, end = rows.starts[row], rows.ends[row]
         n, capped[row] = gather(rows.slots, start, end, at, carry[0], boundary, program.bounds, room)
-        past = np.searchsorted(room.ts[:n], at - program.horizon, side="right")
+        past = n
+        while past > 0 and room.ts[past - 1] > at - program.horizon:
+            past -= 1
         user = User(
             rows.slots, room.rows, room.ts, room.codes, past, n, carry,
             program.zone_starts, program.zone_offsets, room.seats, room.tally, room.folds,

@@ -66,7 +66,8 @@ def _source(feature: Feature, schema: StateSchema) -> Source:
 @compiled
 def fold(user: User, first: int, last: int, table: Table, carry: Ints, into: Ints) -> None:
     """Fold the events `first <= k < last` upon `carry`, whose place 0 is its boundary, into `into`."""
-    into[:] = carry
+    for place in range(len(carry)):
+        into[place] = carry[place]
     for k in range(first, last):
         code = user.codes[k]
         for place in range(table.places[code], table.places[code + 1]):

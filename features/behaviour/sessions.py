@@ -52,7 +52,8 @@ def _of_gap(user: User, at: int, table: Table, stream: int, out: Floats) -> None
     """
     gap, n_windows = table.sources[stream, OPTION], len(table.windows)
     tally = user.tally
-    tally[stream, :] = 0
+    for stat in range(len(STATS)):
+        tally[stream, stat] = 0
     window, end = 0, user.n
     for k in range(user.n - 1, user.past - 1, -1):
         if k > user.past and user.ts[k] - user.ts[k - 1] <= gap:

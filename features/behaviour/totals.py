@@ -13,7 +13,7 @@ from features.events.plan import TrackingPlan
 
 STATS = ("count", "sum", "mean", "min", "max", "first", "last")
 COUNT, SUM, MEAN, MIN, MAX, FIRST, LAST = range(len(STATS))
-PLACE = (0, 1, 1, 2, 3, 4, 5)
+PLACES, PLACE = 6, (0, 1, 1, 2, 3, 4, 5)
 """Where in a stream's tally a statistic is kept."""
 
 
@@ -48,7 +48,8 @@ def totals(user: User, at: int, table: Table, out: Floats) -> None:
     tally = user.tally
     n_windows = len(table.windows)
     for stream in range(len(table.sources)):
-        tally[stream, :] = 0
+        for place in range(PLACES):
+            tally[stream, place] = 0
     window = 0
     for k in range(user.n - 1, user.past - 1, -1):
         while window < n_windows and user.ts[k] <= at - table.windows[window]:

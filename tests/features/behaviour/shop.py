@@ -1,6 +1,9 @@
 """A small shop: the plan and the features that the behaviour tests share."""
 
+import polars as pl
+
 from features.behaviour.feature_set import FeatureSet
+from features.behaviour.histories import Histories
 from features.events.plan import Codes, TrackingPlan
 from features.instants import DAY
 
@@ -30,3 +33,38 @@ DECLARED = [
 ]
 SETTINGS = {"horizon": 20 * DAY, "bound": 6, "bounds": {"order_completed": 3}, "zone": "Europe/London"}
 FEATURES = FeatureSet.from_dict({"features": DECLARED}, PLAN, CODES, **SETTINGS)
+
+COLUMNS = {
+    "user": pl.String,
+    "event": pl.String,
+    "ts": pl.Int64,
+    "received": pl.Int64,
+    "known": pl.Int64,
+    "until": pl.Int64,
+    "id": pl.Int64,
+    "seq": pl.Int64,
+    "offset": pl.Int16,
+    "consent": pl.Int8,
+    "mark": pl.String,
+    "p_seconds": pl.Float64,
+    "p_product_id": pl.String,
+    "p_price": pl.Float64,
+    "p_revenue": pl.Float64,
+    "p_gift": pl.Boolean,
+}
+
+
+def log_frame(events: list[dict]) -> pl.DataFrame:
+    """A log frame; what an event does not say has its neutral value. Properties stand under `properties`."""
+    rows = []
+    for place, event in enumerate(events):
+        neutral = {"user": "ann", "known": event["ts"], "id": place, "seq": 0, "offset": 0}
+        properties = {f"p_{name}": value for name, value in event.get("properties", {}).items()}
+        rows.append({**neutral, **{k: v for k, v in event.items() if k in COLUMNS}, **properties})
+    columns = {name: [row.get(name) for row in rows] for name in COLUMNS}
+    return pl.DataFrame(columns, schema=COLUMNS)
+
+
+def histories(events: list[dict], features: FeatureSet = FEATURES) -> Histories:
+    """These events' histories."""
+    return Histories.from_frame(features.schema, log_frame(events))

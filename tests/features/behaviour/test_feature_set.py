@@ -3,41 +3,24 @@
 import json
 
 import numpy as np
-import polars as pl
 import pytest
 
 from features.behaviour.feature_set import FeatureSet
-from features.behaviour.histories import Histories
 from features.errors import DefinitionError, SchemaError
 from features.instants import DAY, MINUTE, parse_instant
-from tests.features.behaviour.shop import CODES, FEATURES, PLAN
+from tests.features.behaviour.shop import CODES, FEATURES, PLAN, histories
 
 AT = parse_instant("2026-03-01T12:00:00")
 
 
-def frame(*events: dict[str, object]) -> pl.DataFrame:
-    """A log frame; what an event does not say has its neutral value."""
-    neutral = {"user": "ann", "received": 0, "until": None, "seq": 0, "offset": 0, "consent": None, "mark": None}
-    texts = {
-        "until": pl.Int64,
-        "mark": pl.String,
-        "consent": pl.Int8,
-        "p_product_id": pl.String,
-        "p_revenue": pl.Float64,
-    }
-    rows = [{**neutral, "id": place, "known": event["ts"], **event} for place, event in enumerate(events)]
-    return pl.DataFrame(rows, schema_overrides=texts, infer_schema_length=None)
-
-
-HISTORIES = Histories.from_frame(
-    FEATURES.schema,
-    frame(
+HISTORIES = histories(
+    [
         {"event": "page_viewed", "ts": AT - 100 * DAY},
-        {"event": "product_viewed", "ts": AT - 3 * DAY, "p_product_id": "lamp"},
-        {"event": "order_completed", "ts": AT - 3 * DAY + MINUTE, "p_revenue": 12.34},
-        {"event": "product_viewed", "ts": AT - 10, "p_product_id": "rug"},
+        {"event": "product_viewed", "ts": AT - 3 * DAY, "properties": {"product_id": "lamp"}},
+        {"event": "order_completed", "ts": AT - 3 * DAY + MINUTE, "properties": {"revenue": 12.34}},
+        {"event": "product_viewed", "ts": AT - 10, "properties": {"product_id": "rug"}},
         {"event": "page_viewed", "ts": AT - 40 * DAY, "user": "bob"},
-    ),
+    ]
 )
 
 

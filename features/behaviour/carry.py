@@ -1,0 +1,78 @@
+"""Carry: what lies behind the horizon, folded; written from the whole log, never by trimming a state."""
+
+import numpy as np
+
+from features.behaviour.compiled import Ints, compiled
+from features.behaviour.gather import Scratch, clear, gather, scratch, seat_of
+from features.behaviour.histories import Histories, empty_carry
+from features.behaviour.lifetime import FAMILY, fold, stream_of
+from features.behaviour.schema import ID, TS
+from features.behaviour.table import Table, User, tabulate
+from features.errors import SchemaError
+from features.instants import NEVER, iso
+
+
+def fold_carry(histories: Histories, boundary: int) -> Histories:
+    """The same histories with everything up to `boundary` in their carry, and out of their records.
+
+    Features as of any `at` by which all that was folded is known, and whose own boundary (`lifetime.boundary_of`) is
+    not before this one, are equal to those of the histories as they were, exactly. A record that comes later, with a
+    ts up to the boundary, does not count until a fold from the log sees it: it may be a copy of a folded one.
+
+    Args:
+        histories: All events of each user, or an earlier result of this function with what came since.
+        boundary: Microseconds UTC; for serving `boundary_of(now, horizon)`.
+
+    Raises:
+        SchemaError: a row is folded beyond the boundary already.
+    """
+    schema = histories.schema
+    carry = histories.carry if histories.carry is not None else np.tile(empty_carry(schema), (len(histories), 1))
+    if len(histories) and int(carry[:, 0].max()) > boundary:
+        raise SchemaError(f"the state is folded up to {iso(int(carry[:, 0].max()))}, beyond {iso(boundary)}.")
+    table = tabulate(FAMILY, (), schema, [stream_of(each, schema) for each in schema.lifetime])
+    lengths = histories.ends - histories.starts
+    longest = int(lengths.max(initial=0))
+    streams = {"n_streams": 1, "n_folds": len(schema.lifetime), "per_event": 1}
+    room = scratch(n_events=longest, n_codes=schema.n_codes, **streams)
+    folded = np.empty_like(carry)
+    kept, ends = np.empty(int(lengths.sum()), np.int64), np.empty(len(histories), np.int64)
+    _fold_rows(
+        histories.slots, histories.starts, histories.ends, carry, boundary, schema.code_bounds, table, room,
+        folded, kept, ends,
+    )  # fmt: skip
+    slots = histories.slots[kept[: ends[-1] if len(ends) else 0]]
+    starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
+    return Histories(schema, histories.users, slots, starts, ends, folded)
+
+
+@compiled
+def _fold_rows(
+    slots: Ints, starts: Ints, ends: Ints, carry: Ints, boundary: int, bounds: Ints, table: Table, room: Scratch,
+    folded: Ints, kept: Ints, kept_ends: Ints,
+) -> None:  # fmt: skip
+    """Fill `folded`, the places of the records to keep, and where each row's end."""
+    total = 0
+    for row in range(len(starts)):
+        start, end = starts[row], ends[row]
+        n, _ = gather(slots, start, end, NEVER, carry[row, 0], NEVER, bounds, room)
+        user = User(
+            slots, room.rows, room.ts, room.codes, n, n, carry[row],
+            room.spare, room.spare, room.seats, room.tally, room.folds,
+        )  # fmt: skip
+        past = 0
+        while past < n and room.ts[past] <= boundary:
+            past += 1
+        fold(user, 0, past, table, carry[row], folded[row])
+        folded[row, 0] = boundary
+        mask = clear(room.seats, past)
+        for k in range(past):
+            place = slots[room.rows[k], ID]
+            seat = seat_of(room.seats, mask, place)
+            room.seats[seat, 0], room.seats[seat, 1] = place, 1
+        for record in range(start, end):
+            seat = seat_of(room.seats, mask, slots[record, ID])
+            if slots[record, TS] > boundary and room.seats[seat, 1] == 0:
+                kept[total] = record
+                total += 1
+        kept_ends[row] = total

@@ -1,0 +1,145 @@
+"""The oracle: every feature over a plain list of events, written from the semantics, deliberately naive.
+
+It imports nothing of the product but the plan, and shares no idea with the kernels: every window is a scan of the whole
+list, and nothing is remembered from one feature to the next.
+"""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from features.events.plan import TrackingPlan
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+NAN = float("nan")
+
+
+def microseconds(text):
+    return int(text[:-1]) * UNITS[text[-1]] * SECOND
+
+
+def known_events(events, at):
+    """Of the copies of one id that are known and not taken back, the first known; in the order (ts, seq, id)."""
+    events = [e for e in events if e["until"] is None or e["known"] < e["until"]]
+    chosen = {}
+    for event in events:
+        untils = [e["until"] for e in events if e["id"] == event["id"] and e["until"] is not None]
+        taken_back = any(event["known"] < until <= at for until in untils)
+        if event["known"] > at or taken_back:
+            continue
+        other = chosen.get(event["id"])
+        if other is None or (event["known"], event["ts"], event["seq"]) < (other["known"], other["ts"], other["seq"]):
+            chosen[event["id"]] = event
+    return sorted(chosen.values(), key=lambda e: (e["ts"], e["seq"], e["id"]))
+
+
+class Oracle:
+    """One user's features as of `at`."""
+
+    def __init__(self, events, at, plan: TrackingPlan, *, horizon, bound, bounds, zone):
+        self.at, self.plan, self.horizon, self.zone = at, plan, horizon, ZoneInfo(zone)
+        happened = [e for e in known_events(events, at) if e["ts"] <= at]
+        midnight = (at - horizon) // DAY * DAY
+        self.capped = False
+        self.ever = []
+        for place, event in enumerate(happened):
+            newer = sum(e["event"] == event["event"] for e in happened[place + 1 :])
+            if event["ts"] > midnight and newer >= bounds.get(event["event"], bound):
+                self.capped = True
+            else:
+                self.ever.append(event)
+        self.recent = [e for e in self.ever if e["ts"] > at - horizon]
+
+    def of(self, event, window):
+        events = self.ever if window == "lifetime" else self.recent
+        if window not in ("lifetime", None):
+            events = [e for e in events if self.at - microseconds(window) < e["ts"] <= self.at]
+        return [e for e in events if event in ("any", e["event"])]
+
+    def integers(self, event, prop, window):
+        spec = self.plan.property(prop)
+        values = [e["properties"].get(prop) for e in self.of(event, window)]
+        if spec.numeric:
+            return [round(v * spec.factor) for v in values if v is not None], spec.factor
+        return [int(v) for v in values if v is not None], 1
+
+    def total(self, stat, name, window):
+        if stat == "count":
+            return float(len(self.of(name, window)))
+        event, prop = name.split(".")
+        values, factor = self.integers(event, prop, window)
+        if stat == "sum":
+            return float(sum(values)) / float(factor)
+        if not values:
+            return NAN
+        if stat == "mean":
+            return float(sum(values)) / float(len(values) * factor)
+        chosen = {"min": min(values), "max": max(values), "first": values[0], "last": values[-1]}[stat]
+        return float(chosen) / float(factor)
+
+    def distinct(self, name, window):
+        event, prop = name.split(".")
+        return float(len({e["properties"][prop] for e in self.of(event, window) if prop in e["properties"]}))
+
+    def active_days(self, event, window):
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        instants = [epoch + timedelta(microseconds=e["ts"]) for e in self.of(event, window)]
+        return float(len({instant.astimezone(self.zone).date() for instant in instants}))
+
+    def recency(self, event):
+        events = self.of(event, None)
+        return float(self.at - events[-1]["ts"]) / SECOND if events else NAN
+
+    def tenure(self, event):
+        events = self.of(event, "lifetime")
+        return float(self.at - events[0]["ts"]) / SECOND if events else NAN
+
+    def sessions(self, gap, window):
+        runs = []
+        for event in self.recent:
+            if runs and event["ts"] - runs[-1][-1]["ts"] <= gap:
+                runs[-1].append(event)
+            else:
+                runs.append([event])
+        over = [run for run in runs if self.at - run[-1]["ts"] > gap]
+        mine = [run for run in over if self.at - microseconds(window) < run[-1]["ts"]]
+        if not mine:
+            return 0.0, NAN, NAN, NAN
+        length = sum(run[-1]["ts"] - run[0]["ts"] for run in mine)
+        bounces = sum(len(run) == 1 for run in mine)
+        minutes = float(length) / float(len(mine) * 60 * SECOND)
+        return float(len(mine)), minutes, sum(map(len, mine)) / len(mine), bounces / len(mine)
+
+    def features(self, declared):
+        """Name to value, for a list of entries as in features.yaml."""
+        values = {}
+        for entry in declared:
+            for kind, what in entry.items():
+                if kind == "sessions":
+                    self.put_sessions(values, what, entry["windows"])
+                elif kind == "rfm":
+                    event, money, window = what["event"], what["money"], what["window"]
+                    self.put(values, "recency", event, ["s"])
+                    self.put(values, "count", event, [window])
+                    self.put(values, "sum", f"{event}.{money}", [window])
+                elif kind != "windows":
+                    for name in [what] if isinstance(what, str) else what:
+                        self.put(values, kind, name, entry.get("windows", ["s"]))
+        return values
+
+    def put(self, values, kind, name, windows):
+        for window in windows:
+            if kind in ("recency", "tenure"):
+                value = getattr(self, kind)(name)
+            elif kind in ("distinct", "active_days"):
+                value = getattr(self, kind)(name, window)
+            else:
+                value = self.total(kind, name, window)
+            values[f"{kind}_{name.replace('.', '_')}_{window}"] = value
+
+    def put_sessions(self, values, what, windows):
+        for window in windows:
+            labels = ("sessions", "session_minutes", "session_depth", "bounce_share")
+            numbers = self.sessions(microseconds(what.get("gap", "30m")), window)
+            values |= {f"{label}_{window}": number for label, number in zip(labels, numbers, strict=True)}

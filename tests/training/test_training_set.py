@@ -1,0 +1,172 @@
+"""Training sets of logs in which every label is known by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.behaviour.histories import Histories
+from features.errors import StudyError
+from features.instants import DAY
+from tests.training.shops import CODES, PLAN, HandLog, day, feature_set
+from training.cuts import CutsSpec
+from training.label import Condition, Label
+from training.training_set import TrainingSet
+
+WEEK = Label.from_dict({"did": "bought", "within": "7d"})
+MONTH = Condition.from_dict({"did": "any", "within": "30d"})
+DATES = CutsSpec.from_dict(
+    {"train": ["2026-01-15"], "validation": "2026-01-25", "test": "2026-02-04"}
+)  # days 10, 20, 30
+
+
+def build(events, *, label=WEEK, cuts=DATES, population=MONTH, n_buckets=1, **options):
+    log = HandLog([*events, ("end", "viewed", day(40))], n_buckets)
+    return TrainingSet.build(log, feature_set(), label, cuts, plan=PLAN, codes=CODES, population=population, **options)
+
+
+def table(made):
+    """{(user, day): label}."""
+    days = ((made.matrix.at - day(0)) // DAY).tolist()
+    return dict(zip(zip(made.matrix.users.tolist(), days, strict=True), made.y.tolist(), strict=True))
+
+
+def test_rows_are_persons_known_by_the_cut_and_labels_come_from_after_it():
+    made = build(
+        [
+            ("ann", "viewed", day(2)),
+            ("ann", "bought", day(12)),
+            ("ann", "bought", day(20)),  # exactly at the second cut: known, not predicted
+            ("bob", "viewed", day(10) + 1),  # a moment after the first cut
+            ("bob", "bought", day(37)),  # exactly at the end of the third label
+            ("eve", "bought", day(37) + 1),  # nobody before the third cut, and beyond its label
+        ]
+    )
+    assert table(made) == {
+        ("ann", 10): 1,
+        ("ann", 20): 0,
+        ("ann", 30): 0,
+        ("bob", 20): 0,
+        ("bob", 30): 1,
+    }
+
+
+def test_features_know_nothing_after_the_cut():
+    made = build([("ann", "bought", day(9)), ("ann", "bought", day(10)), ("ann", "bought", day(10) + 1)])
+    row = made.take(made.matrix.at == day(10)).matrix
+    assert row.column("count_bought_7d").tolist() == [2]
+    assert row.column("recency_any_s").tolist() == [0]
+
+
+def test_a_late_event_is_no_feature_before_it_is_known():
+    made = build([("ann", "viewed", day(1)), ("ann", "bought", day(8), {"known": day(11)})])
+    counts = dict(zip(made.matrix.at.tolist(), made.matrix.column("count_bought_30d").tolist(), strict=True))
+    assert counts == {day(10): 0, day(20): 1, day(30): 1}
+
+
+def test_a_person_of_whom_nothing_is_known_yet_is_no_row():
+    made = build([("ann", "viewed", day(8), {"known": day(11)}), ("ann", "viewed", day(1), {"known": day(40)})])
+    assert sorted(table(made)) == [("ann", 20), ("ann", 30)]
+
+
+def test_the_population_is_asked_at_every_cut():
+    events = [("ann", "viewed", day(2) + 1), ("ann", "bought", day(32)), ("bob", "viewed", day(19))]
+    assert sorted(table(build(events, population=Condition.from_dict({"did": "any", "within": "8d"})))) == [
+        ("ann", 10),
+        ("bob", 20),
+    ]
+    assert len(build(events, population=Condition.from_dict({"did": "any"}))) == 5
+
+
+def test_who_refused_model_training_is_left_out_even_of_the_past():
+    made = build(
+        [
+            ("ann", "viewed", day(2), {"consent": 7}),
+            ("ann", "viewed", day(39), {"consent": 3}),
+            ("bob", "viewed", day(2), {"consent": 0}),
+            ("bob", "viewed", day(3), {"consent": 4}),
+        ]
+    )
+    assert {user for user, _ in table(made)} == {"bob"}
+    assert made.provenance["n_users_without_consent"] == 1
+
+
+def test_parts_follow_time():
+    made = build([("ann", "viewed", day(9)), ("bob", "viewed", day(9))])
+    train, validation, test = made.split_by_time()
+    assert {part.matrix.at.tolist()[0] for part in (train, validation, test)} == {day(10), day(20), day(30)}
+    assert max(train.matrix.at) + WEEK.horizon <= min(validation.matrix.at)
+    assert [len(part) for part in (train, validation, test)] == [2, 2, 2]
+
+
+def test_without_a_validation_cut_a_fifth_of_the_persons_choose_and_no_person_is_on_both_sides():
+    events = [(f"u{n}", "viewed", day(9)) for n in range(400)]
+    cuts = CutsSpec.from_dict({"train": ["2026-01-14", "2026-01-15"], "test": "2026-02-04"})
+    train, validation, test = build(events, cuts=cuts).split_by_time()
+    assert set(train.matrix.users).isdisjoint(validation.matrix.users)
+    assert 100 < len(validation) < 220
+    assert len(train) + len(validation) == 800
+    assert len(test) == 400
+
+
+def test_buckets_make_no_difference():
+    events = [(f"u{n}", "viewed" if n % 3 else "bought", day(n % 37)) for n in range(90)]
+    one, many = build(events), build(events, n_buckets=4)
+    assert table(one) == table(many)
+    assert one.provenance["n_users"] == many.provenance["n_users"]
+
+
+def test_histories_in_memory_serve_as_well():
+    events = [("ann", "viewed", day(2)), ("ann", "bought", day(12)), ("end", "viewed", day(40))]
+    features = feature_set()
+    held = Histories.from_frame(features.schema, HandLog(events).frame)
+    made = TrainingSet.build(held, features, WEEK, DATES, plan=PLAN, codes=CODES, population=MONTH)
+    assert table(made) == {("ann", 10): 1, ("ann", 20): 0, ("ann", 30): 0}
+
+
+def test_the_training_set_says_where_it_comes_from():
+    made = build([("ann", "viewed", day(2))], blind_spot=DAY)
+    said = made.provenance
+    assert said["cuts"]["test"] == ["2026-02-04T00:00:00Z"]
+    assert (said["horizon"], said["blind_spot"], said["n_users"]) == ("7d", "1d", 1)
+    assert said["features"] == feature_set().fingerprint
+    assert said["data"] == made.fingerprint
+    for words in ("label: did bought within 7d", "population: did any within 30d", "known by `at`", "1 users"):
+        assert words in str(made)
+
+
+def test_another_label_is_another_fingerprint():
+    events = [("ann", "viewed", day(2)), ("ann", "bought", day(12))]
+    other = [("ann", "viewed", day(2)), ("ann", "bought", day(22))]
+    assert build(events).fingerprint == build(events).fingerprint != build(other).fingerprint
+
+
+def test_a_data_frame_has_a_row_per_person_and_cut():
+    frame = build([("ann", "viewed", day(2)), ("ann", "bought", day(12))]).to_pandas()
+    assert frame.columns[:3].tolist() == ["user", "at", "part"]
+    assert frame.loc[frame.part == "train", "label"].tolist() == [1.0]
+
+
+def test_nobody_left_is_an_error_that_says_why():
+    with pytest.raises(StudyError, match=r"nobody is in the population \(did bought within 1d\)"):
+        build([("ann", "viewed", day(2))], population=Condition.from_dict({"did": "bought", "within": "1d"}))
+
+
+instants = st.integers(0, 45 * 24).map(lambda hour: day(0, hour))
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["viewed", "bought"]), instants), max_size=30))
+def test_events_after_the_label_change_nothing_and_events_in_it_change_no_feature(events):
+    """The law that makes a training set honest."""
+    base = [(user, "viewed", day(1)) for user in "abc"]
+    later = [each for each in events if each[2] > day(37)]
+    within = [each for each in events if day(30) < each[2] <= day(37)]
+    earlier = [each for each in events if each[2] <= day(30)]
+    plain = build(base + earlier)
+    assert table(build(base + earlier + later)) == table(plain)
+    test, more = (build(base + earlier + extra).split_by_time()[2] for extra in ([], within))
+    assert np.array_equal(test.matrix.values, more.matrix.values, equal_nan=True)
+    bought = {user for user, event, _ in within if event == "bought"}
+    assert dict(zip(more.matrix.users.tolist(), more.y.tolist(), strict=True)) == {
+        user: float(user in bought) for user in more.matrix.users.tolist()
+    }
