@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
 import polars as pl
 
 from features.errors import SourceError, nearest
@@ -86,6 +87,43 @@ class EventBatch:
         self.undeclared = dict(undeclared or {})
 
     @classmethod
+    def from_pandas(
+        cls,
+        frame: "pd.DataFrame",
+        plan: TrackingPlan,
+        *,
+        source: str = "pandas",
+        user: str = "user_id",
+        event: str = "event",
+        ts: str = "ts",
+        zone: str | None = None,
+    ) -> Self:
+        """A pandas frame as a batch; values that do not fit their type are rows of `rejected`.
+
+        Args:
+            frame: One row an event. Other columns are fields (`FIELDS`) or properties of the plan; further ones are
+                counted as undeclared.
+            plan: Types the properties.
+            source: Where the events came from.
+            user: The column of user ids; whole floats lose their `.0`.
+            event: The column of event names.
+            ts: The column of times: datetimes, ISO texts, or epochs.
+            zone: Of times that name none; None: UTC.
+
+        Raises:
+            SourceError: one of the three columns is missing.
+        """
+        from features.events.tables import TableReader, own_names
+
+        named = frame.rename(columns={user: "user_id", event: "event", ts: "ts"})
+        named.columns = named.columns.astype(str)
+        table = pl.from_pandas(named)
+        mapping = own_names(table.columns, plan, zone=zone)
+        reader = TableReader(table.columns, plan, mapping=mapping, own=True, source=source)
+        read = reader.read(table, np.arange(table.height))
+        return cls(read.frame, plan, rejected=read.rejected, undeclared=read.undeclared)
+
+    @classmethod
     def empty(cls, plan: TrackingPlan) -> Self:
         """A batch of no events."""
         return cls(pl.DataFrame(schema=dict(FIELDS)), plan)
@@ -99,6 +137,11 @@ class EventBatch:
             undeclared.update(batch.undeclared)
         rejected = pl.concat([batch.rejected for batch in batches])
         return cls(frame, batches[0].plan, rejected=rejected, undeclared=undeclared)
+
+    def rejecting(self, rows: pl.DataFrame) -> "EventBatch":
+        """The batch with further rows that could not be read."""
+        rejected = pl.concat([self.rejected, rows])
+        return EventBatch(self.frame, self.plan, rejected=rejected, undeclared=self.undeclared)
 
     def __len__(self) -> int:
         return self.frame.height

@@ -7,17 +7,16 @@ import polars as pl
 
 from features.events import bots, devices, quarantine
 from features.events.batch import FIELDS, PREFIX, EventBatch, property_type
-from features.events.erasure import Tombstones
+from features.events.erasure import IDS, Tombstones
 from features.events.identity import denied
 from features.events.ids import RowIds, contents
 from features.events.plan import TrackingPlan
-from features.events.report import CleaningReport, Sighting
+from features.events.report import CleaningReport, count
 from features.events.validation import declarations, reasons
 from features.instants import MINUTE
 from features.people import pseudonym, stable_hash
 
 NO_TOMBSTONES = Tombstones()
-IDS = ("user_id", "anonymous_id", "previous_id")
 PERSON = pl.coalesce("user_id", "anonymous_id")
 
 
@@ -198,16 +197,3 @@ def _pseudonyms(column: pl.Series, key: bytes) -> pl.Series:
     distinct = column.unique().drop_nulls()
     hidden = pl.Series([pseudonym(key, value) for value in distinct], dtype=pl.String)
     return column.replace_strict(distinct, hidden, default=None, return_dtype=pl.String)
-
-
-def count(frame: pl.DataFrame, report: CleaningReport) -> None:
-    """Add accepted events, marks and the inventory of a cleaned frame to a report."""
-    report.accepted = frame.height
-    report.marked.update(dict(frame["mark"].drop_nulls().value_counts().iter_rows()))
-    properties = [name for name in frame.columns if name.startswith(PREFIX)]
-    seen = frame.group_by("source", "event").agg(
-        pl.len(), pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"), pl.col(properties).count()
-    )
-    for row in seen.iter_rows(named=True):
-        carried = Counter({name.removeprefix(PREFIX): row[name] for name in properties if row[name]})
-        report.inventory[row["source"], row["event"]] = Sighting(row["len"], row["first"], row["last"], carried)

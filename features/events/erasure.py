@@ -1,6 +1,7 @@
 """Erasure: tombstones of erased persons, so that a late event or an old file cannot bring anybody back."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,36 @@ from typing import Self
 import polars as pl
 
 from features.errors import LogError
+from features.events import quarantine
+from features.events.parts import Part, rewrite, write_json
+from features.events.report import CleaningReport, count
+from features.instants import iso
 from features.people import pseudonym
+
+IDS = ("user_id", "anonymous_id", "previous_id")
+
+
+@dataclass(frozen=True)
+class ErasureReport:
+    """What was removed of one person.
+
+    Attributes:
+        ids: How many ids the person had.
+        events: Rows removed from the log.
+        quarantined: Rows removed from the quarantine.
+        erased_at: Microseconds UTC; nothing from before it can come back.
+    """
+
+    ids: int
+    events: int
+    quarantined: int
+    erased_at: int
+
+    def __str__(self) -> str:
+        return (
+            f"erased {self.events:,} events and {self.quarantined:,} quarantined rows of one person with {self.ids:,} "
+            f"id{'s' if self.ids != 1 else ''}; what happened before {iso(self.erased_at)} cannot come back"
+        )
 
 
 @dataclass(frozen=True)
@@ -63,3 +93,49 @@ class Tombstones:
                 until = frame[name].replace_strict(times, default=None, return_dtype=pl.Int64)
                 covered = covered | (until.is_not_null() & (frame["ts"].is_null() | (frame["ts"] <= until)))
         return covered
+
+
+def erase_from(part: Part, ids: set[str], tombstones: Tombstones, key: bytes) -> tuple[int, int]:
+    """Remove the rows of these ids from a part; its counts follow. Done again, it changes nothing.
+
+    Whatever a tombstone covers goes too: an erasure that was killed half-way has lost the links between the ids.
+
+    Returns:
+        Events and quarantined rows removed.
+    """
+    header = part.header()
+    report = CleaningReport.from_dict(header["report"])
+    names = list(ids)
+    fresh = CleaningReport()
+    for path in part.events:
+        frame = pl.read_parquet(path)
+        theirs = pl.any_horizontal(pl.col("user_id", "anonymous_id", "previous_id").is_in(names).fill_null(value=False))
+        kept = frame.filter(~theirs & ~tombstones.cover(frame, key, IDS))
+        if kept.height < frame.height:
+            rewrite(path, kept)
+        count(kept, fresh)
+    held = _held_without(part, ids, tombstones, key)
+    events, quarantined = report.accepted - fresh.accepted, report.quarantined.total() - held.height
+    if events or quarantined:
+        report.accepted, report.marked, report.inventory = fresh.accepted, fresh.marked, fresh.inventory
+        report.quarantined = Counter(dict(held["reason"].value_counts().iter_rows()))
+        report.erased += events + quarantined
+        write_json(part.path / "part.json", {**header, "report": report.to_dict()})
+    return events, quarantined
+
+
+def _held_without(part: Part, ids: set[str], tombstones: Tombstones, key: bytes) -> pl.DataFrame:
+    """The quarantine without the rows of these ids: those that say so, and those whose payload names one."""
+    if not part.quarantine.exists():
+        return quarantine.empty()
+    held = pl.read_parquet(part.quarantine)
+    hidden = [pseudonym(key, name) for name in ids]
+    theirs = pl.any_horizontal(pl.col("user", "anonymous").is_in(hidden).fill_null(value=False))
+    named = pl.col("payload").str.contains_any([json.dumps(name) for name in ids])
+    nobodys = pl.col("user").is_null() & pl.col("anonymous").is_null()
+    mentioned = nobodys & pl.col("payload").str.contains_any([name for name in ids if len(name) > 2])
+    covered = tombstones.cover(held, key, ("user", "anonymous"), hashed=True)
+    kept = held.filter(~covered & ~(theirs | named.fill_null(value=False) | mentioned.fill_null(value=False)))
+    if kept.height < held.height:
+        rewrite(part.quarantine, kept)
+    return kept

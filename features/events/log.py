@@ -1,23 +1,32 @@
 """Event log: append-only, the truth; everything else can be rebuilt from it."""
 
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Self
 
 import polars as pl
 
 from features.behaviour.histories import Histories
 from features.behaviour.schema import StateSchema
-from features.errors import LogError
+from features.errors import LogError, SourceError
 from features.events import compaction, quarantine
 from features.events.batch import PREFIX, EventBatch
-from features.events.cleaning import Cleaned, clean, count
+from features.events.cleaning import Cleaned, clean
 from features.events.compaction import Manifest, bucket_of, bucket_path
-from features.events.erasure import Tombstones
+from features.events.erasure import IDS, ErasureReport, Tombstones, erase_from
+from features.events.identity import persons
+from features.events.mapping import Mapping
 from features.events.parts import Parts, PartWriter, locked
 from features.events.plan import Codes, TrackingPlan
-from features.events.report import CleaningReport
+from features.events.quality import Quality
+from features.events.report import CleaningReport, count
+from features.events.sources import content_hash, read_source
 from features.instants import MINUTE
+from features.project import Project
 
 IN_MEMORY_ONLY = ("user_agent", "ip", "row", "message_id")
 """Fields that no part keeps."""
@@ -49,6 +58,12 @@ class EventLog:
         self._codes_path = codes_path
         self._bucket_rows = bucket_rows
 
+    @classmethod
+    def of(cls, project: Project) -> Self:
+        """The event log of a project, under its plan."""
+        plan = TrackingPlan.read(project.file("plan.yaml"))
+        return cls(project.path("log"), plan, key=project.key, codes_path=project.file("plan.lock"))
+
     @property
     def tombstones(self) -> Tombstones:
         """The erased persons."""
@@ -57,6 +72,45 @@ class EventLog:
     def clean(self, batch: EventBatch) -> Cleaned:
         """A batch cleaned as this log's files are."""
         return clean(batch, self.plan, key=self._key, tombstones=self.tombstones)
+
+    def ingest(
+        self, path: Path | str, *, mapping: Mapping | Path | str | None = None, source: str | None = None
+    ) -> CleaningReport:
+        """A file's events, cleaned, as one part: all of them or, when killed or unreadable, none.
+
+        A file that is in the log already changes nothing; with another plan or mapping it replaces what it gave.
+
+        Args:
+            path: See `read_source`.
+            mapping: What its columns mean, or the YAML file that says so.
+            source: Overrides the mapping's name for where the events came from.
+
+        Raises:
+            SourceError: the file cannot be read as events at all.
+        """
+        rules = mapping if isinstance(mapping, Mapping | None) else Mapping.read(mapping)
+        content = f"{_source(source, rules)}-{content_hash(path)}"
+        name = f"{content}-{self._recipe(rules)}"
+        part = self.parts.get(name)
+        if part is not None:
+            return replace(part.report(), repeated=True)
+        with self.parts.writing(name, "ingest") as writer:
+            self._lock_codes()
+            writer.header["file"] = Path(path).name
+            for batch in read_source(path, self.plan, mapping=rules, source=source):
+                cleaned = self.clean(batch)
+                held = cleaned.quarantine.with_columns(file=pl.lit(Path(path).name))
+                self._write(writer, replace(cleaned, quarantine=held))
+            if not writer.report.rows:
+                raise SourceError(f"{Path(path).name}: there is nothing in it.")
+        for part in self.parts:
+            if part.name.startswith(content) and part.name != name:
+                self.parts.remove(part)
+        return writer.report
+
+    def _recipe(self, mapping: Mapping | None) -> str:
+        said = self.plan.model_dump_json() + (mapping.model_dump_json() if mapping else "")
+        return sha256(said.encode()).hexdigest()[:8]
 
     def append(self, batch: EventBatch, *, name: str, quarantine: pl.DataFrame | None = None) -> None:
         """A cleaned batch as one part; a name that is there already changes nothing.
@@ -68,11 +122,11 @@ class EventLog:
         """
         if self.parts.get(name) is not None:
             return
-        report = CleaningReport()
-        _cleaned_already(batch, quarantine, report)
         with self.parts.writing(name, "append") as writer:
             self._lock_codes()
-            self._write(writer, Cleaned(batch, _held(quarantine), report))
+            covered = self.tombstones.cover(batch.frame, self._key, IDS)
+            kept = EventBatch(batch.frame.filter(~covered), self.plan)
+            self._write(writer, Cleaned(kept, _held(quarantine), _report(kept, _held(quarantine), int(covered.sum()))))
 
     def _lock_codes(self) -> None:
         if self._codes_path is not None:
@@ -154,10 +208,35 @@ class EventLog:
             [quarantine.empty(), *[pl.read_parquet(part.quarantine) for part in self.parts if part.quarantine.exists()]]
         )
 
-    def clear(self) -> None:
-        """Remove everything but the tombstones."""
-        for name in ("parts", "buckets"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
+    def quality(self) -> Quality:
+        """Counts of everything that cleaning and compaction did, and an inventory."""
+        return Quality.of([part.report() for part in self.parts], self.compact(), len(self.tombstones.erased))
+
+    def erase(self, user: str, *, at: int) -> ErasureReport:
+        """Remove everything about a person: all ids joined to this one, in parts, buckets and quarantine.
+
+        A tombstone stays, so that neither a late event nor an old file brings anything back from before `at`. Killed
+        and done again, it ends in the same.
+
+        Args:
+            user: Any id of the person.
+            at: The instant of erasure, microseconds UTC.
+        """
+        ids = persons(self.identity(), [user])
+        with self.parts.still():
+            tombstones = self.tombstones.adding(ids, self._key, at)
+            tombstones.write(self.path / "tombstones.json")
+            shutil.rmtree(self.path / "buckets", ignore_errors=True)
+            removed = [erase_from(part, ids, tombstones, self._key) for part in self.parts]
+        self.compact()
+        return ErasureReport(len(ids), sum(each[0] for each in removed), sum(each[1] for each in removed), at)
+
+
+def _source(source: str | None, mapping: Mapping | None) -> str:
+    name = source or (mapping.source if mapping else "files")
+    if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", name):
+        raise SourceError(f"a source is named with letters, digits and `_`. Got {name!r}.")
+    return name
 
 
 def _columns(schema: StateSchema) -> list[str]:
@@ -169,8 +248,8 @@ def _held(frame: pl.DataFrame | None) -> pl.DataFrame:
     return quarantine.empty() if frame is None else frame
 
 
-def _cleaned_already(batch: EventBatch, held: pl.DataFrame | None, report: CleaningReport) -> None:
+def _report(batch: EventBatch, held: pl.DataFrame, erased: int) -> CleaningReport:
+    report = CleaningReport(rows=len(batch) + held.height + erased, erased=erased)
     count(batch.frame, report)
-    reasons = _held(held)["reason"]
-    report.quarantined.update(dict(reasons.value_counts().iter_rows()))
-    report.rows = report.accepted + len(reasons)
+    report.quarantined.update(dict(held["reason"].value_counts().iter_rows()))
+    return report

@@ -98,6 +98,12 @@ class Parts:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Nobody writes parts meanwhile."""
+        with locked(self.folder / f"{UNFINISHED}ingest.lock"), locked(self.folder / f"{UNFINISHED}append.lock"):
+            yield
+
     def remove(self, part: Part) -> None:
         """Take a part away at one stroke."""
         doomed = self.folder / f"{UNFINISHED}{part.name}.gone"
@@ -129,6 +135,13 @@ class PartWriter:
         if self._held:
             pl.concat(self._held).write_parquet(self.path / "quarantine.parquet")
         write_json(self.path / "part.json", {**self.header, "report": self.report.to_dict()})
+
+
+def rewrite(path: Path, frame: pl.DataFrame) -> None:
+    """Replace a Parquet file whole."""
+    temporary = path.with_name(f"{UNFINISHED}{path.name}.new")
+    frame.write_parquet(temporary, compression="lz4")
+    temporary.replace(path)
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:

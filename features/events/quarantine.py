@@ -27,6 +27,7 @@ SCHEMA: Mapping[str, pl.DataType] = {
 REASONS: Mapping[str, str] = {
     "bad_json": "the line is not a JSON object",
     "bad_row": "the row has more or fewer fields than the header",
+    "oversize": "the message is larger than the door takes",
     "bad_type": "the message's type is not one we know",
     "no_event": "the row names no event",
     "unknown_event": "the plan does not declare the event",
@@ -86,6 +87,11 @@ def rejects(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
 def payload(value: object) -> str:
     """A row as JSON."""
     return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def broken(line: bytes) -> str:
+    """The payload of a line that is no JSON."""
+    return payload({"line": line[:MAX_PAYLOAD].decode(errors="replace")})
 
 
 def seal(frame: pl.DataFrame, plan: TrackingPlan, key: bytes) -> pl.DataFrame:

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import polars as pl
+
+from features.events.batch import PREFIX
 from features.instants import iso
 
 
@@ -116,3 +119,19 @@ class CleaningReport:
             (f"marked ({marks})", self.marked.total()),
             ("of erased persons", self.erased),
         ]
+
+
+def count(frame: pl.DataFrame, report: CleaningReport) -> None:
+    """Add accepted events, marks and the inventory of a cleaned frame to a report."""
+    report.accepted += frame.height
+    report.marked.update(dict(frame["mark"].drop_nulls().value_counts().iter_rows()))
+    properties = [name for name in frame.columns if name.startswith(PREFIX)]
+    seen = frame.group_by("source", "event").agg(
+        pl.len(), pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"), pl.col(properties).count()
+    )
+    for row in seen.iter_rows(named=True):
+        carried = Counter({name.removeprefix(PREFIX): row[name] for name in properties if row[name]})
+        place = row["source"], row["event"]
+        sighting = Sighting(row["len"], row["first"], row["last"], carried)
+        earlier = report.inventory.get(place)
+        report.inventory[place] = sighting if earlier is None else earlier + sighting

@@ -54,7 +54,7 @@ def segment_messages(
     Time is corrected the Segment way: `ts = received - (sentAt - originalTimestamp)`.
 
     Args:
-        messages: Parsed JSON objects; a `batch` message stands for those in it.
+        messages: Parsed JSON objects; a `batch` message stands for those in it. Bytes are a line that is no JSON.
         plan: Declares events and properties; `Order Completed` also finds `order_completed`.
         received: When they arrived, microseconds UTC; None: each message's own `receivedAt`, else ts + `blind_spot`.
         source: Where they came from.
@@ -208,7 +208,7 @@ class _Reader:
                 "message_id": _name(known.get("messageId")),
                 "user": _name(known.get("userId")),
                 "anonymous": _name(known.get("anonymousId")),
-                "payload": quarantine.payload(message),
+                "payload": quarantine.broken(message) if isinstance(message, bytes) else quarantine.payload(message),
             }
         )
 

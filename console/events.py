@@ -1,0 +1,125 @@
+"""Commands about events: `ingest`, `quality`, `identity`, `plan`, `erase`."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from console.options import DATA_SCIENCE, OPERATIONS, JsonOption, ProjectOption
+from console.terminal import answer, note, progress, table
+
+if TYPE_CHECKING:
+    from features.events.log import EventLog
+    from features.events.plan import PropertySpec
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands about events."""
+    for command in (plan, ingest, quality, identity):
+        app.command(rich_help_panel=DATA_SCIENCE)(command)
+    app.command(rich_help_panel=OPERATIONS)(erase)
+
+
+def _log(project: Path | None) -> "EventLog":
+    from features.events.log import EventLog
+    from features.project import Project
+
+    return EventLog.of(Project.find(project))
+
+
+def plan(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+    """Check the tracking plan; show its events, their codes and what is personal."""
+    from features.events.plan import Codes, TrackingPlan
+    from features.project import Project
+
+    found = Project.find(project)
+    read = TrackingPlan.read(found.file("plan.yaml"))
+    codes = Codes.of(read, found.file("plan.lock")).codes
+    rows: list[tuple[object, ...]] = []
+    for event, spec in sorted(read.specs.items(), key=lambda each: codes[each[0]]):
+        properties = [(name, *_facts(prop)) for name, prop in spec.properties.items()]
+        rows += [(codes[event], event, *each) for each in properties or [("-",) * 5]]
+    header = ("code", "event", "property", "type", "unit", "personal", "missing")
+    listed = [dict(zip(header, row, strict=True)) for row in rows]
+    document = {"version": read.version, "codes": codes, "properties": listed}
+    answer(document, table(rows, header), as_json=as_json)
+
+
+def _facts(prop: "PropertySpec") -> tuple[str, ...]:
+    return prop.type, prop.unit or "-", prop.personal, prop.missing
+
+
+def ingest(
+    files: Annotated[
+        list[Path], typer.Argument(help="CSV, TSV, Parquet, NDJSON or Segment-shaped JSON, also gzipped.")
+    ],
+    *,
+    mapping: Annotated[Path | None, typer.Option("--mapping", "-m", help="YAML: what the columns mean.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where the events came from (default: the mapping's).")] = None,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Clean files of events and add them to the log; a file that is there already changes nothing."""
+    from features.events.report import CleaningReport
+
+    log = _log(project)
+    reports: dict[str, CleaningReport] = {}
+    for file in progress(files, f"Ingesting {len(files)} file{'s' if len(files) != 1 else ''}"):
+        reports[str(file)] = log.ingest(file, mapping=mapping, source=source)
+        if not as_json:
+            note(f"{file}: {reports[str(file)]}")
+    total = sum(reports.values(), CleaningReport())
+    document: dict[str, Any] = {"files": {name: report.to_dict() for name, report in reports.items()}}
+    answer({**document, "total": total.to_dict()}, str(total), as_json=as_json)
+
+
+def quality(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+    """What became of every row: duplicates, quarantine, bots, identities; and an inventory of the log."""
+    found = _log(project).quality()
+    header = ("source", "event", "property", "events", "coverage", "first seen", "last seen")
+    rows = [(*row[:4], f"{row[4]:.1%}", *row[5:]) for row in found.inventory()]
+    answer(found.to_dict(), f"{found}\n\n{table(rows, header)}", as_json=as_json)
+
+
+def identity(
+    one: Annotated[str, typer.Argument(help="An id.")],
+    other: Annotated[str | None, typer.Argument(help="Another id: why the two are one person, or not.")] = None,
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Whose id this is: the person's ids, since when they are one, and by which links."""
+    from features.events.identity import path, persons
+    from features.instants import iso
+
+    log = _log(project)
+    known, links = log.canonical(), log.links()
+    canonical = known.get(one, (one, 0))[0]
+    ids = sorted(persons(log.identity(), [one]))
+    rows = [(name, iso(known[name][1]) if known.get(name, ("", 0))[1] else "from the start") for name in ids]
+    way = [(iso(at), a, b) for at, a, b in path(links, one, other or canonical)]
+    text = f"canonical id: {canonical}\n\n{table(rows, ('id', 'joined'))}"
+    if other is not None and not way:
+        text += f"\n\n{one} and {other} are not linked."
+    if way:
+        text += f"\n\n{table(way, ('arrived', 'id', 'is'))}"
+    same = other is None or other == one or bool(way)
+    document = {
+        "canonical": canonical,
+        "ids": [{"id": name, "joined": joined} for name, joined in rows],
+        "same": same,
+        "links": [{"arrived": at, "id": a, "is": b} for at, a, b in way],
+    }
+    answer(document, text, as_json=as_json)
+
+
+def erase(
+    user: Annotated[str, typer.Argument(help="Any id of the person.")],
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a person from the log and keep them out: events, buckets, quarantine."""
+    report = _log(project).erase(user, at=time.time_ns() // 1000)
+    answer(vars(report), str(report), as_json=as_json)
