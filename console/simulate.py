@@ -34,17 +34,27 @@ def simulate(
     ] = None,
     format: Annotated[Format, typer.Option(help="Segment-shaped JSON lines, or Parquet.")] = Format.NDJSON,  # noqa: A002
     dirt: Annotated[float, typer.Option(help="Factor on copies, late arrivals, bots and bad rows; 0: clean.")] = 1.0,
+    live: Annotated[bool, typer.Option("--live", help="Also the day after, with an A/B test: live/.")] = False,
+    shift_day: Annotated[int | None, typer.Option(help="From this day on (0 is the first) something changes:")] = None,
+    shift_visits: Annotated[float, typer.Option(help="factor on how often people come;")] = 1.0,
+    shift_buying: Annotated[float, typer.Option(help="factor on how readily they fill the cart;")] = 1.0,
+    shift_price: Annotated[float, typer.Option(help="factor on prices.")] = 1.0,
     json: JsonOption = False,
 ) -> None:
     """Make a shop's events, with truth planted beside them: for trying things out, and for tests.
 
     The files read like what a shop's tracking sends. `examples/shop` is a project folder for them.
     """
+    from features.errors import DefinitionError
     from features.instants import from_datetime, iso
-    from features.simulate import Shop, write_shop
+    from features.simulate import Shift, Shop, live_day, write_shop
 
     first = from_datetime(start) if start else Shop.start
-    shop = Shop(users=users, days=days, seed=seed, start=first, dirt=dirt)
+    changes = (shift_visits, shift_buying, shift_price)
+    if shift_day is None and changes != (1, 1, 1):
+        raise DefinitionError("something changes, but from no day on. Hint: add --shift-day.")
+    shift = None if shift_day is None else Shift(shift_day, *changes)
+    shop = Shop(users=users, days=days, seed=seed, start=first, dirt=dirt, shift=shift)
     truth = write_shop(shop, folder, format=format.value)
     planted = dict(sorted(truth.planted.items()))
     lines = [
@@ -58,4 +68,9 @@ def simulate(
         difficulty = truth.difficulty(complete[-1])
         lines.append(f"orders within 7 days of {iso(difficulty.cut)}: {difficulty}")
         figures["difficulty"] = difficulty.to_dict()
+    if live:
+        day = live_day(shop, truth)
+        day.write(folder / "live")
+        lines.append(f"live:   {folder / 'live'}: {day.table.height:,} people in an A/B test; {day.planted}")
+        figures["live"] = {"folder": str(folder / "live"), "users": day.table.height, **day.planted.to_dict()}
     answer(figures, "\n".join(lines), as_json=json)

@@ -35,7 +35,7 @@ class Basket:
 
 def fill_baskets(shop: Shop, people: People, visits: Visits) -> Basket:
     """Products, prices and carts of all actions of a chunk of people."""
-    rng = shop.generator(4, people.first)
+    rng = shop.generator(4, people.stream)
     price, _, popular = shop.catalogue
     first = first_of_run(visits.session)
     product = _current(rng.choice(N_PRODUCTS, len(first), p=popular), visits.action, first)

@@ -26,11 +26,13 @@ class SignIns:
 
     Attributes:
         session: In which they sign in, after its first action.
+        known: Per session, whether they are signed in at its end.
         alias: In which their second id is joined to the first.
         second: Per session, whether it runs under the second anonymous id, not signed in.
     """
 
     session: NDArray[np.int64]
+    known: NDArray[np.bool_]
     alias: NDArray[np.int64]
     second: NDArray[np.bool_]
 
@@ -44,7 +46,8 @@ def sign_ins(people: People, visits: Visits) -> SignIns:
     later = (places > session[person]) & (visits.day >= people.aliases[person])
     alias = _first(len(people), person, owners[person] & later)
     second = (places < alias[person]) & (places > session[person]) & (visits.day % 2 == 1)
-    return SignIns(session, alias, second)
+    known = (session[person] >= 0) & (places >= session[person]) & ~second
+    return SignIns(session, known, alias, second)
 
 
 def _first(n: int, person: NDArray[np.int64], eligible: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -61,7 +64,7 @@ def message_frame(shop: Shop, people: People, visits: Visits, signed: SignIns) -
         Columns person (the number of who it is: truth, never written with the events), message_id, event, user_id,
         anonymous_id, previous_id, ts, received, consent, user_agent, then `p_<property>`.
     """
-    rng = shop.generator(5, people.first)
+    rng = shop.generator(5, people.stream)
     starts, ts = place(shop, people, visits)
     tracks = _tracks(shop, rng, people, visits, signed, ts)
     parts = [
@@ -73,9 +76,9 @@ def message_frame(shop: Shop, people: People, visits: Visits, signed: SignIns) -
     frame = pl.concat(parts, how="diagonal").sort("person", "ts")
     lag = rng.integers(*LATENCY_MS, frame.height) * MILLISECOND
     return frame.with_columns(
-        pl.format("m{}-{}", pl.lit(people.first), pl.int_range(pl.len())).alias("message_id"),
+        pl.format("m{}-{}", pl.lit(people.stream), pl.int_range(pl.len())).alias("message_id"),
         (pl.col("ts") + pl.Series(lag)).alias("received"),
-        pl.col("person") + people.first,
+        pl.Series(people.number[frame["person"].to_numpy()]).alias("person"),
     )
 
 
@@ -89,22 +92,20 @@ def _tracks(
 ) -> pl.DataFrame:
     session, person = visits.session, visits.person[visits.session]
     first = first_of_run(session)
-    join = signed.session[visits.person]
-    known = (join >= 0) & (np.arange(len(join)) >= join) & ~signed.second
-    signing = first & (session == join[session])
-    device = np.where(signed.second | (rng.random(len(join)) < 0.15), 1, 0)
+    signing = first & (session == signed.session[person])
+    device = np.where(signed.second | (rng.random(len(visits.person)) < 0.15), 1, 0)
     n_orders = int((visits.action == ACTIONS.index("order_completed")).sum())
     consent = np.where(first, people.consent[person], -1)
     columns = {
         "person": pl.Series(person),
         "event": text(ACTIONS, visits.action),
-        "user_id": text(people.user_ids, np.where(known[session] & ~signing, person, -1)),
+        "user_id": text(people.user_ids, np.where(signed.known[session] & ~signing, person, -1)),
         "anonymous_id": text(people.tokens.ravel().tolist(), 2 * person + signed.second[session]),
         "ts": pl.Series(ts),
         "consent": pl.Series(consent).cast(pl.Int8).set(pl.Series(consent < 0), None),
         "user_agent": text(AGENTS, people.agents[person, device[session]]),
     }
-    orders = [f"o{people.first}-{number}" for number in range(n_orders)]
+    orders = [f"o{people.stream}-{number}" for number in range(n_orders)]
     basket = fill_baskets(shop, people, visits)
     return pl.DataFrame({**columns, **property_columns(shop, rng, visits.action, basket, orders=orders)})
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.simulate.shop import Shop
-from features.simulate.types import TYPES
+from features.simulate.types import LEVELS, TYPES
 
 _CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0"
 _SAFARI = "AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5"
@@ -28,7 +28,8 @@ SECOND_ID = 0.04  # share of people with a second anonymous id, joined by an ali
 SAY_CONSENT = 0.10
 DENY_TRAINING = 0.4  # of those who say something
 DENY_ALL = 0.15
-SPREAD = 2.2  # shape of the gamma distribution of people's own rates
+FIRST_LEVEL = (0.5, 0.25, 0.15, 0.1)
+SPREAD = 4.0  # shape of the gamma distribution of own rates
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class People:
     """A chunk of people, one row each.
 
     Attributes:
-        first: Number of the first of them.
+        stream: Which random numbers are theirs, and the prefix of their messages' ids.
+        number: Who it is, counted over the whole shop.
         kind: Place in TYPES.
         rate: Own sessions a day, before season, weekday and level.
         arrival: Day of the first visit.
+        level: Of interest on that morning.
         sign_in: NEVER, JOINS or KNOWN.
         joins: Day from which JOINS people sign in, at their next visit.
         aliases: Day from which a second id is aliased, at the next visit; -1: has none.
@@ -48,10 +51,12 @@ class People:
         tokens: Random texts behind anonymous ids, shape (n, 2).
     """
 
-    first: int
+    stream: int
+    number: NDArray[np.int64]
     kind: NDArray[np.int64]
     rate: NDArray[np.float64]
     arrival: NDArray[np.int64]
+    level: NDArray[np.int64]
     sign_in: NDArray[np.int64]
     joins: NDArray[np.int64]
     aliases: NDArray[np.int64]
@@ -61,9 +66,9 @@ class People:
     tokens: NDArray[np.object_]
 
     def take(self, rows: NDArray[np.int64]) -> "People":
-        """These of them; their ids stay those of the whole chunk only in `tokens`."""
-        arrays = {each.name: getattr(self, each.name)[rows] for each in fields(self) if each.name != "first"}
-        return People(first=self.first, **arrays)
+        """These of them."""
+        arrays = {each.name: getattr(self, each.name)[rows] for each in fields(self) if each.name != "stream"}
+        return People(stream=self.stream, **arrays)
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -71,7 +76,7 @@ class People:
     @cached_property
     def user_ids(self) -> list[str]:
         """The ids that people have once they sign in."""
-        return [f"u{self.first + place:07d}" for place in range(len(self))]
+        return [f"u{number:07d}" for number in self.number]
 
 
 def draw_people(shop: Shop, first: int, last: int) -> People:
@@ -82,10 +87,12 @@ def draw_people(shop: Shop, first: int, last: int) -> People:
     early = np.minimum(rng.exponential(shop.days / 6, n), shop.days - 1)
     arrival = np.where(rng.random(n) < 0.75, early, rng.uniform(0, shop.days, n)).astype(np.int64)
     return People(
-        first=first,
+        stream=first,
+        number=np.arange(first, last),
         kind=kind,
         rate=visits * (0.15 + 0.85 * rng.gamma(SPREAD, 1 / SPREAD, n)),
         arrival=arrival,
+        level=rng.choice(LEVELS, n, p=FIRST_LEVEL),
         sign_in=rng.choice(3, n, p=SIGN_IN),
         joins=arrival + rng.integers(1, max(2, shop.days // 2), n),
         aliases=np.where(rng.random(n) < SECOND_ID, arrival + rng.integers(1, max(2, shop.days // 2), n), -1),

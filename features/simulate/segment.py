@@ -9,7 +9,7 @@ PURPOSES = ("analytics", "personalisation", "model_training")
 ANY_PROPERTIES = tuple(dict.fromkeys(name for names in PROPERTIES.values() for name in names))
 
 
-def json_lines(frame: pl.DataFrame) -> pl.Series:
+def json_lines(frame: pl.DataFrame, *, sent: bool = True) -> pl.Series:
     """One JSON text per message, in the frame's order.
 
     `timestamp` is the corrected instant; `sentAt` and `receivedAt` are equal, so a reader that corrects the clock once
@@ -17,17 +17,19 @@ def json_lines(frame: pl.DataFrame) -> pl.Series:
 
     Args:
         frame: As `dirt.soil` or `messages.message_frame` gives it.
+        sent: False leaves out `sentAt` and `receivedAt`: for a door that says itself when a message arrived, and would
+            take the difference for a client's slow clock.
     """
     if "bad" not in frame.columns:
         frame = frame.with_columns(bad=pl.lit(None, pl.String), undeclared=pl.lit(value=False))
     parts = [
-        _lines(part, str(event))
+        _lines(part, str(event), sent)
         for (event,), part in frame.with_row_index("place").group_by("event", maintain_order=True)
     ]
     return pl.concat(parts).sort("place").get_column("line") if parts else pl.Series("line", [], dtype=pl.String)
 
 
-def _lines(part: pl.DataFrame, event: str) -> pl.DataFrame:
+def _lines(part: pl.DataFrame, event: str, sent: bool) -> pl.DataFrame:
     kind = event if event in ("identify", "alias") else "track"
     names = PROPERTIES.get(event, ("product_id", "category", "price"))
     names = tuple(name for name in names if f"p_{name}" in part.columns)
@@ -39,8 +41,7 @@ def _lines(part: pl.DataFrame, event: str) -> pl.DataFrame:
         _text("messageId", "message_id"),
         *[_text(key, name) for key, name in _IDS if name in part.columns],
         _time("timestamp", "ts"),
-        _time("sentAt", "received"),
-        _time("receivedAt", "received"),
+        *([_time("sentAt", "received"), _time("receivedAt", "received")] if sent else []),
         pl.lit('"traits":{' if kind == "identify" else '"properties":{'),
         values.str.strip_suffix(","),
         pl.lit("},"),

@@ -24,7 +24,7 @@ def place(shop: Shop, people: People, visits: Visits) -> tuple[NDArray[np.int64]
         (starts, ts): per session and per action, microseconds UTC on whole milliseconds. A person's sessions are in
         order of time, and their actions too.
     """
-    rng = shop.generator(3, people.first)
+    rng = shop.generator(3, people.stream)
     elapsed, duration = _elapsed(shop, rng, people, visits)
     starts = _apart(visits, _starts(rng, people, visits), duration) + shop.start + visits.day * DAY
     starts -= starts % MILLISECOND

@@ -18,6 +18,7 @@ from features.simulate.shop import Shop
 from features.simulate.types import ACTIONS, NAMES
 from features.simulate.visits import Visits
 
+RECENT_DAYS = 28
 POPULATION_DAYS = 30
 """Figures of a cut are about people who came in so many days before it."""
 
@@ -28,8 +29,8 @@ class Truth:
 
     Attributes:
         people: One row a person: person, user (the id that identity resolution ends with), ids (all of them), type,
-            rate, level (on the morning after the last day), arrival and joined (instants; joined is null for who never
-            signs in), consent (mask or null).
+            rate, level (on the morning after the last day), sessions_28d and revenue_28d (of the last 28 days),
+            arrival and joined (instants; joined is null for who never signs in), consent (mask or null).
         propensity: One row a person and cut, for people who came before it: user, type, cut, propensity (true chance
             of an order within 7 days), ordered (whether they did; null where that lies after the period), recency_d
             (days since the last day with a visit), level, joined (whether they had signed in, or never will).
@@ -127,6 +128,12 @@ def truth_of(shop: Shop, people: People, visits: Visits, signed: SignIns, frame:
 
 def _people(shop: Shop, people: People, visits: Visits, signed: SignIns, frame: pl.DataFrame) -> pl.DataFrame:
     links = frame.filter(pl.col("event") == "identify").select("person", joined="ts")
+    recent = visits.day >= shop.days - RECENT_DAYS
+    spent = (
+        frame.filter(pl.col("ts") >= shop.end - RECENT_DAYS * DAY)
+        .group_by("person")
+        .agg(revenue_28d=pl.col("p_revenue").sum())
+    )
     known = signed.session >= 0
     second = signed.alias >= 0
     user = [people.user_ids[row] if known[row] else people.tokens[row, 0] for row in range(len(people))]
@@ -139,16 +146,20 @@ def _people(shop: Shop, people: People, visits: Visits, signed: SignIns, frame: 
         for row in range(len(people))
     ]
     columns = {
-        "person": pl.Series(np.arange(len(people)) + people.first),
+        "person": pl.Series(people.number),
         "user": pl.Series(user, dtype=pl.String),
         "ids": pl.Series(ids, dtype=pl.List(pl.String)),
         "type": pl.Series(NAMES, dtype=pl.String).gather(people.kind),
         "rate": pl.Series(people.rate),
         "level": pl.Series(visits.levels[-1].astype(np.int64)),
+        "sessions_28d": pl.Series(np.bincount(visits.person[recent], minlength=len(people))),
         "arrival": pl.Series(shop.start + people.arrival * DAY),
         "consent": pl.Series(people.consent).cast(pl.Int8).set(pl.Series(people.consent < 0), None),
     }
-    return pl.DataFrame(columns).join(links, on="person", how="left", maintain_order="left")
+    who = pl.DataFrame(columns).join(links, on="person", how="left", maintain_order="left")
+    return who.join(spent, on="person", how="left", maintain_order="left").with_columns(
+        pl.col("revenue_28d").fill_null(0)
+    )
 
 
 def _ordered_days(shop: Shop, people: People, visits: Visits) -> NDArray[np.bool_]:

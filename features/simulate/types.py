@@ -40,15 +40,15 @@ MAX_STEPS = 48
 LEVELS = 4
 """Interest: cold, curious, warm, hot. What a person did lately moves it, and it moves what they do next."""
 
-TILT = (0.3, 0.8, 1.7, 3.2)
+TILT = (0.25, 0.7, 1.9, 6.0)
 """By level: how much likelier something goes into the cart, than in the type's own weights."""
 
 Weights = Mapping[str, Mapping[str, float]]
 
 FUNNEL: Weights = {
-    "product_added": {"cart_viewed": 4, "product_list_viewed": 2, "product_viewed": 1.5, "end": 2.5},
+    "product_added": {"cart_viewed": 4, "product_list_viewed": 1.5, "product_viewed": 1.5, "end": 2},
     "product_removed": {"cart_viewed": 2, "product_list_viewed": 2, "product_viewed": 2, "end": 3},
-    "cart_viewed": {"checkout_started": 4, "product_removed": 0.5, "product_list_viewed": 1.5, "end": 3},
+    "cart_viewed": {"checkout_started": 5, "product_removed": 0.5, "product_list_viewed": 1.3, "end": 2.4},
     "coupon_applied": {"checkout_started": 6, "cart_viewed": 1, "end": 2},
     "checkout_started": {"payment_info_entered": 7, "cart_viewed": 0.8, "end": 2.2},
     "payment_info_entered": {"order_completed": 8.5, "checkout_started": 0.5, "end": 1},
@@ -87,8 +87,8 @@ TYPES = (
     BehaviourType(
         name="searcher",
         share=0.24,
-        visits=0.145,
-        pull=(0.5, 1.0, 1.9, 2.6),
+        visits=0.165,
+        pull=(0.65, 1.0, 1.6, 2.1),
         hours=((12.5, 1.2, 3.0), (9.0, 1.5, 1.0)),
         weekdays=(1.25, 1.25, 1.2, 1.2, 1.1, 0.5, 0.5),
         pace_s=22,
@@ -111,8 +111,8 @@ TYPES = (
     BehaviourType(
         name="stroller",
         share=0.24,
-        visits=0.12,
-        pull=(0.7, 1.0, 1.5, 2.0),
+        visits=0.14,
+        pull=(0.8, 1.0, 1.3, 1.6),
         hours=((20.5, 1.6, 4.0), (22.5, 1.0, 1.0)),
         weekdays=(0.8, 0.8, 0.85, 0.85, 1.0, 1.3, 1.4),
         pace_s=35,
@@ -123,7 +123,7 @@ TYPES = (
             "products_searched": {"product_list_viewed": 6, "end": 2},
             "product_list_viewed": {"scrolled": 5, "product_list_viewed": 3, "product_clicked": 2, "end": 1.2},
             "product_clicked": {"product_viewed": 9, "product_list_viewed": 1},
-            "product_viewed": {"product_list_viewed": 4, "scrolled": 2, "product_added": 1.3, "end": 1.5},
+            "product_viewed": {"product_list_viewed": 4, "scrolled": 2, "product_added": 1.7, "end": 1.5},
             "scrolled": {"product_list_viewed": 4.5, "product_clicked": 2.5, "page_viewed": 1, "end": 1.5},
             "video_played": {"product_list_viewed": 5, "end": 3},
             "product_reviewed": {"product_list_viewed": 5, "end": 3},
@@ -134,8 +134,8 @@ TYPES = (
     BehaviourType(
         name="comparer",
         share=0.20,
-        visits=0.115,
-        pull=(0.45, 1.0, 2.0, 2.8),
+        visits=0.135,
+        pull=(0.6, 1.0, 1.7, 2.3),
         hours=((23.5, 1.6, 3.0), (1.0, 1.2, 1.0), (17.0, 2.0, 0.7)),
         weekdays=(1.0, 1.1, 1.1, 1.1, 0.9, 0.8, 1.0),
         pace_s=65,
@@ -165,8 +165,8 @@ TYPES = (
     BehaviourType(
         name="bargainer",
         share=0.16,
-        visits=0.12,
-        pull=(0.4, 1.0, 2.2, 3.0),
+        visits=0.14,
+        pull=(0.6, 1.0, 1.8, 2.4),
         hours=((10.0, 1.6, 2.5), (15.5, 1.8, 2.0)),
         weekdays=(0.7, 0.7, 0.75, 0.8, 0.95, 1.6, 1.5),
         pace_s=28,
@@ -192,8 +192,8 @@ TYPES = (
     BehaviourType(
         name="regular",
         share=0.16,
-        visits=0.17,
-        pull=(0.75, 1.0, 1.3, 1.7),
+        visits=0.185,
+        pull=(0.85, 1.0, 1.2, 1.4),
         hours=((7.0, 0.9, 4.0), (18.0, 1.2, 1.5)),
         weekdays=(1.35, 1.15, 1.1, 1.1, 1.2, 0.6, 0.5),
         pace_s=11,

@@ -20,9 +20,9 @@ ORDERED, CARTED, VISITED, IDLE = range(4)
 MOVES = np.array(
     [
         [[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]],
-        [[0, 0, 1, 0], [0, 0, 0.3, 0.7], [0, 0, 0, 1], [0, 0, 0, 1]],
-        [[0.3, 0.7, 0, 0], [0, 0.6, 0.4, 0], [0, 0, 1, 0], [0, 0, 0.2, 0.8]],
-        [[1, 0, 0, 0], [0.10, 0.90, 0, 0], [0, 0.15, 0.85, 0], [0, 0, 0.20, 0.80]],
+        [[0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1]],
+        [[0.7, 0.3, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0.1, 0.9]],
+        [[1, 0, 0, 0], [0.05, 0.95, 0, 0], [0, 0.06, 0.94, 0], [0, 0, 0.08, 0.92]],
     ]
 )
 """Chances of the next day's level, by (best of the day, level)."""
@@ -53,9 +53,9 @@ class Visits:
 
 def simulate_visits(shop: Shop, people: People) -> Visits:
     """All sessions of a chunk of people over the simulated days."""
-    rng = shop.generator(2, people.first)
+    rng = shop.generator(2, people.stream)
     levels = np.full((shop.days + 1, len(people)), -1, np.int8)
-    level = np.zeros(len(people), np.int64)
+    level = people.level.copy()
     sessions, actions, n_sessions = [], [], 0
     for day in range(shop.days):
         here = people.arrival <= day

@@ -7,6 +7,7 @@ from typing import Literal
 
 import polars as pl
 
+from features.errors import EthogramError
 from features.simulate.dirt import soil
 from features.simulate.messages import message_frame, sign_ins
 from features.simulate.people import draw_people
@@ -17,6 +18,7 @@ from features.simulate.visits import simulate_visits
 
 Format = Literal["ndjson", "ndjson.gz", "parquet"]
 SOURCE = "shop"
+SLICE = 20_000  # rows that are text at once
 
 
 def simulate(shop: Shop) -> Iterator[tuple[pl.DataFrame, Truth]]:
@@ -37,14 +39,16 @@ def write_shop(shop: Shop, folder: Path | str, *, format: Format = "ndjson") -> 
 
     Args:
         shop: What to simulate.
-        folder: Made when absent; files of the same names are replaced.
+        folder: Made when absent; the files of an earlier simulation in it are replaced.
         format: Segment-shaped JSON lines, plain or gzipped, or Parquet with the canonical columns.
 
     Returns:
         The truth that was written.
+
+    Raises:
+        EthogramError: the folder cannot be written.
     """
-    events = Path(folder) / "events"
-    events.mkdir(parents=True, exist_ok=True)
+    events = _emptied(Path(folder) / "events")
     truths = []
     for chunk, (frame, truth) in enumerate(simulate(shop)):
         write_messages(frame, events / f"shop-{chunk:04d}.{format}")
@@ -56,6 +60,16 @@ def write_shop(shop: Shop, folder: Path | str, *, format: Format = "ndjson") -> 
     return truth
 
 
+def _emptied(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob("shop-[0-9][0-9][0-9][0-9].*"):
+            path.unlink()
+    except OSError as problem:
+        raise EthogramError(f"{folder}: cannot write here: {problem.strerror}. Hint: name another folder.") from None
+    return folder
+
+
 def write_messages(frame: pl.DataFrame, path: Path) -> None:
     """One file, in the format that its name says; a temporary name until it is whole."""
     temporary = path.with_name(path.name + ".part")
@@ -63,14 +77,16 @@ def write_messages(frame: pl.DataFrame, path: Path) -> None:
         canonical(frame).write_parquet(temporary, compression="zstd")
     elif path.suffix == ".gz":
         with gzip.GzipFile(temporary, "wb", compresslevel=1, mtime=0) as file:
-            file.write(_lines(frame))
+            file.writelines(_lines(frame))
     else:
-        temporary.write_bytes(_lines(frame))
+        with temporary.open("wb") as file:
+            file.writelines(_lines(frame))
     temporary.replace(path)
 
 
-def _lines(frame: pl.DataFrame) -> bytes:
-    return ("\n".join(json_lines(frame)) + "\n").encode() if frame.height else b""
+def _lines(frame: pl.DataFrame) -> Iterator[bytes]:
+    for part in frame.iter_slices(SLICE):
+        yield ("\n".join(json_lines(part)) + "\n").encode()
 
 
 def canonical(frame: pl.DataFrame) -> pl.DataFrame:

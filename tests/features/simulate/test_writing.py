@@ -2,7 +2,6 @@ import gzip
 import json
 
 import polars as pl
-import pytest
 
 from features.events.batch import EventBatch
 from features.events.plan import TrackingPlan
@@ -70,11 +69,3 @@ def test_the_truth_reads_back(tmp_path):
     assert read.people.equals(written.people)
     assert read.propensity.equals(written.propensity)
     assert read.planted == written.planted
-
-
-@pytest.mark.parametrize("given", [{"users": 0}, {"days": 0}, {"seed": -1}, {"start": 1}, {"dirt": 11}])
-def test_a_shop_that_cannot_be_is_one_clear_error(given):
-    from features.errors import DefinitionError
-
-    with pytest.raises(DefinitionError, match="simulated shop"):
-        Shop(**given)
