@@ -38,6 +38,7 @@ class Shift:
         effect: Change of a share (missing), Cohen's h (spike), or largest gap of the distribution functions.
         floor: An effect below it does not matter.
         subject: What the figures are of, in words.
+        psi: Population stability index of the values, shown and never decided on: it jumps where values tie.
     """
 
     column: str
@@ -48,6 +49,7 @@ class Shift:
     effect: float
     floor: float
     subject: str
+    psi: float | None = None
 
     @property
     def material(self) -> bool:
@@ -114,6 +116,15 @@ class Tally:
     def variation(self) -> float:
         """Total variation: the share of rows that changed their value."""
         return float(np.abs(self.before / self.before.sum() - self.after / self.after.sum()).sum() / 2)
+
+    def psi(self) -> float:
+        """Population stability index over ten quantile bins of the first sample; empty cells count as half a row."""
+        quantiles = np.quantile(np.repeat(self.values, self.before), np.arange(1, MOST_BINS) / MOST_BINS)
+        places = np.searchsorted(np.unique(quantiles), self.values, side="right")
+        before, after = (np.bincount(places, part, MOST_BINS) for part in (self.before, self.after))
+        taken = before + after > 0
+        old, new = (np.maximum(part[taken], 0.5) / part.sum() for part in (before, after))
+        return float(((new - old) * np.log(new / old)).sum())
 
     def rank_p(self) -> float:
         """Wilcoxon's rank-sum test with its correction for ties: one-sided moves of the whole distribution."""
@@ -199,7 +210,7 @@ def _values(column: str, tally: Tally, subject: str) -> Shift | None:
     if len(tally.values) < 2:
         return None
     p = min(1.0, 2 * min(tally.rank_p(), tally.bins_p()))
-    return Shift(column, "values", *tally.medians(), p, tally.distance(), DISTANCE, subject)
+    return Shift(column, "values", *tally.medians(), p, tally.distance(), DISTANCE, subject, tally.psi())
 
 
 def _categories(column: str, before: NDArray[np.float64], after: NDArray[np.float64]) -> list[Shift | None]:

@@ -1,6 +1,10 @@
 """Drift: how often it cries wolf, what it finds, what it says."""
 
+import io
 import json
+import os
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +14,8 @@ from numpy.random import Generator
 
 from experiments.drift import FALSE_ALARMS, compare
 from features.errors import AnalysisError
+
+BIKES = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "bike_sharing" / "bike_sharing_dataset.zip"
 
 
 def window(generator: Generator, n: int) -> pl.DataFrame:
@@ -30,7 +36,7 @@ def judged(reference: pl.DataFrame, current: pl.DataFrame):
     return compare(reference, current, scores=["score"], categories=["code"])
 
 
-@pytest.mark.parametrize(("n", "m"), [(5000, 1000), (400, 200)])
+@pytest.mark.parametrize(("n", "m"), [(5000, 1000), pytest.param(400, 200, marks=pytest.mark.integration)])
 def test_windows_without_drift_raise_hardly_an_alarm(n: int, m: int) -> None:
     """200 null windows of 26 columns each: at most three per cent alarms, and p-values as small as they should be."""
     reports = []
@@ -158,3 +164,23 @@ def test_texts_and_unknown_columns_are_refused() -> None:
         compare(frame, frame)
     with pytest.raises(AnalysisError, match="no column 'y'"):
         compare(frame, frame, scores=["y"])
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not BIKES.exists(), reason="ETHOGRAM_DATA does not point to the real data sets")
+def test_the_drift_of_bike_sharing_is_found_with_its_published_stability_indices() -> None:
+    """2011 against 2012; halves of the two years mixed are no drift."""
+    hours = pl.read_csv(io.BytesIO(zipfile.ZipFile(BIKES).read("hour.csv")))
+    columns = ["registered", "cnt", "casual", "hum", "windspeed"]
+    report = compare(hours.filter(yr=0).select(columns), hours.filter(yr=1).select(columns))
+    assert [finding.shift.column for finding in report.moved] == ["registered", "cnt", "casual"]
+    indices = {f.shift.column: f.shift.psi for f in report.findings if f.shift.psi is not None}
+    assert {name: round(value, 3) for name, value in indices.items()} == {
+        "registered": 0.311,
+        "cnt": 0.244,
+        "casual": 0.090,
+        "hum": 0.048,
+        "windspeed": 0.004,
+    }
+    mixed = hours.sample(fraction=1, shuffle=True, seed=1).select(columns)
+    assert compare(mixed.head(8000), mixed.tail(8000)).verdict == "no drift"

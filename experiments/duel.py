@@ -1,0 +1,128 @@
+"""Duel: a challenger against the champion on the same matured rows, judged by the same resamples of users."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments import pages
+from features.instants import iso
+from training.validation import METRICS, Estimate, judge
+
+TOLERANCE = 0.005
+"""ROC-AUC that may be given up for better probabilities."""
+FEWEST_OUTCOMES = 30
+Verdict = Literal["better", "worse", "no difference shown", "not enough data"]
+HEADER = ("study", "metric", "champion", "challenger", "difference", "95 % interval")
+
+
+@dataclass(frozen=True)
+class Duel:
+    """One study's challenger and champion.
+
+    Attributes:
+        study: Its name.
+        at: The newest cut whose outcomes are known, microseconds UTC.
+        n_rows: Rows judged.
+        n_users: Persons behind them.
+        n_positive: Rows whose outcome happened.
+        champion: Figures per metric.
+        challenger: The same.
+        difference: Challenger minus champion, paired: both are judged on every resample.
+    """
+
+    study: str
+    at: int
+    n_rows: int
+    n_users: int
+    n_positive: int
+    champion: Mapping[str, Estimate]
+    challenger: Mapping[str, Estimate]
+    difference: Mapping[str, Estimate]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Better ranking without worse probabilities, or better probabilities without worse ranking."""
+        if not self.difference:
+            return "not enough data"
+        ranking, loss = self.difference["roc_auc"], self.difference["log_loss"]
+        if ranking.high < 0 or loss.low > 0:
+            return "worse"
+        if ranking.low > 0 or (loss.high < 0 and ranking.low > -TOLERANCE):
+            return "better"
+        return "no difference shown"
+
+    def __str__(self) -> str:
+        counts = f"{self.n_rows:,} users as of {iso(self.at)}, {self.n_positive:,} outcomes"
+        if not self.difference:
+            return f"{self.study}: not enough data, {counts}; {FEWEST_OUTCOMES} of either kind are needed"
+        ranking = self.difference["roc_auc"]
+        figures = f"ROC-AUC {ranking.value:+.4f} [{ranking.low:+.4f}, {ranking.high:+.4f}]"
+        loss = self.difference["log_loss"]
+        figures += f", log-loss {loss.value:+.4f} [{loss.low:+.4f}, {loss.high:+.4f}]"
+        verdict = {"no difference shown": "no different as far as shown"}.get(self.verdict, self.verdict)
+        return f"{self.study}: the challenger is {verdict}, {figures} on {counts}"
+
+    def rows(self) -> list[list[str]]:
+        """Cells under `HEADER`, one line a metric."""
+        return [
+            [
+                self.study,
+                metric,
+                f"{self.champion[metric].value:.4f}",
+                f"{self.challenger[metric].value:.4f}",
+                f"{apart.value:+.4f}",
+                f"[{apart.low:+.4f}, {apart.high:+.4f}]",
+            ]
+            for metric, apart in self.difference.items()
+        ]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        sides = {"champion": self.champion, "challenger": self.challenger, "difference": self.difference}
+        return {
+            "study": self.study,
+            "verdict": self.verdict,
+            "at": iso(self.at),
+            "n_rows": self.n_rows,
+            "n_users": self.n_users,
+            "n_positive": self.n_positive,
+            **{name: {metric: of.to_dict() for metric, of in side.items()} for name, side in sides.items()},
+        }
+
+
+def table(duels: list[Duel]) -> pages.Table:
+    """All figures of several duels."""
+    return pages.Table(HEADER, [row for duel in duels for row in duel.rows()], texts=2)
+
+
+def duel(
+    study: str,
+    y: NDArray[np.float64],
+    champion: NDArray[np.float64],
+    challenger: NDArray[np.float64],
+    users: NDArray[np.object_],
+    *,
+    at: int,
+    replicates: int = 1000,
+) -> Duel:
+    """Judge two predictions of the same rows.
+
+    Args:
+        study: Its name.
+        y: Outcomes, shape (n_rows,), 0 or 1.
+        champion: Probabilities, shape (n_rows,).
+        challenger: The same.
+        users: Shape (n_rows,); rows of a user are resampled together.
+        at: The cut that the rows were frozen at.
+        replicates: Bootstrap resamples.
+    """
+    counts = len(y), len(set(users.tolist())), int(y.sum())
+    if min(counts[2], len(y) - counts[2]) < FEWEST_OUTCOMES:
+        return Duel(study, at, *counts, {}, {}, {})
+    figures = judge(y, {"champion": champion, "challenger": challenger}, users, replicates=replicates)
+    apart = figures["challenger"].minus(figures["champion"])
+    held, fresh = ({metric: figures[name][metric] for metric in METRICS} for name in ("champion", "challenger"))
+    return Duel(study, at, *counts, held, fresh, apart)
