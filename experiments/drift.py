@@ -1,6 +1,6 @@
 """Drift: do the users who are served still look like those the models were trained on?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 FALSE_ALARMS = 0.01
 """The chance that anything at all is called significant in a window where nothing moved."""
 FEWEST_USERS = 100
-Tier = Literal["data quality", "predictions", "inputs"]
-TIERS: tuple[Tier, ...] = ("data quality", "predictions", "inputs")
+Tier = Literal["data quality", "predictions", "inputs", "young log"]
+TIERS: tuple[Tier, ...] = ("data quality", "predictions", "inputs", "young log")
+GONE = 0.99
+"""A column that has so few values left has fallen silent."""
 Verdict = Literal["drift", "no drift", "not enough data"]
 HEADER = ("tier", "column", "what", "before", "after", "effect", "floor", "p (Holm)", "used by")
 
@@ -94,8 +96,13 @@ class DriftReport:
 
     @property
     def moved(self) -> tuple[Finding, ...]:
-        """The findings that are significant and material."""
-        return tuple(finding for finding in self.findings if finding.moved)
+        """The findings that are significant and material and raise the alarm."""
+        return tuple(finding for finding in self.findings if finding.moved and finding.tier != "young log")
+
+    @property
+    def filling(self) -> tuple[Finding, ...]:
+        """The findings that moved because the log was younger at training than the column's memory: no alarm."""
+        return tuple(finding for finding in self.findings if finding.moved and finding.tier == "young log")
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -115,6 +122,9 @@ class DriftReport:
             steps.append("train again on newer data and compare: `ethogram loop run --once`")
         if tiers == {"inputs"}:
             steps.append("there is no hurry: the inputs moved, the predictions did not")
+        if self.filling:
+            columns = len({finding.shift.column for finding in self.filling})
+            steps.append(f"expect {columns} more columns to move while the log is younger than they remember")
         return tuple(steps) or ("nothing",)
 
     def __str__(self) -> str:
@@ -137,6 +147,7 @@ class DriftReport:
             "reference": asdict(self.reference),
             "current": asdict(self.current),
             "moved": [finding.to_dict() for finding in self.moved],
+            "filling": [finding.to_dict() for finding in self.filling],
             "findings": [finding.to_dict() for finding in self.findings],
             "absent": list(self.absent),
             "actions": list(self.actions),
@@ -145,7 +156,7 @@ class DriftReport:
 
     def to_html(self, *, pictures: str = "", links: Mapping[str, str] | None = None) -> str:
         """One self-contained page; `links` name files that stand beside it."""
-        others = [finding.row() for finding in self.findings if not finding.moved]
+        others = [finding.row() for finding in self.findings if finding not in self.moved]
         moved = pages.Table(HEADER, [finding.row() for finding in self.moved], texts=3).html()
         good = {"drift": False, "no drift": True}.get(self.verdict)
         return pages.page(
@@ -166,6 +177,7 @@ def compare(
     categories: Sequence[str] = (),
     user: str | None = None,
     used_by: Mapping[str, Sequence[str]] | None = None,
+    filling: Collection[str] = (),
 ) -> DriftReport:
     """Every column of `reference` against the same column of `current`.
 
@@ -177,6 +189,8 @@ def compare(
         user: Column of user ids in one or both frames: the last row of each user is taken, since rows of one user are
             no independent news.
         used_by: Per column the studies that use it.
+        filling: Columns that remember longer than the log was old when the reference was taken: they move by themselves
+            and raise no alarm.
 
     Raises:
         AnalysisError: a column is not a number, or one named here does not exist.
@@ -197,7 +211,12 @@ def compare(
         if name not in absent
         for shift in shifts(name, _numbers(before, name), _numbers(after, name), kind=_kind(name, categories))
     ]
-    return DriftReport(*samples, _findings(found, scores, used_by or {}), absent)
+    adjusted = holm([shift.p for shift in found])
+    findings = [
+        Finding(_tier(shift, scores, filling), shift, p, tuple((used_by or {}).get(shift.column, ())))
+        for shift, p in zip(found, adjusted, strict=True)
+    ]
+    return DriftReport(*samples, _ordered(findings), absent)
 
 
 def joined(reports: Sequence[DriftReport]) -> DriftReport:
@@ -233,23 +252,15 @@ def _kind(name: str, categories: Sequence[str]) -> Kind:
     return "category" if name in categories else "number"
 
 
-def _findings(
-    found: Sequence[Shift], scores: Sequence[str], used_by: Mapping[str, Sequence[str]]
-) -> tuple[Finding, ...]:
-    adjusted = holm([shift.p for shift in found])
-    findings = [
-        Finding(_tier(shift, scores), shift, p, tuple(used_by.get(shift.column, ())))
-        for shift, p in zip(found, adjusted, strict=True)
-    ]
-    return _ordered(findings)
-
-
 def _ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """What moved first, in the order of blame."""
     return tuple(sorted(findings, key=lambda one: (not one.moved, TIERS.index(one.tier), -one.shift.effect)))
 
 
-def _tier(shift: Shift, scores: Sequence[str]) -> Tier:
-    if shift.part == "missing":
+def _tier(shift: Shift, scores: Collection[str], filling: Collection[str]) -> Tier:
+    """A missing value is news of the pipeline where none was missing before, or none is left; else of people."""
+    if shift.part == "missing" and (shift.before == 0 or shift.after >= GONE):
         return "data quality"
-    return "predictions" if shift.column in scores else "inputs"
+    if shift.column in scores:
+        return "predictions"
+    return "young log" if shift.column in filling else "inputs"

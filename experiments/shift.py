@@ -177,7 +177,7 @@ def _missing(column: str, before: NDArray[np.bool_], after: NDArray[np.bool_]) -
         return None
     p = fisher(counts[0], len(before), counts[1], len(after))
     old, new = float(before.mean()), float(after.mean())
-    return Shift(column, "missing", old, new, p, abs(new - old), SHARE, "share of missing values")
+    return Shift(column, "missing", old, new, p, abs(new - old), SHARE, "share without a value")
 
 
 def _numbers(column: str, before: NDArray[np.float64], after: NDArray[np.float64]) -> list[Shift | None]:

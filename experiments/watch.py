@@ -4,13 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from experiments import evidence, pages
 from experiments.drift import DriftReport, compare, joined
+from features.behaviour.feature_set import FeatureSet
+from features.behaviour.table import LIFETIME, Feature
 from features.errors import AnalysisError
-from features.instants import iso, to_datetime
+from features.instants import NEVER, iso, parse_instant, to_datetime
 from features.project import Project
 from training.bundle import Bundle, current
 
@@ -105,12 +108,14 @@ class Reference:
         kind: `propensity` or `clusters`.
         rows: Columns `score_<study>`, where kept, and features.
         used_by: Per column every study of the bundle that takes it.
+        filling: Columns that remember longer than the log was old at the newest cut.
     """
 
     study: str
     kind: str
     rows: pl.DataFrame
     used_by: Mapping[str, tuple[str, ...]]
+    filling: frozenset[str]
 
     @property
     def scores(self) -> list[str]:
@@ -143,12 +148,26 @@ def training_rows(bundle: Bundle) -> list[Reference]:
         if file.exists():
             rows = pl.read_parquet(file).rename({"score": f"score_{model.study}"}, strict=False)
             rows = rows.select([name for name in wanted if name in rows.columns])
-            found.append(Reference(model.study, model.kind, rows, used_by))
+            found.append(Reference(model.study, model.kind, rows, used_by, filling(bundle.features, model.details)))
     if not found:
         raise AnalysisError(
             "the bundle keeps no training rows. Hint: `ethogram study run NAME`, then `ethogram promote`."
         )
     return found
+
+
+def filling(features: FeatureSet, details: Mapping[str, Any]) -> frozenset[str]:
+    """Features that remember longer than the log was old at the newest cut, whose rows are kept: they grow with it."""
+    training = details.get("training_set")
+    if training is None:
+        return frozenset()
+    newest = max(parse_instant(cut) for part in ("train", "validation", "test") for cut in training["cuts"][part])
+    age = newest - parse_instant(training["log"][0])
+    return frozenset(feature.name for feature in features.features if _memory(feature, features) > age)
+
+
+def _memory(feature: Feature, features: FeatureSet) -> int:
+    return NEVER if feature.window == LIFETIME else feature.window or features.schema.horizon
 
 
 def judge(references: Sequence[Reference], answers: pl.DataFrame) -> DriftReport:
@@ -162,6 +181,7 @@ def judge(references: Sequence[Reference], answers: pl.DataFrame) -> DriftReport
                 categories=reference.categories,
                 user="user",
                 used_by=reference.used_by,
+                filling=reference.filling,
             )
             for reference in references
         ]

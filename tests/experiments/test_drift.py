@@ -105,6 +105,25 @@ def test_tiers_stand_in_the_order_of_blame_and_say_what_to_do() -> None:
     assert "a pipeline fault is not drift" in report.actions[0]
 
 
+def test_people_who_never_did_it_are_no_fault_of_the_pipeline() -> None:
+    """A recency is missing where nothing happened: fewer of those are news of people, a silent column is not."""
+    generator = np.random.default_rng(12)
+    reference, current = window(generator, 3000), window(generator, 1000)
+    fewer = judged(reference, current.with_columns(pl.col("recency_0").fill_null(3.0).fill_nan(3.0)))
+    assert {finding.tier for finding in fewer.moved} == {"inputs"}
+    silent = judged(reference, current.with_columns(pl.lit(None, dtype=pl.Float64).alias("recency_0")))
+    assert silent.moved[0].tier == "data quality"
+
+
+def test_what_remembers_longer_than_the_log_was_old_moves_without_an_alarm() -> None:
+    generator = np.random.default_rng(13)
+    reference, current = window(generator, 3000), window(generator, 1000).with_columns(pl.col("normal_1") + 1)
+    report = compare(reference, current, scores=["score"], categories=["code"], filling=["normal_1"])
+    assert report.verdict == "no drift"
+    assert [finding.shift.column for finding in report.filling] == ["normal_1"]
+    assert "expect 1 more columns" in str(report)
+
+
 def test_inputs_alone_are_no_emergency() -> None:
     generator = np.random.default_rng(6)
     report = judged(window(generator, 3000), window(generator, 1000).with_columns(pl.col("normal_1") + 1))

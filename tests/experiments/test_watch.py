@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from console.cli import app
-from experiments.watch import judge, served, training_rows, watch
+from experiments.watch import filling, judge, served, training_rows, watch
 from features.errors import AnalysisError
 from features.instants import DAY, HOUR, SECOND, parse_instant
 from features.project import Project
@@ -78,7 +78,7 @@ def test_answers_like_the_training_rows_are_no_drift_and_others_are(project: Pro
         report = judge(references, served(folder, "d1"))
         assert report.verdict == verdict
         assert [finding.shift.column for finding in report.moved] == moved
-        assert {finding.tier for finding in report.findings} == {"data quality", "predictions", "inputs"}
+        assert {finding.tier for finding in report.findings} == {"predictions", "inputs"}
 
 
 def test_only_live_answers_of_this_bundle_within_the_window_are_looked_at(tmp_path: Path) -> None:
@@ -109,6 +109,15 @@ def test_a_bundle_without_training_rows_says_so(tmp_path: Path) -> None:
     bundle = Bundle.write(tmp_path / "b", name="shop", version="1", features=FEATURES, models=models)
     with pytest.raises(AnalysisError, match="keeps no training rows"):
         training_rows(bundle)
+
+
+def test_features_that_remember_longer_than_the_log_was_old_are_told_apart() -> None:
+    cuts = {"train": ["2026-01-10T00:00:00Z"], "validation": [], "test": ["2026-01-20T00:00:00Z"]}
+    details = {"training_set": {"cuts": cuts, "log": ["2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"]}}
+    young = filling(FEATURES, details)
+    assert "count_viewed_7d" not in young
+    assert "recency_any_s" in young
+    assert filling(FEATURES, {}) == frozenset()
 
 
 @pytest.mark.integration
