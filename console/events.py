@@ -12,6 +12,7 @@ from console.terminal import answer, note, progress, table
 if TYPE_CHECKING:
     from features.events.log import EventLog
     from features.events.plan import PropertySpec
+    from features.project import Project
 
 
 def register(app: typer.Typer) -> None:
@@ -120,6 +121,26 @@ def erase(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove a person from the log and keep them out: events, buckets, quarantine."""
-    report = _log(project).erase(user, at=time.time_ns() // 1000)
+    """Remove a person everywhere, and keep them out: log, quarantine, state, predictions; a tombstone stays."""
+    from features.events.identity import persons
+    from features.project import Project
+
+    found = Project.find(project)
+    log = _log(project)
+    at = time.time_ns() // 1000
+    ids = persons(log.identity(), [user])
+    report = log.erase(user, at=at)
+    served = _erase_served(found, ids)
+    for name in sorted(served - ids):  # joined in the service, but not yet in the log
+        report = report + log.erase(name, at=at)
     answer(vars(report), str(report), as_json=as_json)
+
+
+def _erase_served(project: "Project", ids: set[str]) -> set[str]:
+    """Take the person out of the service's state and journal; all ids that it knew."""
+    from serving.store import SqliteStore
+
+    if not project.path("state").exists():
+        return set()
+    with SqliteStore(project.path("state")) as store:
+        return {name for one in sorted(ids) for name in store.erase(one)}

@@ -7,6 +7,7 @@ import polars as pl
 import xxhash
 
 PSEUDONYM_DIGITS = 32
+MANY = 1 << 16  # from here on, starting the compiled hash is worth its while
 
 
 def pseudonym(key: bytes, value: str) -> str:
@@ -22,7 +23,11 @@ def hash_text(value: str) -> int:
 
 
 def stable_hash(column: pl.Series) -> pl.Series:
-    """`hash_text` of every value, each distinct text hashed once; null stays null."""
+    """`hash_text` of every value; null stays null."""
+    if len(column) >= MANY:
+        from features.hashing import hash_column
+
+        return hash_column(column)
     distinct = column.unique().drop_nulls()
     hashes = [hash_text(value) for value in distinct]
     return column.replace_strict(distinct, pl.Series(hashes, dtype=pl.Int64), default=None, return_dtype=pl.Int64)

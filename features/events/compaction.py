@@ -1,7 +1,7 @@
 """Compaction: from parts to user-hash buckets of sorted, de-duplicated runs; identity is resolved on the way."""
 
 import shutil
-from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from json import dumps, loads
@@ -13,17 +13,36 @@ import polars as pl
 
 from features.errors import LogError
 from features.events import identity
-from features.events.batch import PREFIX
+from features.events.batch import FIELDS, PREFIX
+from features.events.ordering import order_of
 from features.events.parts import Parts, write_json
 from features.events.plan import Rates, TrackingPlan
 from features.instants import SECOND
-from features.people import hash_text
+from features.people import hash_text, stable_hash
 
 MANIFEST = "manifest.json"
 BUCKET_ROWS = 1 << 20
-PERSON = pl.coalesce("user_id", "anonymous_id")
+MEMORY_ROWS = 1 << 25
+"""Events that are sorted in memory at once, some 130 bytes each."""
+
+IDS = ("user_id", "anonymous_id")
+PERSON = pl.coalesce(*IDS)
 KEPT = ("source", "id", "event", "ts", "received", "seq", "offset", "consent", "device", "mark")
-ORDER = ("user", "ts", "seq", "id")
+OUT = (
+    "user",
+    "event",
+    "ts",
+    "received",
+    "known",
+    "until",
+    "id",
+    "seq",
+    "offset",
+    "consent",
+    "device",
+    "mark",
+    "source",
+)
 
 
 @dataclass(frozen=True)
@@ -117,12 +136,11 @@ class _Generation:
         links, people = self._people()
         links.write_parquet(self._folder / "links.parquet")
         people.write_parquet(self._folder / "identity.parquet")
-        ids, users, n_buckets = self._ids(people)
-        pieces = self._split(ids, n_buckets)
-        totals = [self._bucket(bucket, pieces.pop(bucket, []), users) for bucket in range(n_buckets)]
+        ids, users, ends = self._ids(people)
+        totals = [total for group in self._groups(len(ends)) for total in self._group(group, ids, users, ends)]
         rows, firsts, lasts, duplicates, fast = zip(*totals, strict=True)
         return {
-            "n_buckets": n_buckets,
+            "n_buckets": len(ends),
             "rows": sum(rows),
             "users": len(users),
             "first": min((first for first in firsts if first), default=0),
@@ -134,94 +152,92 @@ class _Generation:
 
     def _people(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         columns = ["event", "user_id", "anonymous_id", "previous_id", "received"]
-        files = [file for file, _ in self._files]
-        said = (
-            pl.scan_parquet(files, missing_columns="insert", extra_columns="ignore").select(columns) if files else None
-        )
-        links = identity.links(said if said is not None else pl.DataFrame(schema=dict.fromkeys(columns, pl.String)))
-        links = links.cast({"at": pl.Int64})
+        schema = {name: FIELDS[name] for name in columns}
+        said = [pl.scan_parquet(file).select(columns) for file, _ in self._files]
+        links = identity.links(pl.concat([pl.LazyFrame(schema=schema), *said]))
         return links, identity.resolve(links)
 
-    def _ids(self, people: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series, int]:
-        """Every id as columns raw, code (place of its canonical id in `users`), bucket, joined."""
-        raws = [
-            pl.read_parquet(file, columns=["user_id", "anonymous_id"]).select(PERSON.unique().alias("raw"))
-            for file, _ in self._files
-        ]
-        raw = pl.concat([pl.DataFrame(schema={"raw": pl.String}), *raws]).unique()
-        table = raw.join(people, left_on="raw", right_on="id", how="left").with_columns(
-            user=pl.coalesce("canonical", "raw")
+    def _ids(self, people: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series, list[int]]:
+        """Every id as columns raw, code, joined; the users by code; per bucket, where its codes end."""
+        files = [file for file, _ in self._files]
+        read = [pl.read_parquet(file, columns=list(IDS)) for file in files]
+        total = sum(frame.height for frame in read)
+        raw = pl.concat(
+            [pl.DataFrame(schema={"raw": pl.String}), *[f.select(PERSON.unique().alias("raw")) for f in read]]
         )
-        users = table["user"].unique().sort()
-        total = sum(pl.scan_parquet(file).select(pl.len()).collect().item() for file, _ in self._files)
+        table = raw.unique().join(people, left_on="raw", right_on="id", how="left")
+        table = table.with_columns(user=pl.coalesce("canonical", "raw"))
+        users = table.select(pl.col("user").unique())
         n_buckets = 1 << max(0, (max(total, 1) - 1) // self._bucket_rows).bit_length()
-        buckets = pl.Series("bucket", [bucket_of(user, n_buckets) for user in users], dtype=pl.UInt16)
-        codes = pl.DataFrame(
-            {"user": users, "code": pl.int_range(len(users), dtype=pl.UInt32, eager=True), "bucket": buckets}
+        bucket = (stable_hash(users["user"]) & (n_buckets - 1)).alias("bucket")
+        users = users.with_columns(bucket).sort("bucket", "user").with_row_index("code")
+        ends = np.searchsorted(users["bucket"].to_numpy(), np.arange(n_buckets), "right")
+        ids = table.join(users, on="user", how="left").select(
+            "raw", "code", pl.col("joined").fill_null(identity.ALWAYS)
         )
-        ids = table.join(codes, on="user", how="left").select(
-            "raw", "code", "bucket", pl.col("joined").fill_null(identity.ALWAYS)
+        return ids, users["user"], [int(end) for end in ends]
+
+    def _groups(self, n_buckets: int) -> Iterator[range]:
+        """Buckets that are sorted together: as many as are to be held in memory."""
+        size = max(1, MEMORY_ROWS // self._bucket_rows)
+        for start in range(0, n_buckets, size):
+            yield range(start, min(n_buckets, start + size))
+
+    def _group(
+        self, group: range, ids: pl.DataFrame, users: pl.Series, ends: list[int]
+    ) -> Iterator[tuple[int, int, int, int, int]]:
+        first = ends[group.start - 1] if group.start else 0
+        own = ids.filter(pl.col("code").is_between(first, ends[group.stop - 1], closed="left"))
+        frame = pl.concat(
+            [pl.DataFrame(schema=_EMPTY), *[self._read(*each, own) for each in self._files]], how="diagonal"
         )
-        return ids, users, n_buckets
+        code = frame["code"].to_numpy() - np.uint32(first)
+        ts, seq, identifier = (frame[name].to_numpy() for name in ("ts", "seq", "id"))
+        order, starts = order_of(code, ts, seq, identifier, ends[group.stop - 1] - first)
+        for bucket in group:
+            low = ends[bucket - 1] if bucket else 0
+            places = order[starts[low - first] : starts[ends[bucket] - first]]
+            yield self._bucket(bucket, frame[places], users)
 
-    def _split(self, ids: pl.DataFrame, n_buckets: int) -> dict[int, list[pl.DataFrame]]:
-        pieces: dict[int, list[pl.DataFrame]] = defaultdict(list)
-        for file, coarse in self._files:
-            frame = pl.read_parquet(file)
-            held = [name for name in frame.columns if name in KEPT or name.startswith(PREFIX)]
-            frame = frame.select(*held, PERSON.alias("raw")).join(ids, on="raw", how="left", maintain_order="left")
-            frame = frame.with_columns(
-                known=pl.max_horizontal("received", "joined"), seq=pl.col("seq").fill_null(0), coarse=pl.lit(coarse)
-            ).drop("raw", "joined")
-            for (bucket,), piece in frame.partition_by("bucket", as_dict=True, include_key=False).items():
-                pieces[int(bucket)].append(piece)
-        return pieces
+    def _read(self, file: Path, coarse: bool, own: pl.DataFrame) -> pl.DataFrame:
+        held = [name for name in pl.read_parquet_schema(file) if name in KEPT or name.startswith(PREFIX)]
+        frame = pl.read_parquet(file, columns=[*held, *IDS]).with_columns(PERSON.alias("raw")).drop(IDS)
+        joined = frame.join(own, on="raw", how="inner", maintain_order="left").drop("raw")
+        known = pl.max_horizontal("received", "joined")
+        joined = joined.with_columns(known=known, seq=pl.col("seq").fill_null(0), coarse=pl.lit(coarse))
+        return joined.drop("joined")
 
-    def _bucket(self, bucket: int, pieces: list[pl.DataFrame], users: pl.Series) -> tuple[int, int, int, int, int]:
-        if not pieces:
-            pieces = [pl.DataFrame(schema=_EMPTY)]
-        frame = pl.concat(pieces, how="diagonal")
+    def _bucket(self, bucket: int, frame: pl.DataFrame, users: pl.Series) -> tuple[int, int, int, int, int]:
         height = frame.height
-        if frame["id"].n_unique() < height:
-            frame = frame.sort("known", "received", "ts", "seq", *_tie(frame)).unique(
-                ["code", "source", "id"], keep="first"
-            )
-        frame = frame.sort("code", "ts", "seq", "id", *_tie(frame)).with_columns(until=pl.lit(None, pl.Int64))
-        frame, fast = too_fast(frame, self._rates)
+        frame, fast = too_fast(_first_known(frame).with_columns(until=pl.lit(None, pl.Int64)), self._rates)
         properties = sorted(name for name in frame.columns if name.startswith(PREFIX))
-        out = frame.select(
-            users.gather(frame["code"]).alias("user") if frame.height else pl.lit(None, pl.String).alias("user"),
-            *[
-                "event",
-                "ts",
-                "received",
-                "known",
-                "until",
-                "id",
-                "seq",
-                "offset",
-                "consent",
-                "device",
-                "mark",
-                "source",
-            ],
-            *properties,
+        frame = frame.with_columns(
+            users.gather(frame["code"]).alias("user") if frame.height else pl.lit("").alias("user")
         )
-        out.write_parquet(self._folder / f"bucket-{bucket:04}.parquet", compression="lz4")
+        out = frame.select(*OUT, *properties)
+        path = self._folder / f"bucket-{bucket:04}.parquet"
+        out.write_parquet(path, compression="lz4", statistics=False)
         first, last = out.select(pl.col("ts").min().fill_null(0), last=pl.col("ts").max().fill_null(0)).row(0)
         return frame.height, first, last, height - frame.height, fast
 
 
-_EMPTY = {
-    "source": pl.String, "id": pl.Int64, "event": pl.String, "ts": pl.Int64, "received": pl.Int64, "seq": pl.Int64,
-    "offset": pl.Int16, "consent": pl.Int8, "device": pl.String, "mark": pl.String, "code": pl.UInt32,
-    "known": pl.Int64, "coarse": pl.Boolean,
-}  # fmt: skip
+_EMPTY: dict[str, pl.DataType] = {
+    **{name: FIELDS[name] for name in KEPT},
+    "code": pl.UInt32(),
+    "known": pl.Int64(),
+    "coarse": pl.Boolean(),
+}
 
 
-def _tie(frame: pl.DataFrame) -> list[str]:
-    """Columns that settle what is left, so that the order of files never shows."""
-    return ["source", "event"] if "source" in frame.columns else []
+def _first_known(frame: pl.DataFrame) -> pl.DataFrame:
+    """A sorted bucket without copies: of one person's events of one source and id, the first known stays."""
+    if frame["id"].n_unique() == frame.height:
+        return frame
+    copies = frame.select("code", "source", "id", "known", "received", "ts", "seq", "event").with_row_index("place")
+    copies = copies.filter(pl.col("id").is_duplicated()).sort("known", "received", "ts", "seq", "event", "place")
+    kept = copies.unique(["code", "source", "id"], keep="first")
+    dropped = np.setdiff1d(copies["place"].to_numpy(), kept["place"].to_numpy())
+    return frame.filter(pl.Series(~np.isin(np.arange(frame.height), dropped)))
 
 
 def too_fast(frame: pl.DataFrame, rates: Rates | None) -> tuple[pl.DataFrame, int]:

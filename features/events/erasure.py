@@ -35,6 +35,14 @@ class ErasureReport:
     quarantined: int
     erased_at: int
 
+    def __add__(self, other: "ErasureReport") -> "ErasureReport":
+        ids, events, quarantined = (
+            self.ids + other.ids,
+            self.events + other.events,
+            self.quarantined + other.quarantined,
+        )
+        return ErasureReport(ids, events, quarantined, max(self.erased_at, other.erased_at))
+
     def __str__(self) -> str:
         return (
             f"erased {self.events:,} events and {self.quarantined:,} quarantined rows of one person with {self.ids:,} "
