@@ -1,0 +1,115 @@
+"""Commands about answers: `serve` them, `rebuild` what they read, pack the service as a `bento`."""
+
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.options import APPLICATIONS, OPERATIONS, JsonOption, ProjectOption
+from console.terminal import answer, note
+from features.errors import EthogramError, ProjectError
+
+if TYPE_CHECKING:
+    from serving.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add `serve`, `rebuild` and `bento`."""
+    app.command("serve", rich_help_panel=APPLICATIONS)(serve)
+    app.command("rebuild", rich_help_panel=OPERATIONS)(rebuild)
+    app.command("bento", rich_help_panel=OPERATIONS)(bento)
+
+
+def serve(
+    *,
+    project: ProjectOption = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine a key is needed.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 3000,
+    as_json: JsonOption = False,
+) -> None:
+    """Take events and answer which segments a user is in, until stopped."""
+    settings = _settings(project)
+    _check_door(host, settings)
+    import uvicorn
+
+    from serving.service import Ethogram
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    listening = _listen(host, port)
+    url = f"http://{host}:{listening.getsockname()[1]}"
+    answer({"url": url, "pid": os.getpid()}, f"{url}\n  ready when {url}/readyz answers 200", as_json=as_json)
+    config = uvicorn.Config(
+        Ethogram.to_asgi(),
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=2048,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def rebuild(
+    *,
+    project: ProjectOption = None,
+    state: Annotated[bool, typer.Option("--state", help="Fill the state store from the event log again.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make anew what is derived from the event log; a running service goes on answering meanwhile."""
+    if not state:
+        raise ProjectError("nothing to rebuild is named. Hint: `ethogram rebuild --state`.")
+    settings = _settings(project)
+    from serving.filling import refill
+
+    report = refill(settings)
+    lines = [f"{each['schema']}: {each['users']:,} users" for each in report]
+    answer({"states": report}, "\n".join([str(settings.state), *lines]), as_json=as_json)
+
+
+def bento(
+    *,
+    project: ProjectOption = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder (default: the published one).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a Bento: the service with the published bundle inside; `bentoml serve` and `bentoml containerize` take it."""
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    from serving.packing import build, pack
+    from training.bundle import current
+
+    folder = bundle or current(_settings(project).bundles)
+    if folder is None:
+        raise ProjectError("no bundle has been published. Hint: `ethogram promote`.")
+    model = pack(folder)
+    note(f"packed {model}")
+    tag, path = build(Path(__file__).parent.parent)
+    answer({"bento": tag, "model": model, "path": str(path)}, f"{tag}\n  bentoml serve {tag}", as_json=as_json)
+
+
+def _settings(project: Path | None) -> "Settings":
+    from serving.settings import Settings
+
+    if project is not None:
+        os.environ["ETHOGRAM_PROJECT"] = str(project)
+    return Settings.from_environment()
+
+
+def _check_door(host: str, settings: "Settings") -> None:
+    if settings.api_key is None and host not in ("127.0.0.1", "::1", "localhost"):
+        raise ProjectError(f"--host {host} reaches beyond this machine. Hint: set ETHOGRAM_API_KEY first.")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        raise EthogramError(f"cannot listen on {host}:{port}: {error.strerror}. Hint: `--port 0` takes a free one.") from None
+    return listening

@@ -1,0 +1,36 @@
+"""Packing: a bundle as a model of BentoML's store, so that a Bento carries the last known good one."""
+
+import shutil
+from pathlib import Path
+
+from training.bundle import Bundle
+
+MODEL = "ethogram-bundle"
+"""The model's name in BentoML's store; bentofile.yaml names it."""
+
+
+def pack(folder: Path) -> str:
+    """Put a bundle into BentoML's model store under its digest; the newest of its name from now on.
+
+    Args:
+        folder: The bundle's.
+
+    Returns:
+        The tag, `ethogram-bundle:<digest>`.
+
+    Raises:
+        BundleError: the bundle is altered or incomplete.
+    """
+    import bentoml
+    from bentoml.exceptions import NotFound
+
+    bundle = Bundle.load(folder)
+    tag = f"{MODEL}:{bundle.digest}"
+    try:
+        bentoml.models.delete(tag)  # stored again below: `latest` goes by the time of storing
+    except NotFound:
+        pass
+    labels = {"name": bundle.name, "version": str(bundle.version), "digest": bundle.digest[:63]}
+    with bentoml.models.create(tag, labels=labels, metadata={"studies": sorted(bundle.models)}) as model:
+        shutil.copytree(folder, model.path, dirs_exist_ok=True)
+    return tag

@@ -1,0 +1,219 @@
+"""What the store holds, however it came in, is what the event log holds."""
+
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.behaviour.feature_set import FeatureSet
+from features.behaviour.histories import Histories
+from features.behaviour.schema import Lifetime
+from features.events.log import EventLog
+from features.instants import DAY, HOUR, MINUTE, SECOND
+from serving import journal
+from serving.filling import fill
+from serving.journal import Roller
+from serving.store import TAIL_ROWS, SqliteStore, merged, trimmed
+from tests.serving import shop
+
+PEOPLE = ("ann", "bob", "cid", "a-1", "a-2", "a-3")
+EVENTS = ("product_viewed", "order_completed", "page_viewed")
+
+
+class House:
+    """A store and a log that are given the same cleaned batches."""
+
+    def __init__(self, folder, plan, features):
+        self.plan, self.features = plan, features
+        self.store = SqliteStore(folder / "state.db")
+        self.log = EventLog(folder / "log", plan, key=shop.KEY)
+        self.roller = Roller(self.store, lambda: self.log, lambda: plan)
+        self.received = shop.NOW
+
+    def take(self, sent, *, after=SECOND):
+        """One delivery."""
+        self.received += after
+        batch = shop.cleaned(self.plan, sent, self.received).batch
+        with self.store.writing() as db:
+            journal.write(db, batch.frame)
+            self.store.record(db, batch.frame)
+
+    def online(self, users, at):
+        """Features from the store."""
+        states = self.store.read(self.features.schema, users)
+        records, carries = [state.records for state in states], [state.carry for state in states]
+        histories = Histories.from_states(self.features.schema, [state.user for state in states], records, carries)
+        return self.features.compute(histories, at)
+
+    def agrees(self, at):
+        """The same users and, to the bit, the same features as the log gives."""
+        self.roller.roll()
+        batch = self.features.compute(self.log.histories(self.features.schema), at)
+        users = [str(user) for user in batch.users]
+        assert self.store.users(self.store.filled(self.features.schema)) == sorted(users)
+        online = self.online(users, at)
+        assert list(online.users) == users
+        np.testing.assert_array_equal(online.values.view(np.int64), batch.values.view(np.int64))
+
+
+@contextmanager
+def house(plan, definitions=None):
+    with tempfile.TemporaryDirectory() as folder:
+        made = House(Path(folder), plan, shop.features_of(plan, definitions))
+        try:
+            yield made
+        finally:
+            made.store.close()
+
+
+def tracks():
+    properties = st.fixed_dictionaries(
+        {}, optional={"product_id": st.sampled_from("xyz"), "price": st.integers(0, 9_999).map(lambda n: n / 100)}
+    )
+    back = st.one_of(st.integers(0, 3 * MINUTE), st.integers(0, 40 * DAY), st.sampled_from([0, DAY, 7 * DAY, HOUR]))
+    return st.builds(
+        lambda user, event, ago, given: shop.message(
+            user, event, shop.NOW - ago, given if event == "product_viewed" else {}
+        ),
+        st.sampled_from(PEOPLE),
+        st.sampled_from(EVENTS),
+        back,
+        properties,
+    )
+
+
+def links():
+    return st.one_of(
+        st.builds(
+            lambda user, other: {"type": "identify", "userId": user, "anonymousId": other},
+            st.sampled_from(PEOPLE[:3]),
+            st.sampled_from(PEOPLE),
+        ),
+        st.builds(
+            lambda user, other: {"type": "alias", "userId": user, "previousId": other},
+            st.sampled_from(PEOPLE[:3]),
+            st.sampled_from(PEOPLE),
+        ),
+    )
+
+
+deliveries = st.lists(st.lists(st.one_of(tracks(), tracks(), links()), min_size=1, max_size=4), min_size=1, max_size=12)
+
+
+@given(deliveries, st.integers(0, 12), st.integers(0, 12), st.data())
+def test_the_state_equals_the_log_to_the_bit(plan, sent, filled_after, rolled_after, data):
+    """Events and links in any order, some delivered twice, the state filled and the journal rolled at any moment."""
+    with house(plan) as made:
+        for place, each in enumerate(sent):
+            if place == min(filled_after, len(sent) - 1):
+                fill(made.store, made.log, made.features.schema)
+            if place == rolled_after:
+                made.roller.roll()
+            made.take(each)
+            if data.draw(st.booleans(), label="delivered again"):
+                made.take([{"messageId": f"{made.received}-0", **each[0]}])
+        for at in (made.received, made.received + 7 * DAY):
+            made.agrees(at)
+
+
+def test_many_small_deliveries_are_folded_and_nothing_is_lost(plan):
+    with house(plan) as made:
+        fill(made.store, made.log, made.features.schema)
+        for step in range(3 * TAIL_ROWS):
+            made.take([shop.message("ann", "page_viewed", shop.NOW - step * HOUR)])
+        (live,) = made.store.live()
+        rows = made.store.reader.execute("SELECT count(*) FROM tails WHERE schema = ?", (live.id,)).fetchone()[0]
+        assert rows <= TAIL_ROWS
+        assert len(made.store.read(made.features.schema, ["ann"])[0].records) == 3 * TAIL_ROWS * 8 * live.schema.n_slots
+        made.agrees(made.received)
+
+
+def test_a_rebuilt_state_equals_the_one_that_grew(plan):
+    with house(plan) as made:
+        fill(made.store, made.log, made.features.schema)
+        made.take([shop.message("a-1"), shop.message("bob", "order_completed", properties={"revenue": 3})])
+        made.take([{"type": "identify", "userId": "ann", "anonymousId": "a-1"}])
+        made.roller.roll()
+        made.take([shop.message("ann")])
+        grown = made.online(["ann", "bob"], made.received)
+        fill(made.store, made.log, made.features.schema)
+        assert len(made.store.live()) == 1
+        np.testing.assert_array_equal(made.online(["ann", "bob"], made.received).values, grown.values)
+        made.agrees(made.received)
+
+
+def test_an_append_goes_to_every_live_schema(plan):
+    wider = {"version": 1, "features": [{"sum": "product_viewed.price", "windows": ["7d"]}]}
+    with house(plan) as made:
+        other = shop.features_of(plan, wider)
+        fill(made.store, made.log, made.features.schema)
+        fill(made.store, made.log, other.schema)
+        made.take([shop.message("ann", properties={"price": 2.5})])
+        state = made.store.read(other.schema, ["ann"])[0]
+        histories = Histories.from_states(other.schema, ["ann"], [state.records])
+        assert other.compute(histories, made.received).values.tolist() == [[2.5]]
+        made.store.keep([other.schema])
+        assert [live.schema.fingerprint for live in made.store.live()] == [other.schema.fingerprint]
+        assert made.store.filled(made.features.schema) is None
+
+
+def test_an_erased_person_leaves_nothing_behind(plan):
+    with house(plan) as made:
+        fill(made.store, made.log, made.features.schema)
+        made.take([shop.message("a-1"), shop.message("bob")])
+        made.take([{"type": "identify", "userId": "ann", "anonymousId": "a-1"}])
+        assert made.store.erase("a-1") == ["a-1", "ann"]
+        left = "\n".join(made.store.reader.iterdump())
+        assert "a-1" not in left
+        assert "ann" not in left
+        assert "bob" in left
+
+
+def test_a_failed_transaction_leaves_the_journal_and_the_state_as_they_were(plan):
+    with house(plan) as made:
+        fill(made.store, made.log, made.features.schema)
+        batch = shop.cleaned(plan, [shop.message("ann")], shop.NOW).batch
+
+        def fails():
+            with made.store.writing() as db:
+                journal.write(db, batch.frame)
+                made.store.record(db, batch.frame)
+                raise RuntimeError("the disk is full")
+
+        with pytest.raises(RuntimeError, match="disk"):
+            fails()
+        assert made.store.read(made.features.schema, ["ann"])[0].records == b""
+        assert made.store.reader.execute("SELECT count(*) FROM arrivals").fetchone() == (0,)
+
+
+def test_what_lies_behind_the_horizon_is_trimmed_unless_a_life_time_fold_needs_it(plan):
+    features = shop.features_of(plan)
+    old = shop.cleaned(plan, [shop.message("ann", ts=shop.NOW - 92 * DAY), shop.message("ann")], shop.NOW).batch
+    slots = features.schema.encode(old.frame.with_columns(known="received"))
+    assert len(trimmed(features.schema, slots.tobytes())) == slots[0].nbytes
+    lifelong = FeatureSet.from_dict(
+        {"version": 1, "features": [{"count": "any", "windows": ["lifetime"]}]}, plan, shop.Codes.of(plan)
+    )
+    slots = lifelong.schema.encode(old.frame.with_columns(known="received"))
+    assert len(trimmed(lifelong.schema, slots.tobytes())) == slots.nbytes
+
+
+def test_the_folds_of_two_ids_that_are_one_person_are_folded_together(plan):
+    folds = ("count", "sum", "min", "max", "first", "last")
+    schema = shop.features_of(plan).schema
+    missing = np.iinfo(np.int64).min
+    schema = type(schema).from_dict(
+        {**schema.to_dict(), "lifetime": [[each.event, each.what, each.property] for each in map(_fold, folds)]}
+    )
+    one = np.array([5, 2, 10, 3, 7, 100, missing], np.int64).tobytes()
+    two = np.array([5, 1, 20, 1, 9, 50, 60], np.int64).tobytes()
+    assert np.frombuffer(merged(schema, one, two), np.int64).tolist() == [5, 3, 30, 1, 9, 50, 60]
+    assert merged(schema, None, two) == two
+
+
+def _fold(what):
+    return Lifetime("any", what)
