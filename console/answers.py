@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,7 +67,7 @@ def rebuild(
     settings = _settings(project)
     from serving.filling import refill
 
-    report = refill(settings)
+    report = refill(settings, now=settings.clock or time.time_ns() // 1000)
     lines = [f"{each['schema']}: {each['users']:,} users" for each in report]
     answer({"states": report}, "\n".join([str(settings.state), *lines]), as_json=as_json)
 
@@ -77,7 +78,7 @@ def bento(
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder (default: the published one).")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Build a Bento: the service with the published bundle inside; `bentoml serve` and `bentoml containerize` take it."""
+    """Build a Bento, the service with the published bundle inside, for `bentoml serve` and `bentoml containerize`."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     from serving.packing import build, pack
     from training.bundle import current
@@ -111,5 +112,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listening.bind((host, port))
     except OSError as error:
-        raise EthogramError(f"cannot listen on {host}:{port}: {error.strerror}. Hint: `--port 0` takes a free one.") from None
+        raise EthogramError(
+            f"cannot listen on {host}:{port}: {error.strerror}. Hint: `--port 0` takes a free one."
+        ) from None
     return listening

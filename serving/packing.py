@@ -1,6 +1,7 @@
 """Packing: a bundle as a model of BentoML's store, so that a Bento carries the last known good one."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from training.bundle import Bundle
@@ -26,11 +27,21 @@ def pack(folder: Path) -> str:
 
     bundle = Bundle.load(folder)
     tag = f"{MODEL}:{bundle.digest}"
-    try:
+    with suppress(NotFound):
         bentoml.models.delete(tag)  # stored again below: `latest` goes by the time of storing
-    except NotFound:
-        pass
     labels = {"name": bundle.name, "version": str(bundle.version), "digest": bundle.digest[:63]}
     with bentoml.models.create(tag, labels=labels, metadata={"studies": sorted(bundle.models)}) as model:
         shutil.copytree(folder, model.path, dirs_exist_ok=True)
     return tag
+
+
+def build(root: Path) -> tuple[str, Path]:
+    """Build a Bento from `root`/bentofile.yaml with the newest packed bundle inside.
+
+    Returns:
+        (its tag, its folder).
+    """
+    import bentoml
+
+    made = bentoml.bentos.build_bentofile(str(root / "bentofile.yaml"), build_ctx=str(root))
+    return str(made.tag), Path(made.path)

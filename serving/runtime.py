@@ -123,7 +123,7 @@ class Runtime:
         prepare = collection.preparation(plan, self.settings.key, collection.Erased(self.settings.log))
         schema = bundle.features.schema
         if self.store.filled(schema) is None:
-            fill(self.store, self._log_of(bundle), schema)
+            fill(self.store, self._log_of(bundle), schema, now=self.now())
         scorer = Scorer(bundle, self.store)
         warm(scorer)
         return Release(scorer, self.predictions.follow(scorer), prepare, time.time_ns() // 1000)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
-from features.behaviour.schema import Lifetime
+from features.behaviour.lifetime import boundary_of
+from features.behaviour.schema import TS, Lifetime
 from features.events.log import EventLog
 from features.instants import DAY, HOUR, MINUTE, SECOND
 from serving import journal
@@ -42,6 +43,10 @@ class House:
             journal.write(db, batch.frame)
             self.store.record(db, batch.frame)
 
+    def fill(self):
+        """The state of the features' schema, from the log and the journal."""
+        fill(self.store, self.log, self.features.schema, now=self.received)
+
     def online(self, users, at):
         """Features from the store."""
         states = self.store.read(self.features.schema, users)
@@ -50,9 +55,15 @@ class House:
         return self.features.compute(histories, at)
 
     def agrees(self, at):
-        """The same users and, to the bit, the same features as the log gives."""
+        """The same users, every record of the log with the instant it was known, and to the bit the same features."""
         self.roller.roll()
-        batch = self.features.compute(self.log.histories(self.features.schema), at)
+        histories = self.log.histories(self.features.schema)
+        batch = self.features.compute(histories, at)
+        for row, user in enumerate(histories.users):
+            records = self.store.read(self.features.schema, [str(user)])[0].records
+            held = {each.tobytes() for each in np.frombuffer(records, np.int64).reshape(-1, histories.slots.shape[1])}
+            own = histories.slots[histories.starts[row] : histories.ends[row]]
+            assert held >= {each.tobytes() for each in own[own[:, TS] > boundary_of(at, 90 * DAY)]}
         users = [str(user) for user in batch.users]
         assert self.store.users(self.store.filled(self.features.schema)) == sorted(users)
         online = self.online(users, at)
@@ -104,13 +115,14 @@ def links():
 deliveries = st.lists(st.lists(st.one_of(tracks(), tracks(), links()), min_size=1, max_size=4), min_size=1, max_size=12)
 
 
+@settings(max_examples=settings().max_examples // 3)
 @given(deliveries, st.integers(0, 12), st.integers(0, 12), st.data())
 def test_the_state_equals_the_log_to_the_bit(plan, sent, filled_after, rolled_after, data):
     """Events and links in any order, some delivered twice, the state filled and the journal rolled at any moment."""
     with house(plan) as made:
         for place, each in enumerate(sent):
             if place == min(filled_after, len(sent) - 1):
-                fill(made.store, made.log, made.features.schema)
+                made.fill()
             if place == rolled_after:
                 made.roller.roll()
             made.take(each)
@@ -122,7 +134,7 @@ def test_the_state_equals_the_log_to_the_bit(plan, sent, filled_after, rolled_af
 
 def test_many_small_deliveries_are_folded_and_nothing_is_lost(plan):
     with house(plan) as made:
-        fill(made.store, made.log, made.features.schema)
+        made.fill()
         for step in range(3 * TAIL_ROWS):
             made.take([shop.message("ann", "page_viewed", shop.NOW - step * HOUR)])
         (live,) = made.store.live()
@@ -134,13 +146,13 @@ def test_many_small_deliveries_are_folded_and_nothing_is_lost(plan):
 
 def test_a_rebuilt_state_equals_the_one_that_grew(plan):
     with house(plan) as made:
-        fill(made.store, made.log, made.features.schema)
+        made.fill()
         made.take([shop.message("a-1"), shop.message("bob", "order_completed", properties={"revenue": 3})])
         made.take([{"type": "identify", "userId": "ann", "anonymousId": "a-1"}])
         made.roller.roll()
         made.take([shop.message("ann")])
         grown = made.online(["ann", "bob"], made.received)
-        fill(made.store, made.log, made.features.schema)
+        made.fill()
         assert len(made.store.live()) == 1
         np.testing.assert_array_equal(made.online(["ann", "bob"], made.received).values, grown.values)
         made.agrees(made.received)
@@ -150,8 +162,8 @@ def test_an_append_goes_to_every_live_schema(plan):
     wider = {"version": 1, "features": [{"sum": "product_viewed.price", "windows": ["7d"]}]}
     with house(plan) as made:
         other = shop.features_of(plan, wider)
-        fill(made.store, made.log, made.features.schema)
-        fill(made.store, made.log, other.schema)
+        made.fill()
+        fill(made.store, made.log, other.schema, now=made.received)
         made.take([shop.message("ann", properties={"price": 2.5})])
         state = made.store.read(other.schema, ["ann"])[0]
         histories = Histories.from_states(other.schema, ["ann"], [state.records])
@@ -163,7 +175,7 @@ def test_an_append_goes_to_every_live_schema(plan):
 
 def test_an_erased_person_leaves_nothing_behind(plan):
     with house(plan) as made:
-        fill(made.store, made.log, made.features.schema)
+        made.fill()
         made.take([shop.message("a-1"), shop.message("bob")])
         made.take([{"type": "identify", "userId": "ann", "anonymousId": "a-1"}])
         assert made.store.erase("a-1") == ["a-1", "ann"]
@@ -175,7 +187,7 @@ def test_an_erased_person_leaves_nothing_behind(plan):
 
 def test_a_failed_transaction_leaves_the_journal_and_the_state_as_they_were(plan):
     with house(plan) as made:
-        fill(made.store, made.log, made.features.schema)
+        made.fill()
         batch = shop.cleaned(plan, [shop.message("ann")], shop.NOW).batch
 
         def fails():
@@ -213,6 +225,39 @@ def test_the_folds_of_two_ids_that_are_one_person_are_folded_together(plan):
     two = np.array([5, 1, 20, 1, 9, 50, 60], np.int64).tobytes()
     assert np.frombuffer(merged(schema, one, two), np.int64).tolist() == [5, 3, 30, 1, 9, 50, 60]
     assert merged(schema, None, two) == two
+
+
+LIFELONG = {
+    "version": 1,
+    "features": [
+        {"count": ["any", "order_completed"], "windows": ["lifetime", "30d"]},
+        {"sum": "order_completed.revenue", "windows": ["lifetime"]},
+        {"min": "order_completed.revenue", "windows": ["lifetime"]},
+        {"tenure": "any"},
+    ],
+}
+
+
+def test_what_lies_behind_the_horizon_is_carried_and_survives_a_merge(plan):
+    with house(plan, LIFELONG) as made:
+        for user in ("ann", "a-1", "bob"):
+            ages = (100, 200, 95, 3) if user == "ann" else (150, 1)
+            made.take(
+                [
+                    shop.message(user, "order_completed", shop.NOW - age * DAY, {"revenue": age / 4 + len(user)})
+                    for age in ages
+                ]
+            )
+        made.roller.roll()
+        made.fill()
+        state = made.store.read(made.features.schema, ["ann"])[0]
+        assert state.carry is not None
+        assert len(state.records) == 8 * made.features.schema.n_slots
+        made.agrees(made.received)
+        made.take([{"type": "identify", "userId": "ann", "anonymousId": "a-1"}, shop.message("a-1")])
+        made.agrees(made.received)
+        made.fill()
+        made.agrees(made.received + DAY)
 
 
 def _fold(what):
