@@ -37,14 +37,14 @@ def serve(
     _check_door(host, settings)
     import uvicorn
 
-    from serving.service import Ethogram
+    from serving.service import application
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     listening = _listen(host, port)
     url = f"http://{host}:{listening.getsockname()[1]}"
     answer({"url": url, "pid": os.getpid()}, f"{url}\n  ready when {url}/readyz answers 200", as_json=as_json)
     config = uvicorn.Config(
-        Ethogram.to_asgi(),
+        application(),
         loop="uvloop",
         http="httptools",
         log_config=None,

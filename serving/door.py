@@ -112,7 +112,8 @@ class Door:
             elif message["type"] == "http.response.body":
                 parts.append(message.get("body", b""))
 
-        await self.app(request.scope, replay, collect)
+        headers = [*request.scope["headers"], (b"x-request-id", request.id.encode())]
+        await self.app({**request.scope, "headers": headers}, replay, collect)
         return _passed(int(start.get("status", 500)), start.get("headers", []), b"".join(parts))
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,11 +137,16 @@ def _passed(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Rep
     kind = told.get(b"content-type", JSON)
     if status < 400:
         return Reply(body, status, kind)
+    raise Problem(status, _said(body) or "BentoML could not answer.")
+
+
+def _said(body: bytes) -> str:
+    """What an error of BentoML's says: an object, a list of one, or text."""
     try:
-        detail = str(msgspec.json.decode(body)["error"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        detail = body.decode(errors="replace")[:500] or "BentoML could not answer."
-    raise Problem(status, detail)
+        document = msgspec.json.decode(body)
+        return str((document[0] if isinstance(document, list) else document)["error"])
+    except (msgspec.DecodeError, LookupError, TypeError):
+        return body.decode(errors="replace")[:500]
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:

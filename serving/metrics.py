@@ -41,6 +41,7 @@ class Metrics:
         self._routes: dict[tuple[str, int], Counter] = {}
         self._seconds: dict[str, Histogram] = {}
         self._sources: dict[str, Counter] = {}
+        self._bundle: Gauge | None = None
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -62,8 +63,10 @@ class Metrics:
     def swapped(self, bundle: Bundle) -> None:
         """A bundle was taken into service."""
         self.swaps.inc()
-        self.bundle.clear()
-        self.bundle.labels(bundle.name, str(bundle.version), bundle.digest).set(1)
+        if self._bundle is not None:
+            self._bundle.set(0)
+        self._bundle = self.bundle.labels(bundle.name, str(bundle.version), bundle.digest)
+        self._bundle.set(1)
 
     def text(self) -> bytes:
         """The exposition that Prometheus reads."""

@@ -8,6 +8,8 @@ from training.bundle import Bundle
 
 MODEL = "ethogram-bundle"
 """The model's name in BentoML's store; bentofile.yaml names it."""
+FOLDER = "bundle"  # within the model: BentoML writes a file of its own beside it
+DIGITS = 32  # a BentoML version has at most 63 characters
 
 
 def pack(folder: Path) -> str:
@@ -17,7 +19,7 @@ def pack(folder: Path) -> str:
         folder: The bundle's.
 
     Returns:
-        The tag, `ethogram-bundle:<digest>`.
+        The tag, `ethogram-bundle:` and the beginning of the digest; the whole digest is in the model's metadata.
 
     Raises:
         BundleError: the bundle is altered or incomplete.
@@ -26,12 +28,13 @@ def pack(folder: Path) -> str:
     from bentoml.exceptions import NotFound
 
     bundle = Bundle.load(folder)
-    tag = f"{MODEL}:{bundle.digest}"
+    tag = f"{MODEL}:{bundle.digest[:DIGITS]}"
     with suppress(NotFound):
         bentoml.models.delete(tag)  # stored again below: `latest` goes by the time of storing
-    labels = {"name": bundle.name, "version": str(bundle.version), "digest": bundle.digest[:63]}
-    with bentoml.models.create(tag, labels=labels, metadata={"studies": sorted(bundle.models)}) as model:
-        shutil.copytree(folder, model.path, dirs_exist_ok=True)
+    labels = {"name": bundle.name, "version": str(bundle.version)}
+    metadata = {"digest": bundle.digest, "studies": sorted(bundle.models)}
+    with bentoml.models.create(tag, labels=labels, metadata=metadata) as model:
+        shutil.copytree(folder, Path(model.path) / FOLDER)
     return tag
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.errors import BundleError
+from features.errors import BundleError, EthogramError
 from serving.collection import Preparation
 from serving.predictions import Ring
 from serving.scorer import Scorer
@@ -101,8 +101,8 @@ class Releases:
                 raise BundleError(f"the folder {digest[:12]} holds the bundle {bundle.digest[:12]}.")
             release = self._open(bundle)
         except Exception as error:  # whatever is wrong with it, the one before stays
-            LOGGER.exception("bundle %s is refused; the one before stays in service", folder.name[:12])
             self.fault = f"bundle {folder.name[:12]} is refused: {error}"
+            LOGGER.error("%s", self.fault, exc_info=None if isinstance(error, EthogramError) else error)
             if digest is None:
                 self._refused.add(str(folder))
             self.on_failure()

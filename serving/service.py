@@ -11,6 +11,7 @@ import bentoml
 from bentoml.exceptions import BentoMLException, InvalidArgument, NotFound, ServiceUnavailable
 
 from serving.door import Door
+from serving.packing import FOLDER
 from serving.problems import Problem
 from serving.routes import answer
 from serving.runtime import Runtime
@@ -32,7 +33,7 @@ def runtime() -> Runtime:
 def packed() -> Path | None:
     """The bundle inside the Bento; None outside one."""
     try:
-        return Path(bentoml.models.get(BUNDLE).path)
+        return Path(bentoml.models.get(BUNDLE).path) / FOLDER
     except NotFound:
         return None
 
@@ -65,10 +66,11 @@ class Ethogram:
     """Which segments is this user in, and how likely are they to act."""
 
     @bentoml.api(route="/bentoml/segments")  # type: ignore[untyped-decorator]
-    async def segments(self, user_id: str) -> dict[str, Any]:
+    async def segments(self, user_id: str, ctx: bentoml.Context) -> dict[str, Any]:
         """The answer of POST /v1/segments, for BentoML's clients."""
+        request_id = ctx.request.headers.getlist("x-request-id")[-1]  # the last is the door's
         try:
-            document, _ = answer(runtime(), user_id, "bentoml")
+            document, _ = answer(runtime(), user_id, request_id)
         except Problem as problem:
             raise _exception(problem) from None
         return document
@@ -80,3 +82,8 @@ def _exception(problem: Problem) -> BentoMLException:
 
 
 Ethogram.add_asgi_middleware(Door, make=runtime, passes=PASSES)  # type: ignore[attr-defined] # decorated: a Service
+
+
+def application() -> Any:  # noqa: ANN401 - an ASGI application
+    """What `ethogram serve` runs: the same composition that `bentoml serve` makes."""
+    return Ethogram.to_asgi()  # type: ignore[attr-defined] # decorated: a Service

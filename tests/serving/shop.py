@@ -173,7 +173,7 @@ async def serving(settings, *, packed=None, client=("127.0.0.1", 1), headers=Non
     try:
         transport = httpx.ASGITransport(app=door, client=client)
         async with httpx.AsyncClient(transport=transport, base_url="http://local", headers=headers) as http:
-            for _ in range(600):
+            for _ in range(2400):
                 if (await http.get("/readyz")).status_code == 200 or runtime.releases.fault.startswith("bundle"):
                     break
                 await asyncio.sleep(0.05)
