@@ -63,9 +63,8 @@ def simulate(
         f"truth:  {folder / 'truth'} (what was planted; nothing but tests and the demo reads it)",
     ]
     figures: dict[str, object] = {"events": str(folder / "events"), "truth": str(folder / "truth"), "planted": planted}
-    complete = [cut for cut in truth.cuts if cut < shop.end]
-    if complete:
-        difficulty = truth.difficulty(complete[-1])
+    if truth.judged:
+        difficulty = truth.difficulty(truth.judged[-1])
         lines.append(f"orders within 7 days of {iso(difficulty.cut)}: {difficulty}")
         figures["difficulty"] = difficulty.to_dict()
     if live:

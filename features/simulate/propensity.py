@@ -12,7 +12,7 @@ WITHIN_DAYS = 7
 
 
 def order_chance(
-    shop: Shop, people: People, level: NDArray[np.int64], day: int, *, within: int = WITHIN_DAYS
+    shop: Shop, people: People, level: NDArray[np.int64], day: int, *, within: int = WITHIN_DAYS, coming: bool = False
 ) -> NDArray[np.float64]:
     """Chance that each person orders on one of the days from `day` on.
 
@@ -25,22 +25,35 @@ def order_chance(
         level: Their level on the morning of `day`, shape (n,).
         day: First day that counts.
         within: Days that count.
+        coming: Whether all have one session more on the first day.
 
     Returns:
         Shape (n,).
     """
     none = np.ones((len(people), LEVELS))
     for each in reversed(range(day, day + within)):
-        none = _no_order(shop, people, each, none)
-    return 1 - none[np.arange(len(people)), level]
+        none = _no_order(shop, people, each, none, extra=coming and each == day)
+    return np.asarray(1 - none[np.arange(len(people)), level])
 
 
-def _no_order(shop: Shop, people: People, day: int, after: NDArray[np.float64]) -> NDArray[np.float64]:
+def visit_chance(
+    shop: Shop, people: People, level: NDArray[np.int64], day: int, *, within: int = WITHIN_DAYS
+) -> NDArray[np.float64]:
+    """Chance that each person comes at all on one of the days from `day` on; arguments as in `order_chance`."""
+    none = np.ones((len(people), LEVELS))
+    for each in reversed(range(day, day + within)):
+        rate = people.rate[:, None] * shop.traffic(each)[people.kind]
+        none = np.exp(-rate) * (none @ MOVES[IDLE].T)
+    return np.asarray(1 - none[np.arange(len(people)), level])
+
+
+def _no_order(shop: Shop, people: People, day: int, after: NDArray[np.float64], *, extra: bool) -> NDArray[np.float64]:
     ends = shop.outcomes[shop.phase(day)][people.kind]
+    order, cart = ends[:, :, 0], ends[:, :, 0] + ends[:, :, 1]
     rate = people.rate[:, None] * shop.traffic(day)[people.kind]
-    no_order = np.exp(-rate * ends[:, :, 0])
-    no_cart = np.exp(-rate * (ends[:, :, 0] + ends[:, :, 1]))
-    no_visit = np.exp(-rate)
+    no_order = np.exp(-rate * order) * (1 - order if extra else 1)
+    no_cart = np.exp(-rate * cart) * (1 - cart if extra else 1)
+    no_visit = np.exp(-rate) * (0 if extra else 1)
     chances = {CARTED: no_order - no_cart, VISITED: no_cart - no_visit, IDLE: no_visit}
     return np.asarray(sum(chance * (after @ MOVES[best].T) for best, chance in chances.items()))
 

@@ -67,6 +67,11 @@ class Truth:
         """The instants that the propensity is known of; the last one is the end of the period."""
         return self.propensity["cut"].unique().sort().to_list()
 
+    @property
+    def judged(self) -> list[int]:
+        """The cuts of which it is known who ordered within the 7 days after."""
+        return self.propensity.filter(pl.col("ordered").is_not_null())["cut"].unique().sort().to_list()
+
     def difficulty(self, cut: int) -> "Difficulty":
         """Ceiling and floor of predicting an order within 7 days of a cut."""
         return difficulty(self.propensity, cut)
@@ -110,9 +115,12 @@ def difficulty(propensity: pl.DataFrame, cut: int) -> Difficulty:
     return Difficulty(cut, rows.height, float(ordered.mean()) if rows.height else float("nan"), ceiling, floor)
 
 
-def weekly_cuts(shop: Shop) -> list[int]:
-    """Days of the cuts, back from the end of the period in steps of a week."""
-    return list(range(shop.days, 0, -WITHIN_DAYS))[::-1]
+def cut_days(shop: Shop) -> list[int]:
+    """Days of the cuts: weekly, back from the end of the period and back from the day before it.
+
+    A study's cuts are among the latter: its label must lie within the log, whose last event comes before midnight.
+    """
+    return sorted({day for last in (shop.days, shop.days - 1) for day in range(last, 0, -WITHIN_DAYS)})
 
 
 def truth_of(shop: Shop, people: People, visits: Visits, signed: SignIns, frame: pl.DataFrame) -> Truth:
@@ -122,7 +130,7 @@ def truth_of(shop: Shop, people: People, visits: Visits, signed: SignIns, frame:
     last = np.full((len(people), shop.days + 1), -1, np.int64)
     np.maximum.at(last, (visits.person, visits.day + 1), visits.day)
     last = np.maximum.accumulate(last, axis=1)
-    cuts = [_cut(shop, people, visits, who, ordered, last[:, day], day) for day in weekly_cuts(shop)]
+    cuts = [_cut(shop, people, visits, who, ordered, last[:, day], day) for day in cut_days(shop)]
     return Truth(who, pl.concat(cuts), Counter(_counts(frame)))
 
 

@@ -40,7 +40,7 @@ class Visits:
         level: Of interest on the morning of the session.
         session: Per action, the session's place; actions are in order of (session, step).
         action: Place in ACTIONS.
-        levels: Shape (days + 1, n people): level on each morning, the last one after the period; -1 before arrival.
+        levels: Shape (days + 1, n people): level on each morning, the last one after the last day; -1 before arrival.
     """
 
     person: NDArray[np.int64]
@@ -51,15 +51,16 @@ class Visits:
     levels: NDArray[np.int8]
 
 
-def simulate_visits(shop: Shop, people: People) -> Visits:
-    """All sessions of a chunk of people over the simulated days."""
+def simulate_visits(shop: Shop, people: People, *, days: range | None = None) -> Visits:
+    """All sessions of a chunk of people over the simulated days, or over others."""
+    days = range(shop.days) if days is None else days
     rng = shop.generator(2, people.stream)
-    levels = np.full((shop.days + 1, len(people)), -1, np.int8)
+    levels = np.full((len(days) + 1, len(people)), -1, np.int8)
     level = people.level.copy()
     sessions, actions, n_sessions = [], [], 0
-    for day in range(shop.days):
+    for place, day in enumerate(days):
         here = people.arrival <= day
-        levels[day] = np.where(here, level, -1)
+        levels[place] = np.where(here, level, -1)
         rate = people.rate * shop.traffic(day)[people.kind, level]
         counts = np.where(here, rng.poisson(rate) + (people.arrival == day), 0)
         person = np.repeat(np.arange(len(people)), counts)
@@ -69,7 +70,7 @@ def simulate_visits(shop: Shop, people: People) -> Visits:
         actions.append((session + n_sessions, action))
         n_sessions += len(person)
         level = np.where(here, next_levels(rng, best, level), level)
-    levels[shop.days] = np.where(people.arrival < shop.days, level, -1)
+    levels[-1] = np.where(people.arrival < days.stop, level, -1)
     person, on, of = (np.concatenate(each) for each in zip(*sessions, strict=True))
     session, action = (np.concatenate(each) for each in zip(*actions, strict=True))
     return Visits(person, on, of, session, action, levels)

@@ -22,6 +22,11 @@ def day(truth):
     return live_day(SHOP, truth)
 
 
+@pytest.fixture(scope="module")
+def week(truth):
+    return live_day(SHOP, truth, days=7, everybody=False)
+
+
 @pytest.mark.parametrize(
     ("salt", "user", "place"),
     [("seed", "a", 0.0505), ("seed", "b", 0.2696), ("foo", "ab", 0.2575), ("foo", "def", 0.2019)],
@@ -31,6 +36,14 @@ def test_assignment_gives_growthbooks_published_vectors(salt, user, place):
 
 
 def test_the_planted_effect_is_found(day, tmp_path):
+    check_effect(day, tmp_path)
+
+
+def test_the_planted_effect_is_found_over_a_week_as_people_come(week, tmp_path):
+    check_effect(week, tmp_path)
+
+
+def check_effect(day, tmp_path):
     day.write(tmp_path)
     result = analyze(
         read(tmp_path / "outcomes.csv"), variant="variant", control="A", metrics=["converted"], user="user"
@@ -63,8 +76,24 @@ def test_the_table_is_what_the_messages_say(day):
     orders = day.frame.filter(pl.col("event") == "order_completed")
     assert orders["user_id"].n_unique() == day.table["converted"].sum()
     assert orders["p_revenue"].sum() == pytest.approx(day.table["revenue"].sum())
-    assert set(day.frame["user_id"]) == set(day.table["user"])
+    assert set(day.frame["user_id"]) == set(day.table["user"]) == set(day.people)
     assert day.frame["message_id"].is_unique().all()
+
+
+def test_who_may_be_asked_about_came_lately_but_not_all_in_the_live_days(week, truth):
+    came = set(week.table["user"])
+    assert came < set(week.people)
+    assert week.people.is_unique().all()
+    before = truth.propensity.filter(pl.col("cut") == SHOP.end, pl.col("recency_d") <= 23)["user"]
+    assert set(week.people) - came <= set(before)
+
+
+def test_people_who_come_as_they_do_come_no_oftener_than_before(week):
+    rows = week.table.height
+    assert 0.5 * rows < len(week.people) < 3 * rows
+    days = (week.frame["ts"] - SHOP.end) // DAY
+    assert days.is_between(0, 6).all()
+    assert days.n_unique() == 7
 
 
 def test_the_day_follows_the_period_and_its_messages_are_new(day):
@@ -74,7 +103,7 @@ def test_the_day_follows_the_period_and_its_messages_are_new(day):
 
 def test_messages_of_a_few_users_are_theirs_in_order_of_time(day):
     few = list(day.messages(users=7))
-    assert {message["userId"] for message in few} == set(day.table["user"].head(7))
+    assert {message["userId"] for message in few} == set(day.people.head(7))
     times = [message["timestamp"] for message in few]
     assert times == sorted(times)
     assert not any("sentAt" in message for message in few)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from features.simulate.people import draw_people
-from features.simulate.propensity import order_chance, roc_auc
+from features.simulate.propensity import order_chance, roc_auc, visit_chance
 from features.simulate.shop import Shift, Shop
 from features.simulate.types import ACTIONS, LEVELS, TYPES
 from features.simulate.visits import simulate_visits
@@ -23,6 +23,22 @@ def test_the_exact_chance_agrees_with_the_process_run_many_times(level, shift):
     ordered[visits.person[visits.session[visits.action == ACTIONS.index("order_completed")]]] = 1
     error = np.abs(ordered.reshape(-1, n).mean(axis=1) - exact) / np.sqrt(exact * (1 - exact) / n)
     assert error.max() < 4
+
+
+@pytest.mark.parametrize("coming", [True, False])
+def test_chances_of_days_that_follow_the_period_agree_too(coming):
+    shop, n = Shop(users=len(TYPES), days=4, seed=321), 4_000
+    few = draw_people(shop, 0, len(TYPES))
+    few = replace(few, kind=np.arange(len(TYPES)), arrival=np.full(len(TYPES), 4 if coming else -1))
+    exact = order_chance(shop, few, few.level, 4, within=3, coming=coming)
+    comes = np.ones(len(TYPES)) if coming else visit_chance(shop, few, few.level, 4, within=3)
+    visits = simulate_visits(shop, few.take(np.repeat(np.arange(len(TYPES)), n)), days=range(4, 7))
+    ordered, came = np.zeros((2, n * len(TYPES)))
+    came[visits.person] = 1
+    ordered[visits.person[visits.session[visits.action == ACTIONS.index("order_completed")]]] = 1
+    for seen, chance in ((ordered, exact), (came, comes)):
+        error = np.abs(seen.reshape(-1, n).mean(axis=1) - chance)
+        assert (error <= 4 * np.sqrt(chance * (1 - chance) / n) + 1e-12).all()
 
 
 def test_no_days_no_order():

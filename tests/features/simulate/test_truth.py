@@ -6,6 +6,7 @@ import pytest
 
 from features.instants import DAY
 from features.simulate import Shop, Truth, simulate
+from training.cuts import CutsSpec
 
 SHOP = Shop(users=5_000, seed=511)
 
@@ -20,7 +21,7 @@ def simulated():
 
 def test_the_gap_between_floor_and_ceiling_is_clear(simulated):
     _, truth = simulated
-    figures = [truth.difficulty(cut) for cut in truth.cuts[-6:-1]]
+    figures = [truth.difficulty(cut) for cut in truth.judged[-6:]]
     floor, ceiling = np.mean([each.floor for each in figures]), np.mean([each.ceiling for each in figures])
     assert 0.60 <= floor <= 0.70
     assert 0.77 <= ceiling <= 0.85
@@ -37,17 +38,20 @@ def test_true_chances_are_calibrated(simulated):
         assert abs(rows["ordered"].sum() - expected) < 5 * spread, level
 
 
-def test_cuts_are_weekly_back_from_the_end(simulated):
-    _, truth = simulated
+def test_cuts_are_weekly_back_from_the_end_and_those_of_a_study(simulated):
+    events, truth = simulated
     assert truth.cuts[-1] == SHOP.end
-    assert set(np.diff(truth.cuts)) == {7 * DAY}
+    assert set(range(SHOP.end, SHOP.start, -7 * DAY)) <= set(truth.cuts)
+    spec = CutsSpec.from_dict({"every": "7d", "last": 6})
+    of_study = spec.resolve((events["ts"].min(), events["ts"].max()), horizon=7 * DAY, blind_spot=0)
+    assert {cut for cut, _ in of_study.all} <= set(truth.judged)
     last = truth.propensity.filter(pl.col("cut") == SHOP.end)
     assert last["ordered"].null_count() == last.height
 
 
 def test_who_ordered_is_who_has_an_order_among_the_events(simulated):
     events, truth = simulated
-    cut = truth.cuts[-3]
+    cut = truth.judged[-1]
     orders = events.filter(pl.col("event") == "order_completed", pl.col("ts") > cut, pl.col("ts") <= cut + 7 * DAY)
     users = orders.join(truth.people.select("person", "user"), on="person")["user"].unique()
     said = truth.propensity.filter(pl.col("cut") == cut, pl.col("ordered"))["user"]
