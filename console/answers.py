@@ -35,12 +35,12 @@ def serve(
     """Take events and answer which segments a user is in, until stopped."""
     settings = _settings(project)
     _check_door(host, settings)
+    listening = _listen(host, port)
     import uvicorn
 
     from serving.service import application
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
-    listening = _listen(host, port)
     url = f"http://{host}:{listening.getsockname()[1]}"
     answer({"url": url, "pid": os.getpid()}, f"{url}\n  ready when {url}/readyz answers 200", as_json=as_json)
     config = uvicorn.Config(

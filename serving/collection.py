@@ -26,18 +26,31 @@ SOURCE = "http"
 Preparation = Callable[[Sequence[Any], int], Prepared]
 
 
-def messages_of(body: bytes, kind: str) -> list[Any]:
-    """The messages of a request's body, each with its type and an id.
-
-    Raises:
-        Problem: 400, the body is not a JSON object (for `batch`: with a list `batch`); 413, too many messages.
-    """
+def document_of(body: bytes) -> dict[str, Any]:
+    """The JSON object of a body, or a Problem: 400."""
     try:
         document = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, f"the body is not JSON: {error}.") from None
-    if not isinstance(document, dict) or (kind == "batch" and not isinstance(document.get("batch"), list)):
-        raise Problem(400, 'the body must be a JSON object. Hint: {"batch": [...]} for /v1/batch.')
+    if not isinstance(document, dict):
+        raise Problem(400, "the body must be a JSON object.")
+    return document
+
+
+def key_in(document: dict[str, Any]) -> str | None:
+    """The write key that a body carries; it is taken out, so that it is never stored."""
+    key = document.pop("writeKey", None)
+    return key if isinstance(key, str) else None
+
+
+def messages_of(document: dict[str, Any], kind: str) -> list[Any]:
+    """The messages of a request, each with its type and an id.
+
+    Raises:
+        Problem: 400, a batch without its list; 413, too many messages.
+    """
+    if kind == "batch" and not isinstance(document.get("batch"), list):
+        raise Problem(400, 'a batch must hold a list. Hint: {"batch": [...]}.')
     found = list(unfolded(document)) if kind == "batch" else [{**document, "type": kind}]
     if len(found) > BATCH_EVENTS:
         raise Problem(413, f"a batch has at most {BATCH_EVENTS:,} messages. Got {len(found):,}.")

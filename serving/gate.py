@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 CHALLENGE = {"www-authenticate": 'Bearer realm="ethogram"'}
 
 
-def admit(request: "Request") -> None:
-    """Let a caller in, or raise a Problem: with a key set it must be shown; without one only this machine is let in."""
+def admit(request: "Request", written: str | None = None) -> None:
+    """Let a caller in, or raise a Problem: with a key set it must be shown; without one only this machine is let in.
+
+    Args:
+        request: Who asks.
+        written: The key in the body, as Segment's libraries may send it.
+    """
     key = request.runtime.settings.api_key
     if key is None:
         if not _is_local(request.scope.get("client")):
@@ -24,7 +29,7 @@ def admit(request: "Request") -> None:
                 401, "no key is set, so only callers on this machine are answered. Hint: set ETHOGRAM_API_KEY."
             )
         return
-    shown = _shown(request)
+    shown = _shown(request) or written
     if shown is None:
         raise Problem(401, "a key is needed. Hint: send `Authorization: Bearer KEY`.", CHALLENGE)
     if not hmac.compare_digest(shown.encode(), key.encode()):

@@ -97,7 +97,9 @@ class Intake:
 
     def lag(self, now: int) -> int:
         """Microseconds that the oldest event not yet in the state has waited."""
-        oldest = self._oldest
+        waiting = self._queue.queue  # a deque: looking at its head takes no lock
+        head = waiting[0] if waiting else None
+        oldest = self._oldest if self._oldest is not None or head is None else head.received
         return 0 if oldest is None else max(0, now - oldest)
 
     def _run(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 import polars as pl
 
+from features.events import quarantine
 from features.events.batch import EventBatch
 from features.events.plan import TrackingPlan
 from serving.store import SqliteStore
@@ -22,7 +23,7 @@ OWNER = pl.coalesce("user_id", "anonymous_id").alias("owner")
 class Log(Protocol):
     """What the roller needs of the event log."""
 
-    def append(self, batch: EventBatch, *, name: str) -> object:
+    def append(self, batch: EventBatch, *, name: str, quarantine: pl.DataFrame | None = None) -> object:
         """Write a cleaned batch as one part; a part of this name that exists is left as it is."""
 
 
@@ -36,10 +37,10 @@ def write(db: sqlite3.Connection, frame: pl.DataFrame) -> None:
     db.executemany("INSERT INTO arrivals (owner, event) VALUES (?, ?)", events)
 
 
-def refuse(db: sqlite3.Connection, quarantine: pl.DataFrame) -> None:
+def refuse(db: sqlite3.Connection, held: pl.DataFrame) -> None:
     """Append sealed rows that could not be used."""
     encode = msgspec.json.Encoder().encode
-    db.executemany("INSERT INTO refusals (row) VALUES (?)", ((encode(_said(row)),) for row in quarantine.to_dicts()))
+    db.executemany("INSERT INTO refusals (row) VALUES (?)", ((encode(_said(row)),) for row in held.to_dicts()))
 
 
 def _said(row: dict[str, Any]) -> dict[str, Any]:
@@ -58,13 +59,20 @@ def read(db: sqlite3.Connection, plan: TrackingPlan, *, first: int = 0, last: in
     return EventBatch(frame.select(known), plan)
 
 
+def refused(db: sqlite3.Connection, last: int) -> pl.DataFrame:
+    """The waiting rows that could not be used, up to `last`, as a quarantine."""
+    query = "SELECT row FROM refusals WHERE id <= ? ORDER BY id"
+    return quarantine.rejects(msgspec.json.decode(row[0]) for row in db.execute(query, (last,)))
+
+
 @dataclass(frozen=True)
 class Roll:
-    """A closed stretch of the journal."""
+    """A closed stretch of the journal: arrivals from `first` to `last`, refusals up to `held`."""
 
     name: str
     first: int
     last: int
+    held: int
 
 
 class Roller:
@@ -94,25 +102,28 @@ class Roller:
 
     def _close(self) -> Roll | None:
         with self.store.writing() as db:
-            row = db.execute("SELECT name, first, last FROM rolls ORDER BY first LIMIT 1").fetchone()
+            row = db.execute("SELECT name, first, last, held FROM rolls ORDER BY first LIMIT 1").fetchone()
             if row:
                 return Roll(*row)
-            span = "SELECT min(id), max(id) FROM (SELECT id FROM arrivals ORDER BY id LIMIT ?)"
-            first, last = db.execute(span, (ROLL_ROWS,)).fetchone()
-            if first is None:
+            span = "SELECT min(id), max(id) FROM (SELECT id FROM {} ORDER BY id LIMIT ?)"
+            first, last = db.execute(span.format("arrivals"), (ROLL_ROWS,)).fetchone()
+            held = db.execute(span.format("refusals"), (ROLL_ROWS,)).fetchone()[1] or 0
+            if first is None and not held:
                 return None
-            roll = Roll(f"journal-{self.store.name}-{first:012d}-{last:012d}", first, last)
-            db.execute("INSERT INTO rolls VALUES (?, ?, ?)", (roll.name, roll.first, roll.last))
+            name = f"journal-{self.store.name}-{last or 0:012d}-{held:012d}"
+            roll = Roll(name, first or 0, last or 0, held)
+            db.execute("INSERT INTO rolls VALUES (?, ?, ?, ?)", (roll.name, roll.first, roll.last, roll.held))
             return roll
 
     def _move(self, roll: Roll) -> int:
-        batch = read(self.store.reader, self.plan(), first=roll.first, last=roll.last)
-        if batch is not None:
-            self.log().append(batch, name=roll.name)
+        plan, reader = self.plan(), self.store.reader
+        batch = read(reader, plan, first=roll.first, last=roll.last) or EventBatch.empty(plan)
+        self.log().append(batch, name=roll.name, quarantine=refused(reader, roll.held))
         with self.store.writing() as db:
             db.execute("DELETE FROM arrivals WHERE id BETWEEN ? AND ?", (roll.first, roll.last))
+            db.execute("DELETE FROM refusals WHERE id <= ?", (roll.held,))
             db.execute("DELETE FROM rolls WHERE name = ?", (roll.name,))
-        return len(batch) if batch is not None else 0
+        return len(batch)
 
     def start(self, every_s: float) -> None:
         """Roll every so many seconds until stopped."""

@@ -23,7 +23,7 @@ class Ring:
     A queue of tuples would be walked by the garbage collector again and again: the worst answers would wait for it.
     """
 
-    def __init__(self, scorer: Scorer, capacity: int = CAPACITY) -> None:
+    def __init__(self, scorer: Scorer, capacity: int) -> None:
         self.capacity = capacity
         self.bundle = scorer.bundle.digest
         self.schema = scorer.schema.fingerprint
@@ -98,7 +98,7 @@ class PredictionLog:
 
     def follow(self, scorer: Scorer) -> Ring:
         """The ring for a newly served bundle; the rings before it are emptied and let go."""
-        ring = Ring(scorer)
+        ring = Ring(scorer, CAPACITY)
         self._rings = (*self._rings[-1:], ring)
         return ring
 

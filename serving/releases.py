@@ -58,6 +58,7 @@ class Releases:
         self.on_failure: Callable[[], None] = lambda: None
         self._open = open_release
         self._refused: set[str] = set()
+        self._turn = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ethogram-releases", daemon=True)
 
@@ -73,6 +74,10 @@ class Releases:
 
         A bundle that fails is reported once and not tried again until CURRENT names another.
         """
+        with self._turn:
+            return self._look()
+
+    def _look(self) -> bool:
         digest = self.wanted()
         if digest is None:
             return self.current is None and self._first_of(self._fallbacks())

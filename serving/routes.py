@@ -12,6 +12,7 @@ import msgspec
 from features.events.identity import MAX_ID
 from features.instants import iso
 from serving import collection, metrics
+from serving.gate import admit
 from serving.intake import Delivery, IntakeFull, Receipt
 from serving.problems import Problem
 from serving.runtime import Runtime
@@ -67,7 +68,7 @@ class Route:
         template: Its name in the metrics.
         answer: The handler.
         limit: Bytes of body it takes; 0: the body is not read.
-        open: Answered without a key.
+        open: Not asked for a key at the door; the handler may ask.
     """
 
     template: str
@@ -211,7 +212,9 @@ async def catalogue(request: Request) -> Reply:
 
 async def collect(request: Request) -> Reply:
     """POST /v1/{track,identify,page,screen,group,alias,batch}: 200 once journal and state hold the events."""
-    messages = collection.messages_of(request.body, request.path.rpartition("/")[2])
+    document = collection.document_of(request.body)
+    admit(request, collection.key_in(document))
+    messages = collection.messages_of(document, request.path.rpartition("/")[2])
     runtime = request.runtime
     release = runtime.release()
     strict = request.query().get("strict") == "1"
@@ -281,7 +284,7 @@ def _routes() -> dict[str, dict[str, Route]]:
         "/metrics": {"GET": Route("/metrics", exposition)},
     }
     for kind in collection.KINDS:
-        found[f"/v1/{kind}"] = {"POST": Route(f"/v1/{kind}", collect, collection.BATCH_BYTES)}
+        found[f"/v1/{kind}"] = {"POST": Route(f"/v1/{kind}", collect, collection.BATCH_BYTES, open=True)}
     return found
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from features.behaviour.schema import KNOWN, MISSING, TS, Lifetime, StateSchema
 from features.instants import DAY
+from features.people import pseudonym
 from serving.identities import Aliases, Move
 
 TAIL_ROWS = 16
@@ -35,7 +36,7 @@ CREATE TABLE IF NOT EXISTS links (a TEXT, b TEXT, at INTEGER, PRIMARY KEY (a, b)
 CREATE INDEX IF NOT EXISTS links_by_b ON links (b);
 CREATE TABLE IF NOT EXISTS arrivals (id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT, event BLOB);
 CREATE TABLE IF NOT EXISTS refusals (id INTEGER PRIMARY KEY AUTOINCREMENT, row BLOB);
-CREATE TABLE IF NOT EXISTS rolls (name TEXT PRIMARY KEY, first INTEGER, last INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rolls (name TEXT PRIMARY KEY, first INTEGER, last INTEGER, held INTEGER) WITHOUT ROWID;
 """
 
 READ = """
@@ -244,8 +245,12 @@ class SqliteStore:
         if records or carry:
             self.put(db, live, move.winner, known_from(live.schema, records, move.joined), carry)
 
-    def erase(self, user: str) -> list[str]:
-        """Remove every record, link and waiting event of the person behind an id.
+    def erase(self, user: str, *, key: bytes) -> list[str]:
+        """Remove every record, link and waiting row of the person behind an id.
+
+        Args:
+            user: Any of the person's ids.
+            key: The project's; rows that could not be used name people by pseudonym.
 
         Returns:
             All ids that were the person's.
@@ -257,6 +262,7 @@ class SqliteStore:
                 db.execute("DELETE FROM bases WHERE user = ?", (one,))
                 db.execute("DELETE FROM tails WHERE user = ?", (one,))
                 db.execute("DELETE FROM arrivals WHERE owner = ?", (one,))
+                db.execute("DELETE FROM refusals WHERE instr(row, CAST(? AS BLOB))", (pseudonym(key, one),))
             aliases.forget(ids)
         return ids
 

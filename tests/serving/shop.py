@@ -136,6 +136,7 @@ def settings_in(folder, **changes):
         roll_s=3600,
         flush_s=3600,
         drain_s=0.2,
+        clock=NOW,
     )
     return replace(base, **changes)
 
@@ -165,16 +166,16 @@ def empty(plan):
 
 
 @asynccontextmanager
-async def serving(settings, *, packed=None, client=("127.0.0.1", 1), headers=None):
+async def serving(settings, *, packed=None, client=("127.0.0.1", 1), patience=2400):
     """A runtime behind its door, in this process: (httpx client, runtime), ready."""
     runtime = Runtime(settings, packed=packed)
     door = Door(nothing, make=lambda: runtime)
     runtime.open()
     try:
         transport = httpx.ASGITransport(app=door, client=client)
-        async with httpx.AsyncClient(transport=transport, base_url="http://local", headers=headers) as http:
-            for _ in range(2400):
-                if (await http.get("/readyz")).status_code == 200 or runtime.releases.fault.startswith("bundle"):
+        async with httpx.AsyncClient(transport=transport, base_url="http://local") as http:
+            for _ in range(patience):
+                if (await http.get("/readyz")).status_code == 200:
                     break
                 await asyncio.sleep(0.05)
             yield http, runtime

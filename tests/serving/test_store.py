@@ -178,7 +178,7 @@ def test_an_erased_person_leaves_nothing_behind(plan):
         made.fill()
         made.take([shop.message("a-1"), shop.message("bob")])
         made.take([{"type": "identify", "userId": "ann", "anonymousId": "a-1"}])
-        assert made.store.erase("a-1") == ["a-1", "ann"]
+        assert made.store.erase("a-1", key=shop.KEY) == ["a-1", "ann"]
         left = "\n".join(made.store.reader.iterdump())
         assert "a-1" not in left
         assert "ann" not in left

@@ -1,0 +1,68 @@
+"""The prediction log: every answer, what it was made of, and what was dropped."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.people import pseudonym
+from serving import predictions
+from serving.predictions import Ring, columns
+from tests.serving import shop
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_answer_is_logged_with_what_it_was_made_of(published, bundle):
+    async with shop.serving(published) as (http, runtime):
+        await http.post("/v1/track", json=shop.message("ann", "order_completed", properties={"revenue": 5}))
+        told = (await http.get("/v1/segments?user_id=ann")).json()
+        await http.get("/v1/segments?user_id=nobody-yet")
+        assert runtime.predictions.flush() == 2
+        (path,) = published.predictions.glob("*/*.parquet")
+        logged = pl.read_parquet(path)
+        studies = {study: model.kind for study, model in bundle.models.items()}
+        assert logged.columns == columns(bundle.features.names, studies)
+        row, cold = logged.to_dicts()
+        assert (row["user"], row["request_id"]) == (pseudonym(shop.KEY, "ann"), told["request_id"])
+        assert (row["bundle"], row["source"], row["segments"]) == (bundle.digest, "live", told["segments"])
+        assert row["score_purchase_7d"] == told["scores"]["purchase_7d"]["probability"]
+        assert row["score_behaviour"] == told["scores"]["behaviour"]["cluster"]
+        features = shop.state_features(runtime, "ann", row["at"]).values[0]
+        np.testing.assert_array_equal([row[f"f_{name}"] for name in bundle.features.names], features)
+        assert (row["n_events"], row["schema"]) == (1, bundle.features.schema.fingerprint)
+        assert (cold["source"], cold["n_events"], cold["segments"]) == ("default", 0, [])
+        assert np.isnan(cold["score_purchase_7d"])
+
+
+async def test_rows_are_kept_by_the_hour_of_their_answer(published):
+    async with shop.serving(published) as (http, runtime):
+        await http.post("/v1/track", json=shop.message("ann"))
+        release = runtime.release()
+        for at in (shop.NOW, shop.NOW + 3_600_000_000):
+            release.ring.put("r", release.scorer.answer("ann", at))
+        runtime.predictions.flush()
+        assert len(list(published.predictions.iterdir())) == 2
+
+
+async def test_a_full_ring_drops_and_counts(published, monkeypatch):
+    monkeypatch.setattr(predictions, "CAPACITY", 3)
+    async with shop.serving(published) as (http, runtime):
+        for _ in range(5):
+            await http.get("/v1/segments?user_id=ann")
+        assert 'ethogram_predictions_total{outcome="dropped"} 2.0' in (await http.get("/metrics")).text
+        assert runtime.predictions.flush() == 3
+        await http.get("/v1/segments?user_id=ann")
+        assert runtime.predictions.flush() == 1
+
+
+async def test_a_ring_goes_round(published):
+    async with shop.serving(published) as (_, runtime):
+        scorer = runtime.release().scorer
+        ring = Ring(scorer, capacity=4)
+        seen = []
+        for step in range(11):
+            assert ring.put(str(step), scorer.answer("ann", shop.NOW + step))
+            if step % 3 == 0:
+                seen += ring.drain(shop.KEY)["request_id"].to_list()
+        seen += ring.drain(shop.KEY)["request_id"].to_list()
+        assert seen == [str(step) for step in range(11)]

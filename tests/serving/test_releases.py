@@ -1,0 +1,95 @@
+"""What is in service follows CURRENT; what is broken never gets in."""
+
+import json
+
+import pytest
+
+from serving.packing import pack
+from tests.serving import shop
+from training.bundle import publish
+
+pytestmark = pytest.mark.anyio
+
+
+async def version(http):
+    return (await http.get("/v1/model")).json()["version"]
+
+
+async def test_a_new_bundle_is_swapped_in_and_the_one_before_is_kept(published, bundle, stricter):
+    async with shop.serving(published) as (http, runtime):
+        await http.post("/v1/track", json=shop.message("ann"))
+        assert await version(http) == "1"
+        publish(stricter.path, published.bundles)
+        assert runtime.releases.look() in (True, False)
+        assert await version(http) == "2"
+        told = (await http.post("/v1/segments", json={"user_id": "ann"})).json()
+        assert "purchase_7d" in told["segments"]
+        assert (await http.get("/v1/model")).json()["previous"] == bundle.digest
+        publish(bundle.path, published.bundles)
+        runtime.releases.look()
+        assert await version(http) == "1"
+
+
+async def test_a_bundle_over_another_schema_is_filled_before_it_answers(published, wider):
+    async with shop.serving(published) as (http, runtime):
+        await http.post("/v1/track", json=shop.message("ann", properties={"price": 7.5}))
+        runtime.roller.roll()
+        await http.post("/v1/track", json=shop.message("ann", properties={"price": 0.5}))
+        publish(wider.path, published.bundles)
+        runtime.releases.look()
+        assert await version(http) == "3"
+        answer = runtime.release().scorer.answer("ann", runtime.now())
+        assert answer.matrix.column("sum_product_viewed_price_7d").tolist() == [8.0]
+        await http.post("/v1/track", json=shop.message("ann", properties={"price": 1}))
+        assert runtime.release().scorer.answer("ann", runtime.now()).matrix.column("count_any_1d").tolist() == [3.0]
+        assert len(runtime.store.live()) == 2
+
+
+async def test_a_changed_byte_keeps_the_bundle_in_service_and_raises_a_metric(published, stricter):
+    async with shop.serving(published) as (http, runtime):
+        target = publish(stricter.path, published.bundles)
+        document = json.loads((target / "models/purchase_7d/model.json").read_text())
+        document["threshold"] = 0.9
+        (target / "models/purchase_7d/model.json").write_text(json.dumps(document))
+        runtime.releases.look()
+        assert await version(http) == "1"
+        assert "refused" in (await http.get("/v1/model")).json()["fault"]
+        assert "ethogram_bundle_failures_total 1.0" in (await http.get("/metrics")).text
+        assert (await http.get("/readyz")).status_code == 200
+
+
+async def test_a_current_that_names_nothing_keeps_the_bundle_in_service(published):
+    async with shop.serving(published) as (http, runtime):
+        (published.bundles / "CURRENT").write_text("0" * 64)
+        runtime.releases.look()
+        assert await version(http) == "1"
+
+
+async def test_the_packed_bundle_answers_until_one_is_published(bundle, stricter, tmp_path):
+    settings = shop.settings_in(tmp_path)
+    async with shop.serving(settings, packed=bundle.path) as (http, runtime):
+        assert await version(http) == "1"
+        publish(stricter.path, settings.bundles)
+        runtime.releases.look()
+        assert await version(http) == "2"
+
+
+async def test_the_packed_bundle_answers_where_the_published_one_is_broken(bundle, stricter, tmp_path):
+    settings = shop.settings_in(tmp_path)
+    (publish(stricter.path, settings.bundles) / "features.json").write_text("{}")
+    async with shop.serving(settings, packed=bundle.path, patience=1) as (http, runtime):
+        runtime.releases.look()
+        assert await version(http) == "1"
+
+
+@pytest.mark.integration
+def test_a_packed_bundle_has_its_digest_as_version(bundle, tmp_path, monkeypatch):
+    """In a process of its own: BentoML reads its home when it is imported."""
+    import subprocess
+    import sys
+
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    code = f"from serving.packing import pack; print(pack({str(bundle.path)!r})); print(pack({str(bundle.path)!r}))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == [f"ethogram-bundle:{bundle.digest[:32]}"] * 2
+    assert pack

@@ -1,0 +1,194 @@
+"""The composition: BentoML around the door, in a process of its own, on a real port."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from training.bundle import publish
+
+ROOT = Path(__file__).parent.parent.parent
+HEAVY = ("mlflow", "optuna", "evidently", "pandas", "xgboost", "sklearn", "matplotlib")
+
+
+def environment(tmp_path, **more):
+    """This process's environment with everything of ours under `tmp_path`."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("ETHOGRAM_")}
+    places = {"BENTOML_HOME": str(tmp_path / "bentoml"), "ETHOGRAM_HOME": str(tmp_path / "home")}
+    return {**ours, **places, "ETHOGRAM_DRAIN_S": "0.3", "PYTHONPATH": str(ROOT), **more}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def running(command, port, tmp_path, **more):
+    """A server process, ready; stopped by SIGTERM at the end: (http client, process)."""
+    (tmp_path / "bentoml").mkdir(exist_ok=True)
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(tmp_path, **more), stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+            wait_ready(http, process, tmp_path)
+            yield http, process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) in (0, -signal.SIGTERM), (tmp_path / "server.log").read_text()
+
+
+def wait_ready(http, process, tmp_path, patience_s=240):
+    """Until /readyz says so; the first start on a machine compiles."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            if http.get("/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError((tmp_path / "server.log").read_text())
+
+
+def talk(http, bundle):
+    """The conversation that every way of serving must answer alike; what it said without what differs by time."""
+    event = {"userId": "ann", "event": "Order Completed", "properties": {"revenue": 12.5}}
+    assert http.post("/v1/track", json=event).json() == {"success": True}
+    told = http.post("/v1/segments", json={"user_id": "ann"}).json()
+    assert (told["source"], told["bundle"]["digest"]) == ("live", bundle.digest)
+    cold = http.get("/v1/segments?user_id=nobody").json()
+    problem = http.post("/v1/segments", json={})
+    assert (problem.status_code, problem.headers["content-type"]) == (400, "application/problem+json")
+    return told["segments"], sorted(told), cold["reason"], problem.json(), http.get("/v1/model").json()["studies"]
+
+
+def test_the_composed_service_carries_no_weight():
+    """In a fresh process: no training or report library, and of BentoML no timer, tracing, access log or metrics."""
+    code = (
+        "import json, sys, serving.service as s, console.answers;"
+        "stack = [each.cls.__name__ for each in s.application().user_middleware];"
+        f"print(json.dumps([sorted(set({HEAVY!r}) & set(sys.modules)), stack]))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    heavy, stack = json.loads(told.stdout)
+    assert heavy == []
+    assert stack == ["Door", "ContextMiddleware"]
+
+
+@pytest.mark.integration
+def test_ethogram_serve_and_the_built_bento_answer_alike(bundle, tmp_path):
+    """One conversation with both; then BentoML's own client, what the Bento holds, and what is left behind."""
+    home, port = tmp_path / "one" / "home", free_port()
+    home.mkdir(parents=True)
+    publish(bundle.path, home / "bundles")
+    command = [sys.executable, "-m", "console.cli", "serve", "--port", str(port), "--json"]
+    with running(command, port, tmp_path / "one") as (http, _):
+        wanted = talk(http, bundle)
+
+    two = tmp_path / "two"
+    (two / "bentoml").mkdir(parents=True)
+    build = [sys.executable, "-m", "console.cli", "bento", "--bundle", str(bundle.path), "--json"]
+    told = subprocess.run(build, env=environment(two), cwd=ROOT, capture_output=True, text=True, check=True)
+    made = json.loads(told.stdout)
+    assert made["model"] == f"ethogram-bundle:{bundle.digest[:32]}"
+    check_contents(Path(made["path"]), bundle)
+    port = free_port()
+    with running(
+        [str(Path(sys.executable).parent / "bentoml"), "serve", made["bento"], "--port", str(port)], port, two
+    ) as (
+        http,
+        _,
+    ):
+        assert talk(http, bundle) == wanted
+        check_client(port)
+        assert http.get("/schema.json").status_code == 200
+        assert http.get("/docs").status_code == 404
+    left = two / "home"
+    assert list(left.glob("log/parts/journal-*"))
+    assert list(left.glob("predictions/*/*.parquet"))
+
+
+def check_client(port):
+    """BentoML's client talks to the typed endpoint, and is told about its mistakes."""
+    import bentoml
+    from bentoml.exceptions import InvalidArgument
+
+    with bentoml.SyncHTTPClient(f"http://127.0.0.1:{port}") as client:
+        assert client.segments(user_id="ann")["source"] == "live"
+        with pytest.raises(InvalidArgument, match="no user is named"):
+            client.segments(user_id=" ")
+
+
+def check_contents(path, bundle):
+    """The three packages the service needs, the lock's packages, the bundle; nothing else."""
+    source = path / "src"
+    assert {each.name for each in source.iterdir()} == {"features", "training", "serving", "bentofile.yaml"}
+    assert not (source / "features" / "simulate").exists()
+    assert {each.suffix for each in source.rglob("*") if each.is_file()} <= {".py", ".yaml"}
+    wanted = (ROOT / "requirements" / "serving.lock").read_text(encoding="utf-8")
+    locked = {line for line in wanted.splitlines() if "==" in line}
+    found = set((path / "env" / "python" / "requirements.txt").read_text(encoding="utf-8").splitlines())
+    assert locked <= found
+    about = yaml.safe_load((path / "bento.yaml").read_text(encoding="utf-8"))
+    assert [each["tag"] for each in about["models"]] == [f"ethogram-bundle:{bundle.digest[:32]}"]
+
+
+@pytest.mark.integration
+def test_sigterm_says_not_ready_first_and_then_finishes(bundle, tmp_path):
+    home, port = tmp_path / "home", free_port()
+    publish(bundle.path, home / "bundles")
+    command = [sys.executable, "-m", "console.cli", "serve", "--port", str(port)]
+    with running(command, port, tmp_path, ETHOGRAM_DRAIN_S="1.5") as (http, process):
+        talk(http, bundle)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert http.get("/readyz").status_code == 503
+        assert http.post("/v1/segments", json={"user_id": "ann"}).status_code == 200
+        assert process.wait(30) == 0
+    assert list(home.glob("log/parts/journal-*"))
+
+
+@pytest.mark.integration
+def test_events_survive_a_kill(bundle, tmp_path):
+    """200 means kept: the process is killed without warning and a new one knows the event."""
+    home, port = tmp_path / "home", free_port()
+    publish(bundle.path, home / "bundles")
+    command = [sys.executable, "-m", "console.cli", "serve", "--port", str(port)]
+    with running(command, port, tmp_path) as (http, process):
+        talk(http, bundle)
+        process.kill()
+        process.wait(10)
+        process.returncode = 0  # killed on purpose
+    with running(command, port, tmp_path) as (http, _):
+        assert http.get("/v1/segments?user_id=ann").json()["source"] == "live"
+
+
+def test_a_port_in_use_and_an_open_host_are_clear_errors(tmp_path):
+    from typer.testing import CliRunner
+
+    from console.cli import app
+    from features.errors import EthogramError
+
+    def fails(*words):
+        told = CliRunner().invoke(app, ["serve", *words], env={"ETHOGRAM_HOME": str(tmp_path)})
+        assert isinstance(told.exception, EthogramError), told.output
+        return str(told.exception)
+
+    assert "ETHOGRAM_API_KEY" in fails("--host", "0.0.0.0")  # noqa: S104 - refused is what is tested
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert "--port 0" in fails("--port", str(taken.getsockname()[1]))

@@ -1,0 +1,40 @@
+"""Settings come from the environment, in one table that the page shows."""
+
+from pathlib import Path
+
+import pytest
+
+from features.errors import ProjectError
+from serving.settings import VARIABLES, Settings
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "serving.md"
+
+
+def test_without_a_project_everything_stands_under_one_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.from_environment({"ETHOGRAM_HOME": str(tmp_path / "home")})
+    assert settings.state == tmp_path / "home" / "state.db"
+    assert settings.bundles == tmp_path / "home" / "bundles"
+    again = Settings.from_environment({"ETHOGRAM_HOME": str(tmp_path / "home")})
+    assert settings.key == again.key
+    assert len(settings.key) == 64
+
+
+def test_a_project_gives_the_paths_and_a_variable_overrides_one(tmp_path):
+    (tmp_path / "ethogram.yaml").write_text("version: 1\nname: shop\nstate: here.db\n", encoding="utf-8")
+    given = {"ETHOGRAM_PROJECT": str(tmp_path), "ETHOGRAM_BUNDLES": str(tmp_path / "b"), "ETHOGRAM_KEY": "k"}
+    settings = Settings.from_environment(given)
+    assert (settings.state, settings.bundles, settings.key) == (tmp_path / "here.db", tmp_path / "b", b"k")
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "1e9"])
+def test_a_time_that_is_none_is_refused(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProjectError, match="ETHOGRAM_DRAIN_S"):
+        Settings.from_environment({"ETHOGRAM_HOME": str(tmp_path), "ETHOGRAM_DRAIN_S": text})
+
+
+def test_the_page_shows_every_variable_with_its_default():
+    page = PAGE.read_text(encoding="utf-8")
+    for name, (default, meaning) in VARIABLES.items():
+        assert f"| `{name}` | {f'`{default}`' if default else '-'} | {meaning} |" in page
