@@ -103,6 +103,7 @@ class _Test:
     everybody: bool
     lift: float
     salt: str
+    exposures: bool
 
 
 def live_day(
@@ -114,6 +115,7 @@ def live_day(
     everybody: bool = True,
     lift: float = 0.3,
     salt: str = "live",
+    exposures: bool = True,
 ) -> LiveDay:
     """The day, or days, from `shop.end` on, for people who have signed in and do not refuse personalisation.
 
@@ -130,6 +132,8 @@ def live_day(
             behaviour is what it was before. False: people come as they always do.
         lift: Relative effect on the chance of an order.
         salt: Of the assignment.
+        exposures: Whether seeing the experiment is a message too. It counts as an event of its session: whoever
+            watches for drift sees one-event sessions become rare.
 
     Raises:
         DefinitionError: nobody can be in the test, or the lift makes a chance larger than 1.
@@ -139,7 +143,7 @@ def live_day(
         raise DefinitionError(
             f"{chosen.height} people have signed in, for {days} live days. Hint: simulate more of them."
         )
-    test = _Test(range(shop.days, shop.days + days), everybody, lift, salt)
+    test = _Test(range(shop.days, shop.days + days), everybody, lift, salt, exposures)
     parts = []
     for first, last in shop.chunks:
         rows = chosen.filter(pl.col("person").is_between(first, last, closed="left"))
@@ -182,7 +186,8 @@ def _chunk(
     signed = SignIns(nobody, np.ones(n, np.bool_), nobody, np.zeros(n, np.bool_))
     frame = message_frame(shop, people, visits, signed)
     arms = rows.select("person", "user", variant=pl.Series(np.where(treated, TREATMENT, CONTROL)))
-    return pl.concat([frame, _exposures(frame, arms)], how="diagonal"), _table(rows, arms, frame, visits), chance
+    seen = _exposures(frame, arms) if test.exposures else frame.clear()
+    return pl.concat([frame, seen], how="diagonal"), _table(rows, arms, frame, visits), chance
 
 
 def _won_over(

@@ -28,6 +28,8 @@ SECOND_ID = 0.04  # share of people with a second anonymous id, joined by an ali
 SAY_CONSENT = 0.10
 DENY_TRAINING = 0.4  # of those who say something
 DENY_ALL = 0.15
+NEW = 0.15  # share of people who are new to the shop; of the others the log sees a first visit soon after it begins
+FIRST_VISIT = 6.0  # mean days until it
 FIRST_LEVEL = (0.5, 0.25, 0.15, 0.1)
 SPREAD = 4.0  # shape of the gamma distribution of own rates
 
@@ -84,8 +86,8 @@ def draw_people(shop: Shop, first: int, last: int) -> People:
     n, rng = last - first, shop.generator(1, first)
     kind = rng.choice(len(TYPES), n, p=[each.share for each in TYPES])
     visits = np.array([each.visits for each in TYPES])[kind]
-    early = np.minimum(rng.exponential(shop.days / 6, n), shop.days - 1)
-    arrival = np.where(rng.random(n) < 0.75, early, rng.uniform(0, shop.days, n)).astype(np.int64)
+    first_visit = np.minimum(rng.exponential(min(FIRST_VISIT, shop.days / 6), n), shop.days - 1)
+    arrival = np.where(rng.random(n) < NEW, rng.uniform(0, shop.days, n), first_visit).astype(np.int64)
     return People(
         stream=first,
         number=np.arange(first, last),

@@ -10,7 +10,7 @@ from features.simulate import Shop, Truth, simulate, write_shop
 from features.simulate.dirt import BAD_ROWS, UNDECLARED_PROPERTY
 
 TAKEN_BACK = pl.col("until").is_not_null()  # counted until the verdict over a too-fast visitor fell
-SHOP = Shop(users=700, days=25, seed=911, dirt=10)
+SHOP = Shop(users=600, days=25, seed=915, dirt=10)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from features.instants import DAY
 from features.simulate import Shop, Truth, live_day, simulate
 from features.simulate.arms import assign
 
-SHOP = Shop(users=10_000, days=15, seed=711)
+SHOP = Shop(users=9_000, days=10, seed=711)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def day(truth):
 
 @pytest.fixture(scope="module")
 def week(truth):
-    return live_day(SHOP, truth, days=7, everybody=False)
+    return live_day(SHOP, truth, days=7, everybody=False, exposures=False)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,11 @@ def test_who_may_be_asked_about_came_lately_but_not_all_in_the_live_days(week, t
     assert week.people.is_unique().all()
     before = truth.propensity.filter(pl.col("cut") == SHOP.end, pl.col("recency_d") <= 23)["user"]
     assert set(week.people) - came <= set(before)
+
+
+def test_exposures_are_messages_only_where_asked_for(day, week):
+    assert "experiment_viewed" in set(day.frame["event"])
+    assert "experiment_viewed" not in set(week.frame["event"])
 
 
 def test_people_who_come_as_they_do_come_no_oftener_than_before(week):

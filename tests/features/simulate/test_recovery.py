@@ -13,7 +13,7 @@ from features.simulate.types import NAMES
 
 @pytest.fixture(scope="module", params=[411, 412])
 def shop_and_events(request):
-    shop = Shop(users=2_500, seed=request.param)
+    shop = Shop(users=1_500, seed=request.param)
     frames, truths = zip(*simulate(shop), strict=True)
     truth = Truth.concat(truths)
     frame = pl.concat(frames).filter(pl.col("bad").is_null()).unique("message_id")

@@ -5,7 +5,7 @@ from features.errors import DefinitionError
 from features.instants import DAY
 from features.simulate import Shift, Shop, simulate
 
-BASE = Shop(users=800, days=40, seed=611, dirt=0)
+BASE = Shop(users=500, days=40, seed=611, dirt=0)
 
 
 def events(shift):
