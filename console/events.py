@@ -137,10 +137,13 @@ def erase(
 
 
 def _erase_served(project: "Project", ids: set[str]) -> set[str]:
-    """Take the person out of the service's state and journal; all ids that it knew."""
+    """Take the person out of the service's state, journal and prediction log; all ids that it knew."""
+    from serving.predictions import forget
     from serving.store import SqliteStore
 
-    if not project.path("state").exists():
-        return set()
-    with SqliteStore(project.path("state")) as store:
-        return {name for one in sorted(ids) for name in store.erase(one)}
+    known = set(ids)
+    if project.path("state").exists():
+        with SqliteStore(project.path("state")) as store:
+            known |= {name for one in sorted(ids) for name in store.erase(one, key=project.key)}
+    forget(project.path("predictions"), known, key=project.key)
+    return known

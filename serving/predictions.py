@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +143,20 @@ class PredictionLog:
         except Exception:
             LOGGER.exception("the prediction log could not be written; its rows are lost")
             self.on_written("lost", 0)
+
+
+def forget(folder: Path, ids: Iterable[str], *, key: bytes) -> int:
+    """Remove the answers about these ids from the prediction log; the number of rows removed."""
+    hidden, removed = [pseudonym(key, one) for one in sorted(ids)], 0
+    for path in sorted(folder.glob("*/*.parquet")):
+        rows = pl.read_parquet(path)
+        kept = rows.filter(~pl.col("user").is_in(hidden))
+        if kept.height < rows.height:
+            temporary = path.with_name(path.name + ".new")
+            kept.write_parquet(temporary)
+            temporary.replace(path)
+            removed += rows.height - kept.height
+    return removed
 
 
 def columns(names: Sequence[str], studies: Mapping[str, str]) -> list[str]:

@@ -66,3 +66,14 @@ async def test_a_ring_goes_round(published):
                 seen += ring.drain(shop.KEY)["request_id"].to_list()
         seen += ring.drain(shop.KEY)["request_id"].to_list()
         assert seen == [str(step) for step in range(11)]
+
+
+async def test_answers_about_an_erased_person_are_removed(published):
+    async with shop.serving(published) as (http, runtime):
+        for user in ("ann", "bob", "ann"):
+            await http.get(f"/v1/segments?user_id={user}")
+        runtime.predictions.flush()
+        assert predictions.forget(published.predictions, ["ann"], key=shop.KEY) == 2
+        assert predictions.forget(published.predictions, ["ann"], key=shop.KEY) == 0
+        (path,) = published.predictions.glob("*/*.parquet")
+        assert pl.read_parquet(path)["user"].to_list() == [pseudonym(shop.KEY, "bob")]
