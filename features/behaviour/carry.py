@@ -3,7 +3,7 @@
 import numpy as np
 
 from features.behaviour.compiled import Ints, compiled
-from features.behaviour.gather import Scratch, clear, gather, scratch, seat_of
+from features.behaviour.gather import Scratch, freed, gather, scratch, seat_of
 from features.behaviour.histories import Histories, empty_carry
 from features.behaviour.lifetime import FAMILY, fold, stream_of
 from features.behaviour.schema import ID, TS
@@ -58,21 +58,21 @@ def _fold_rows(
         n, _ = gather(slots, start, end, NEVER, carry[row, 0], NEVER, bounds, room)
         user = User(
             slots, room.rows, room.ts, room.codes, n, n, carry[row],
-            room.spare, room.spare, room.seats, room.tally, room.folds,
+            room.spare, room.spare, room.seats, room.era, room.counts, room.tally, room.folds,
         )  # fmt: skip
         past = 0
         while past < n and room.ts[past] <= boundary:
             past += 1
         fold(user, 0, past, table, carry[row], folded[row])
         folded[row, 0] = boundary
-        mask = clear(room.seats, past)
+        mask, era = freed(room.seats, room.era, past)
         for k in range(past):
-            place = slots[room.rows[k], ID]
-            seat = seat_of(room.seats, mask, place)
-            room.seats[seat, 0], room.seats[seat, 1] = place, 1
+            key = slots[room.rows[k], ID]
+            seat = seat_of(room.seats, mask, era, key)
+            room.seats[seat, 0], room.seats[seat, 1] = key, era + 1
         for record in range(start, end):
-            seat = seat_of(room.seats, mask, slots[record, ID])
-            if slots[record, TS] > boundary and room.seats[seat, 1] == 0:
+            seat = seat_of(room.seats, mask, era, slots[record, ID])
+            if slots[record, TS] > boundary and room.seats[seat, 1] <= era:
                 kept[total] = record
                 total += 1
         kept_ends[row] = total

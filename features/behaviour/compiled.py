@@ -7,10 +7,14 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numba
 import numpy as np
+from llvmlite.ir import Constant
+from numba import types
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
 
 P = ParamSpec("P")
@@ -37,6 +41,36 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
         return numba.njit(nogil=True, error_model="numpy", cache=True)(function)  # type: ignore[no-any-return] # numba ships no types
     finally:
         numba.config.CACHE_DIR = before
+
+
+@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
+def place(typing: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """The integer as an index that is not negative: spares each access the look for one that counts from the end.
+
+    For indices only: numba makes a float of an unsigned and a signed integer.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        return context.cast(builder, arguments[0], k, types.uint64)
+
+    return types.uint64(k), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
+def borrowed(typing: Any, array: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """The same array without a reference of its own; its owner must outlive the call.
+
+    Loops take tuples of arrays apart for each user. With owned arrays each step counts references, atomically and in
+    memory that threads share, which takes longer than the loops themselves.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        proxy = make_array(signature.return_type)(context, builder, arguments[0])
+        proxy.meminfo = Constant(proxy.meminfo.type, None)
+        proxy.parent = Constant(proxy.parent.type, None)
+        return proxy._getvalue()
+
+    return array(array), generate
 
 
 @cache

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from features.behaviour.compiled import Floats, Ints, compiled
+from features.behaviour.compiled import Floats, Ints, compiled, place
 from features.behaviour.declarations import Declaration, Names, Windows, event_of, property_of
-from features.behaviour.gather import MIX, seats_for
+from features.behaviour.gather import MIX, freed
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
     COLUMN,
@@ -52,67 +52,68 @@ class Distinct(Declaration):
 def distinct(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass from the newest event back; a value counts where it is met first."""
     tally = user.tally
-    n_windows = len(table.windows)
+    n_windows, window = len(table.windows), 0
     if n_windows == 0:
         return
-    mask = _cleared(user, at, table)
+    mask, era = freed(user.seats, user.era, (user.n - user.past) * _streams_per_event(table))
     for stream in range(len(table.sources)):
         tally[stream, COUNT] = 0
-    window = 0
-    step = len(user.zone_starts) - 1
+    edge = at - table.windows[0]
+    step, midnight = len(user.zone_starts) - 1, MISSING
     for k in range(user.n - 1, user.past - 1, -1):
-        ts = user.ts[k]
-        while window < n_windows and ts <= at - table.windows[window]:
+        ts = user.ts[place(k)]
+        while ts <= edge:
             _read_off(tally, table, window, out)
             window += 1
-        if window == n_windows:
-            return
-        while ts < user.zone_starts[step]:
+            if window == n_windows:
+                return
+            edge = at - table.windows[window]
+        while ts < user.zone_starts[place(step)]:
             step -= 1
-        code = user.codes[k]
-        for place in range(table.places[code], table.places[code + 1]):
-            stream = table.streams[place]
+        local = ts + user.zone_offsets[place(step)]
+        if local < midnight or local >= midnight + DAY:
+            midnight = local // DAY * DAY
+        code = place(user.codes[place(k)])
+        for each in range(table.places[code], table.places[code + place(1)]):
+            stream = place(table.streams[place(each)])
             slot = table.sources[stream, SLOT]
-            value = (ts + user.zone_offsets[step]) // DAY if slot == DAY_SLOT else user.slots[user.rows[k], slot]
+            value = midnight if slot == DAY_SLOT else user.slots[place(user.rows[place(k)]), place(slot)]
             if value == MISSING or (tally[stream, COUNT] > 0 and value == tally[stream, LATEST]):
                 continue
             tally[stream, LATEST] = value
-            if _new(user.seats, mask, value, stream + 1):
+            if _new(user.seats, mask, era, value, table.streams[place(each)]):
                 tally[stream, COUNT] += 1
     for rest in range(window, n_windows):
         _read_off(tally, table, rest, out)
 
 
 @compiled
-def _cleared(user: User, at: int, table: Table) -> int:
-    """Free as many seats as the longest window's values can need; returns the mask of their places."""
-    needed = 0
-    for k in range(user.n - 1, user.past - 1, -1):
-        if user.ts[k] <= at - table.windows[-1]:
-            break
-        needed += table.places[user.codes[k] + 1] - table.places[user.codes[k]]
-    size = seats_for(needed)
-    for seat in range(size):
-        user.seats[seat, 1] = 0
-    return size - 1
+def _streams_per_event(table: Table) -> int:
+    """The most streams that one event enters."""
+    most = 0
+    for code in range(len(table.places) - 1):
+        most = max(most, table.places[code + 1] - table.places[code])
+    return most
 
 
 @compiled
-def _new(seats: Ints, mask: int, value: int, owner: int) -> bool:
-    """Whether the owner meets the value for the first time; it is seated then."""
-    seat = ((value + owner) * MIX >> 32) & mask
-    while seats[seat, 1] != 0:
-        if seats[seat, 0] == value and seats[seat, 1] == owner:
+def _new(seats: Ints, mask: int, era: int, value: int, stream: int) -> bool:
+    """Whether the stream meets the value for the first time; it is seated then."""
+    owner = era + stream + 1
+    seat = ((value + stream) * MIX >> 32) & mask
+    while seats[place(seat), 1] > era:
+        if seats[place(seat), 0] == value and seats[place(seat), 1] == owner:
             return False
         seat = (seat + 1) & mask
-    seats[seat, 0], seats[seat, 1] = value, owner
+    seats[place(seat), 0], seats[place(seat), 1] = value, owner
     return True
 
 
 @compiled
 def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
-    for k in range(table.edges[window], table.edges[window + 1]):
-        out[table.features[k, COLUMN]] = tally[table.features[k, STREAM], COUNT]
+    for each in range(table.edges[window], table.edges[window + 1]):
+        k = place(each)
+        out[place(table.features[k, COLUMN])] = tally[place(table.features[k, STREAM]), COUNT]
 
 
 def _source(feature: Feature, schema: StateSchema) -> Source:

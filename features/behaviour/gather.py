@@ -4,8 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.behaviour.compiled import Ints, compiled
-from features.behaviour.schema import CODE_MASK, FLAG_SHIFT, HEAD, ID, KNOWN, REMOVED, SEQ_SHIFT, TS
+from features.behaviour.compiled import Ints, compiled, place
+from features.behaviour.schema import CODE_MASK, FLAG_SHIFT, HEAD, ID, KNOWN, MISSING, REMOVED, SEQ_SHIFT, TS
+
+ERA = 1 << 32
+"""More values than a table holds; an era each leaves room for 2^31 tables."""
 
 MIX = -7046029254386353131
 """2^64 divided by the golden ratio, as int64: spreads ids that are not hashes."""
@@ -19,7 +22,8 @@ class Scratch(NamedTuple):
     codes: Ints  # their event codes
     spare: Ints  # the sort's second buffer
     counts: Ints  # per event code
-    seats: Ints  # shape (power of two, 2): an open-addressing table, (key, value); value 0 is free
+    seats: Ints  # shape (power of two, 2): an open-addressing table, (key, era + value); free up to the era
+    era: Ints  # shape (1,)
     tally: Ints  # shape (n_streams, 6): a family's running totals
     folds: Ints  # as long as a carry
 
@@ -28,9 +32,10 @@ def scratch(*, n_events: int, n_codes: int, n_streams: int, n_folds: int, per_ev
     """Room for users of up to `n_events` records, each of which enters at most `per_event` streams of a family."""
     n = max(n_events, 1)
     rows, ts, codes, spare = (np.empty(n, np.int64) for _ in range(4))
-    seats = np.empty((seats_for(n * max(per_event, 1)), 2), np.int64)
+    seats = np.zeros((seats_for(n * max(per_event, 1)), 2), np.int64)
     tally = np.empty((max(n_streams, 1), 6), np.int64)
-    return Scratch(rows, ts, codes, spare, np.empty(n_codes, np.int64), seats, tally, np.empty(1 + n_folds, np.int64))
+    counts, folds = np.empty(n_codes, np.int64), np.empty(1 + n_folds, np.int64)
+    return Scratch(rows, ts, codes, spare, counts, seats, np.zeros(1, np.int64), tally, folds)
 
 
 @compiled
@@ -65,85 +70,82 @@ def gather(
     Returns:
         (the number of events, whether the bound dropped any).
     """
-    n, removals = _known(slots, start, end, at, room.rows)
+    n, removals = _first_known(slots, start, end, at, False, room)
     if removals:
-        n = _not_taken_back(slots, start, end, at, n, room)
-    n = _first_known(slots, n, room)
+        _taken_back(slots, start, end, at, room)
+        n, _ = _first_known(slots, start, end, at, True, room)
     n = _in_order(slots, n, floor, at, room)
-    for k in range(n):
-        room.ts[k] = slots[room.rows[k], TS]
-        room.codes[k] = slots[room.rows[k], HEAD] & CODE_MASK
+    least = n
+    for bound in bounds:
+        least = min(least, bound)
+    if least == n:
+        return n, False
     return _bounded(n, boundary, bounds, room)
 
 
 @compiled
-def _known(slots: Ints, start: int, end: int, at: int, rows: Ints) -> tuple[int, int]:
-    """(events, removals) known by `at`; the rows of the events."""
+def _first_known(slots: Ints, start: int, end: int, at: int, judged: bool, room: Scratch) -> tuple[int, int]:
+    """The rows of one copy of each id that is known by `at`; (their number, the number of removals met).
+
+    Where removals were judged, `room.spare` holds for each record the instant up to which its id's copies are gone.
+    """
+    rows, seats = room.rows, room.seats
+    mask, era = freed(seats, room.era, end - start)
     n, removals = 0, 0
     for row in range(start, end):
-        if slots[row, KNOWN] > at:
+        record = place(row)
+        if slots[record, KNOWN] > at or (judged and slots[record, KNOWN] < room.spare[row - start]):
             continue
-        if slots[row, HEAD] >> FLAG_SHIFT & REMOVED:
+        if slots[record, HEAD] >> FLAG_SHIFT & REMOVED:
             removals += 1
-        else:
-            rows[n] = row
+            continue
+        key = slots[record, ID]
+        seat = place(seat_of(seats, mask, era, key))
+        if seats[seat, 1] <= era:
+            seats[seat, 0], seats[seat, 1] = key, era + n + 1
+            rows[place(n)] = row
             n += 1
+        elif _earlier(slots, row, rows[seats[seat, 1] - era - 1]):
+            rows[seats[seat, 1] - era - 1] = row
     return n, removals
 
 
 @compiled
-def _not_taken_back(slots: Ints, start: int, end: int, at: int, n: int, room: Scratch) -> int:
-    """Drop the copies that became known before the last removal of their id."""
-    mask = clear(room.seats, end - start)
+def _taken_back(slots: Ints, start: int, end: int, at: int, room: Scratch) -> None:
+    """For each record the last known removal of its id, in `room.spare`."""
+    seats = room.seats
+    mask, era = freed(seats, room.era, end - start)
     for row in range(start, end):
         if slots[row, KNOWN] <= at and slots[row, HEAD] >> FLAG_SHIFT & REMOVED:
-            seat = seat_of(room.seats, mask, slots[row, ID])
-            last = room.seats[seat, 1]
-            if last == 0 or slots[last - 1, KNOWN] < slots[row, KNOWN]:
-                room.seats[seat, 0], room.seats[seat, 1] = slots[row, ID], row + 1
-    kept = 0
-    for k in range(n):
-        row = room.rows[k]
-        last = room.seats[seat_of(room.seats, mask, slots[row, ID]), 1]
-        if last == 0 or slots[row, KNOWN] >= slots[last - 1, KNOWN]:
-            room.rows[kept] = row
-            kept += 1
-    return kept
-
-
-@compiled
-def _first_known(slots: Ints, n: int, room: Scratch) -> int:
-    """Keep one copy of each id."""
-    rows, seats = room.rows, room.seats
-    mask = clear(seats, n)
-    kept = 0
-    for k in range(n):
-        row = rows[k]
-        seat = seat_of(seats, mask, slots[row, ID])
-        if seats[seat, 1] == 0:
-            seats[seat, 0], seats[seat, 1] = slots[row, ID], kept + 1
-            rows[kept] = row
-            kept += 1
-        elif _earlier(slots, row, rows[seats[seat, 1] - 1]):
-            rows[seats[seat, 1] - 1] = row
-    return kept
+            seat = seat_of(seats, mask, era, slots[row, ID])
+            if seats[seat, 1] <= era or slots[start + seats[seat, 1] - era - 1, KNOWN] < slots[row, KNOWN]:
+                seats[seat, 0], seats[seat, 1] = slots[row, ID], era + row - start + 1
+    for row in range(start, end):
+        seat = seat_of(seats, mask, era, slots[row, ID])
+        last = seats[seat, 1] - era
+        room.spare[row - start] = slots[start + last - 1, KNOWN] if last > 0 else MISSING
 
 
 @compiled
 def _in_order(slots: Ints, n: int, floor: int, at: int, room: Scratch) -> int:
-    """Keep what happened after `floor` and by `at`, by (ts, seq, id)."""
+    """Keep what happened after `floor` and by `at`, by (ts, seq, id); write instants and codes."""
     rows = room.rows
     kept, ordered = 0, True
+    latest = MISSING
     for k in range(n):
         row = rows[k]
-        if slots[row, TS] <= floor or slots[row, TS] > at:
+        ts = slots[place(row), TS]
+        if ts <= floor or ts > at:
             continue
-        if kept > 0 and _precedes(slots, row, rows[kept - 1]):
+        if kept > 0 and ts <= latest and _precedes(slots, row, rows[kept - 1]):
             ordered = False
-        rows[kept] = row
+        to, latest = place(kept), ts
+        rows[to], room.ts[to], room.codes[to] = row, ts, slots[place(row), HEAD] & CODE_MASK
         kept += 1
     if not ordered:
         _sort(slots, rows, room.spare, kept)
+        for k in range(kept):
+            room.ts[k], room.codes[k] = slots[rows[k], TS], slots[rows[k], HEAD] & CODE_MASK
     return kept
 
 
@@ -152,33 +154,31 @@ def _bounded(n: int, boundary: int, bounds: Ints, room: Scratch) -> tuple[int, b
     """Drop what exceeds the bounds, counting from the newest event."""
     for code in range(len(bounds)):
         room.counts[code] = 0
-    place = n
+    to = n
     for k in range(n - 1, -1, -1):
         code = room.codes[k]
         room.counts[code] += 1
         if room.ts[k] > boundary and room.counts[code] > bounds[code]:
             continue
-        place -= 1
-        room.rows[place], room.ts[place], room.codes[place] = room.rows[k], room.ts[k], code
-    for k in range(n - place):
-        room.rows[k], room.ts[k], room.codes[k] = room.rows[place + k], room.ts[place + k], room.codes[place + k]
-    return n - place, place > 0
+        to -= 1
+        room.rows[to], room.ts[to], room.codes[to] = room.rows[k], room.ts[k], code
+    for k in range(n - to):
+        room.rows[k], room.ts[k], room.codes[k] = room.rows[to + k], room.ts[to + k], room.codes[to + k]
+    return n - to, to > 0
 
 
 @compiled
-def clear(seats: Ints, n: int) -> int:
-    """Free the seats for n keys; returns the mask of their places."""
-    size = seats_for(n)
-    for seat in range(size):
-        seats[seat, 1] = 0
-    return size - 1
+def freed(seats: Ints, era: Ints, n: int) -> tuple[int, int]:
+    """Begin a table for n keys: (mask of the places, era). What older eras left counts as free."""
+    era[0] += ERA
+    return seats_for(n) - 1, era[0]
 
 
 @compiled
-def seat_of(seats: Ints, mask: int, key: int) -> int:
+def seat_of(seats: Ints, mask: int, era: int, key: int) -> int:
     """The seat of a key: where it sits, else the free one where it would."""
     seat = (key * MIX >> 32) & mask
-    while seats[seat, 1] != 0 and seats[seat, 0] != key:
+    while seats[place(seat), 1] > era and seats[place(seat), 0] != key:
         seat = (seat + 1) & mask
     return seat
 
@@ -232,12 +232,12 @@ def _run(slots: Ints, rows: Ints, low: int, n: int) -> int:
 def _merge(slots: Ints, rows: Ints, spare: Ints, low: int, middle: int, high: int) -> None:
     for k in range(low, middle):
         spare[k] = rows[k]
-    left, right, place = low, middle, low
+    left, right, to = low, middle, low
     while left < middle:
         if right < high and _precedes(slots, rows[right], spare[left]):
-            rows[place] = rows[right]
+            rows[to] = rows[right]
             right += 1
         else:
-            rows[place] = spare[left]
+            rows[to] = spare[left]
             left += 1
-        place += 1
+        to += 1

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.behaviour import distinct, lifetime, recency, sessions, totals
-from features.behaviour.compiled import Floats, Ints, compiled
+from features.behaviour.compiled import Floats, Ints, borrowed, compiled
 from features.behaviour.gather import Scratch, gather, scratch
 from features.behaviour.histories import Histories, empty_carry
 from features.behaviour.schema import StateSchema
@@ -63,24 +63,51 @@ def program(features: Sequence[Feature], schema: StateSchema) -> Program:
 
 
 @compiled
+def _borrowed_table(table: Table) -> Table:
+    return Table(
+        borrowed(table.windows), borrowed(table.places), borrowed(table.streams),
+        borrowed(table.sources), borrowed(table.edges), borrowed(table.features),
+    )  # fmt: skip
+
+
+@compiled
+def _borrowed_room(room: Scratch) -> Scratch:
+    return Scratch(
+        borrowed(room.rows), borrowed(room.ts), borrowed(room.codes), borrowed(room.spare), borrowed(room.counts),
+        borrowed(room.seats), borrowed(room.era), borrowed(room.tally), borrowed(room.folds),
+    )  # fmt: skip
+
+
+@compiled
 def run(
     rows: Rows, first: int, last: int, program: Program, room: Scratch, values: Floats, capped: NDArray[np.bool_]
 ) -> None:
     """Fill the rows `first:last` of `values` and `capped`."""
+    slots, carries, bounds, values = (
+        borrowed(rows.slots), borrowed(rows.carry), borrowed(program.bounds), borrowed(values),
+    )  # fmt: skip
+    zone_starts, zone_offsets, room = (
+        borrowed(program.zone_starts), borrowed(program.zone_offsets), _borrowed_room(room),
+    )  # fmt: skip
+    first_table, second, third, fourth, fifth = program.tables
+    tables = (
+        _borrowed_table(first_table), _borrowed_table(second), _borrowed_table(third), _borrowed_table(fourth),
+        _borrowed_table(fifth),
+    )  # fmt: skip
     for row in range(first, last):
         at = rows.at[row]
-        carry = rows.carry[row if len(rows.carry) > 1 else 0]
+        carry = carries[row if len(carries) > 1 else 0]
         boundary = lifetime.boundary_of(at, program.horizon)
         start, end = rows.starts[row], rows.ends[row]
-        n, capped[row] = gather(rows.slots, start, end, at, carry[0], boundary, program.bounds, room)
+        n, capped[row] = gather(slots, start, end, at, carry[0], boundary, bounds, room)
         past = n
         while past > 0 and room.ts[past - 1] > at - program.horizon:
             past -= 1
         user = User(
-            rows.slots, room.rows, room.ts, room.codes, past, n, carry,
-            program.zone_starts, program.zone_offsets, room.seats, room.tally, room.folds,
+            slots, room.rows, room.ts, room.codes, past, n, carry,
+            zone_starts, zone_offsets, room.seats, room.era, room.counts, room.tally, room.folds,
         )  # fmt: skip
-        all_families(user, at, program.tables, values[row])
+        all_families(user, at, tables, values[row])
 
 
 class Kernel:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, Ints, compiled
+from features.behaviour.compiled import Floats, Ints, compiled, place
 from features.behaviour.declarations import Declaration, Names, event_of
 from features.behaviour.schema import MISSING, Lifetime, StateSchema
 from features.behaviour.table import (
@@ -66,12 +66,14 @@ def _source(feature: Feature, schema: StateSchema) -> Source:
 @compiled
 def fold(user: User, first: int, last: int, table: Table, carry: Ints, into: Ints) -> None:
     """Fold the events `first <= k < last` upon `carry`, whose place 0 is its boundary, into `into`."""
-    for place in range(len(carry)):
-        into[place] = carry[place]
+    for each in range(len(carry)):
+        into[each] = carry[each]
+    if len(table.streams) == 0:
+        return
     for k in range(first, last):
-        code = user.codes[k]
-        for place in range(table.places[code], table.places[code + 1]):
-            stream = table.streams[place]
+        code = place(user.codes[place(k)])
+        for each in range(table.places[code], table.places[code + place(1)]):
+            stream = table.streams[place(each)]
             slot, kind = table.sources[stream, SLOT], table.sources[stream, KIND]
             value = 1 if slot == NO_SLOT else user.slots[user.rows[k], slot]
             if value == MISSING:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, compiled
+from features.behaviour.compiled import Floats, compiled, place
 from features.behaviour.declarations import Declaration, Names, Windows, event_of, property_of
 from features.behaviour.table import COLUMN, STREAM, Family, Feature, Table, User, of_property
 from features.errors import DefinitionError
@@ -60,11 +60,11 @@ def recency(user: User, at: int, table: Table, out: Floats) -> None:
     for stream in range(len(table.sources)):
         user.tally[stream, 0] = -1
     for k in range(user.n - 1, user.past - 1, -1):
-        code = user.codes[k]
-        for place in range(table.places[code], table.places[code + 1]):
-            stream = table.streams[place]
+        code = place(user.codes[place(k)])
+        for each in range(table.places[code], table.places[code + place(1)]):
+            stream = place(table.streams[place(each)])
             if user.tally[stream, 0] < 0:
-                user.tally[stream, 0] = at - user.ts[k]
+                user.tally[stream, 0] = at - user.ts[place(k)]
                 met += 1
         if met == len(table.sources):
             break

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, Ints, compiled
+from features.behaviour.compiled import Floats, Ints, compiled, place
 from features.behaviour.declarations import Declaration, Windows
 from features.behaviour.table import COLUMN, OPTION, STAT, STREAM, Family, Feature, Table, User, of_property
 from features.document import Definition, Duration
@@ -56,15 +56,16 @@ def _of_gap(user: User, at: int, table: Table, stream: int, out: Floats) -> None
         tally[stream, stat] = 0
     window, end = 0, user.n
     for k in range(user.n - 1, user.past - 1, -1):
-        if k > user.past and user.ts[k] - user.ts[k - 1] <= gap:
+        first = user.ts[place(k)]
+        if k > user.past and first - user.ts[place(k - 1)] <= gap:
             continue
-        last = user.ts[end - 1]
+        last = user.ts[place(end - 1)]
         if at - last > gap:
             while window < n_windows and last <= at - table.windows[window]:
                 _read_off(tally, table, window, stream, out)
                 window += 1
             tally[stream, SESSIONS] += 1
-            tally[stream, MINUTES] += last - user.ts[k]
+            tally[stream, MINUTES] += last - first
             tally[stream, DEPTH] += end - k
             tally[stream, BOUNCES] += end - k == 1
         end = k

@@ -59,7 +59,7 @@ class Table(NamedTuple):
     streams: Ints
     sources: Ints  # shape (n_streams, 3): slot, kind, option
     edges: Ints  # shape (n_windows + 1,): the features of window w are features[edges[w]:edges[w + 1]]
-    features: Ints  # shape (n_features, 4): statistic, stream, factor, column
+    features: Ints  # shape (n_features, 4): statistic, stream (or event code), factor, column
 
 
 class User(NamedTuple):
@@ -77,7 +77,9 @@ class User(NamedTuple):
     carry: Ints  # what is folded already
     zone_starts: Ints  # see `instants.zone_offsets`
     zone_offsets: Ints
-    seats: Ints  # scratch: an open-addressing table
+    seats: Ints  # scratch: see `gather.Scratch`
+    era: Ints
+    counts: Ints  # scratch: per event code
     tally: Ints  # scratch: shape (n_streams, 6)
     folds: Ints  # scratch: as long as `carry`
 
@@ -90,13 +92,13 @@ class Family:
         name: The name that its features carry.
         declarations: What may stand in features.yaml for it.
         stats: The statistics that its loop knows; a feature's code is the place in this list.
-        source: The stream that a feature reads: (event, slot, kind, option).
+        source: The stream that a feature reads: (event, slot, kind, option); None where it counts an event's code.
     """
 
     name: str
     declarations: tuple[type["Declaration"], ...]
     stats: tuple[str, ...]
-    source: Callable[[Feature, StateSchema], Source]
+    source: Callable[[Feature, StateSchema], Source | None]
 
 
 def tabulate(family: Family, features: Sequence[Feature], schema: StateSchema, streams: Iterable[Source] = ()) -> Table:
@@ -109,7 +111,8 @@ def tabulate(family: Family, features: Sequence[Feature], schema: StateSchema, s
         streams: Streams to accumulate first, in this order, needed or not.
     """
     mine = [(each.window, column) for column, each in enumerate(features) if each.family == family.name]
-    sources = list(dict.fromkeys([*streams, *(family.source(features[column], schema) for _, column in mine)]))
+    needed = [family.source(features[column], schema) for _, column in mine]
+    sources = list(dict.fromkeys([*streams, *filter(None, needed)]))
     windows = sorted({window for window, _ in mine})
     mine.sort()
     rows = [_row(family, features[column], schema, sources, column) for _, column in mine]
@@ -129,7 +132,8 @@ def tabulate(family: Family, features: Sequence[Feature], schema: StateSchema, s
 def _row(
     family: Family, feature: Feature, schema: StateSchema, sources: list[Source], column: int
 ) -> tuple[int, int, int, int]:
-    stream = sources.index(family.source(feature, schema))
+    source = family.source(feature, schema)
+    stream = sources.index(source) if source else schema.code(feature.event)
     return family.stats.index(feature.stat), stream, schema.factor(feature.property), column
 
 

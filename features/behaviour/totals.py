@@ -4,10 +4,22 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, Ints, compiled
+from features.behaviour.compiled import Floats, Ints, compiled, place
 from features.behaviour.declarations import Declaration, Names, Windows, event_of, property_of
-from features.behaviour.schema import MISSING
-from features.behaviour.table import COLUMN, FACTOR, SLOT, STAT, STREAM, Family, Feature, Table, User, of_property
+from features.behaviour.schema import MISSING, StateSchema
+from features.behaviour.table import (
+    COLUMN,
+    FACTOR,
+    SLOT,
+    STAT,
+    STREAM,
+    Family,
+    Feature,
+    Source,
+    Table,
+    User,
+    of_property,
+)
 from features.errors import DefinitionError
 from features.events.plan import TrackingPlan
 
@@ -45,28 +57,36 @@ class Totals(Declaration):
 @compiled
 def totals(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass from the newest event back; a window's features are read off where its edge is crossed."""
-    tally = user.tally
-    n_windows = len(table.windows)
-    for stream in range(len(table.sources)):
-        for place in range(PLACES):
-            tally[stream, place] = 0
-    window = 0
+    n_windows, window = len(table.windows), 0
+    if n_windows == 0:
+        return
+    _reset(user, table)
+    edge = at - table.windows[0]
     for k in range(user.n - 1, user.past - 1, -1):
-        while window < n_windows and user.ts[k] <= at - table.windows[window]:
-            _read_off(tally, table, window, out)
+        while user.ts[place(k)] <= edge:
+            _read_off(user, table, window, user.n - 1 - k, out)
             window += 1
-        if window == n_windows:
-            return
-        code = user.codes[k]
-        for place in range(table.places[code], table.places[code + 1]):
-            stream = table.streams[place]
-            slot = table.sources[stream, SLOT]
-            if slot < 0:
-                tally[stream, COUNT] += 1
-            elif user.slots[user.rows[k], slot] != MISSING:
-                _add(tally, stream, user.slots[user.rows[k], slot])
+            if window == n_windows:
+                return
+            edge = at - table.windows[window]
+        code = place(user.codes[place(k)])
+        user.counts[code] += 1
+        for each in range(table.places[code], table.places[code + place(1)]):
+            stream = place(table.streams[place(each)])
+            value = user.slots[place(user.rows[place(k)]), place(table.sources[stream, SLOT])]
+            if value != MISSING:
+                _add(user.tally, stream, value)
     for rest in range(window, n_windows):
-        _read_off(tally, table, rest, out)
+        _read_off(user, table, rest, user.n - user.past, out)
+
+
+@compiled
+def _reset(user: User, table: Table) -> None:
+    for code in range(len(user.counts)):
+        user.counts[code] = 0
+    for stream in range(len(table.sources)):
+        for kept in range(PLACES):
+            user.tally[stream, kept] = 0
 
 
 @compiled
@@ -83,17 +103,27 @@ def _add(tally: Ints, stream: int, value: int) -> None:
 
 
 @compiled
-def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
-    for k in range(table.edges[window], table.edges[window + 1]):
-        stat, factor = table.features[k, STAT], table.features[k, FACTOR]
-        stream, column = table.features[k, STREAM], table.features[k, COLUMN]
-        n, value = tally[stream, PLACE[COUNT]], tally[stream, PLACE[stat]]
+def _read_off(user: User, table: Table, window: int, n_events: int, out: Floats) -> None:
+    """Write a window's features, when `n_events` events of any kind were met."""
+    for each in range(table.edges[window], table.edges[window + 1]):
+        k = place(each)
+        stat, stream, column = (
+            table.features[k, STAT],
+            place(table.features[k, STREAM]),
+            place(table.features[k, COLUMN]),
+        )
         if stat == COUNT:
-            out[column] = value
-        elif stat != SUM and n == 0:
+            out[column] = user.counts[stream] if stream > 0 else n_events
+            continue
+        n, value = user.tally[stream, PLACE[COUNT]], user.tally[stream, place(PLACE[stat])]
+        if stat != SUM and n == 0:
             out[column] = np.nan
         else:
-            out[column] = value / (factor * n if stat == MEAN else factor)
+            out[column] = value / (table.features[k, FACTOR] * (n if stat == MEAN else 1))
 
 
-FAMILY = Family("totals", (Totals,), STATS, of_property)
+def _source(feature: Feature, schema: StateSchema) -> Source | None:
+    return None if feature.stat == "count" else of_property(feature, schema)
+
+
+FAMILY = Family("totals", (Totals,), STATS, _source)
