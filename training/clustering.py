@@ -79,6 +79,12 @@ class Quality:
     inertia: float
     shares: tuple[float, ...]
 
+    def __str__(self) -> str:
+        return (
+            f"Davies-Bouldin {self.davies_bouldin:.3f}, Calinski-Harabasz {self.calinski_harabasz:,.0f}, "
+            f"Dunn {self.dunn:.4f}"
+        )
+
     def to_dict(self) -> dict[str, float]:
         """The figures by name, with the smallest share."""
         names = ("silhouette", "davies_bouldin", "calinski_harabasz", "dunn", "inertia")

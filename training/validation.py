@@ -233,3 +233,11 @@ class Confusion:
         """Share of the positive that are chosen; NaN when nobody is positive."""
         positive = self.true_positive + self.false_negative
         return self.true_positive / positive if positive else float("nan")
+
+    def __str__(self) -> str:
+        chosen = self.true_positive + self.false_positive
+        n = chosen + self.false_negative + self.true_negative
+        return (
+            f"threshold {self.threshold:.3f}: {chosen:,} of {n:,} chosen, "
+            f"precision {self.precision:.3f}, recall {self.recall:.3f}"
+        )

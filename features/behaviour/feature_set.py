@@ -21,6 +21,7 @@ from features.instants import DAY, iso
 if TYPE_CHECKING:
     from features.behaviour.kernel import Kernel
     from features.behaviour.table import Feature
+    from features.project import Project
 
 
 class FeatureSet:
@@ -48,6 +49,13 @@ class FeatureSet:
 
         path = Path(path)
         return cls.from_dict(load(path), plan, codes, where=path.name, **options)
+
+    @classmethod
+    def of(cls, project: "Project", plan: TrackingPlan, codes: Codes) -> Self:
+        """The features of a project, under its horizon, bound and zone."""
+        settings = project.settings
+        options = {"horizon": settings.horizon, "bound": settings.bound, "zone": settings.zone}
+        return cls.from_yaml(project.file("features.yaml"), plan, codes, **options)
 
     @classmethod
     def from_dict(

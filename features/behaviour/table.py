@@ -1,6 +1,6 @@
 """Table: one family's features as arrays; what makes one compiled signature serve every plan."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from features.behaviour.compiled import Ints
 from features.behaviour.schema import TS, StateSchema
+from features.instants import format_duration
 
 if TYPE_CHECKING:
     from features.behaviour.declarations import Declaration
@@ -22,6 +23,26 @@ NO_SLOT, DAY_SLOT, TS_SLOT = -1, -2, TS
 
 SLOT, KIND, OPTION = range(3)
 STAT, STREAM, FACTOR, COLUMN = range(4)
+
+
+MEANINGS: Mapping[str, str] = {
+    "count": "number of {event}",
+    "sum": "sum of {what}",
+    "mean": "mean of {what}; missing without one",
+    "min": "least {what}; missing without one",
+    "max": "greatest {what}; missing without one",
+    "first": "first {what}; missing without one",
+    "last": "newest {what}; missing without one",
+    "distinct": "number of different {what}",
+    "active_days": "days with {event}",
+    "recency": "seconds since the newest {event}; missing where there was none",
+    "tenure": "seconds since the first {event} ever; missing where there was none",
+    "sessions": "number of sessions (ended by {option} of silence)",
+    "session_minutes": "mean minutes of a session (ended by {option} of silence); missing without one",
+    "session_depth": "mean events of a session (ended by {option} of silence); missing without one",
+    "bounce_share": "share of sessions of one event (ended by {option} of silence); missing without one",
+}
+"""What each statistic says, in words."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +66,15 @@ class Feature:
     property: str = ""
     window: int = 0
     option: int = 0
+
+    def meaning(self) -> str:
+        """The feature in words, as `ethogram features` lists it."""
+        what = f"{self.event}.{self.property}" if self.property else self.event
+        option = format_duration(self.option) if self.family == "sessions" and self.option else ""
+        words = MEANINGS[self.stat].format(event=self.event, what=what, option=option)
+        if self.window == LIFETIME:
+            return f"{words}, ever"
+        return f"{words}, last {format_duration(self.window)}" if self.window else words
 
 
 class Table(NamedTuple):

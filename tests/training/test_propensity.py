@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from features.errors import StudyError
 from tests.training.matrices import matrix
 from training.calibration import Calibration
-from training.propensity import PATIENCE, Boosting, Cost, baselines, calibrate, leaks, threshold
+from training.propensity import PATIENCE, ROUNDS, Boosting, Cost, baselines, calibrate, leaks, threshold
 from training.training_set import TrainingSet
 from training.validation import Confusion, judge
 
@@ -35,7 +35,7 @@ def test_growing_stops_at_the_best_round_and_every_stored_tree_counts(grown):
     test = rows(3_000, 3)
     x = test.matrix.values.astype(np.float32)
     whole = booster.predict(xgb.DMatrix(x, feature_names=list(NAMES)), output_margin=True)
-    assert grown.rounds == booster.num_boosted_rounds() == grown.forest.n_trees < 400 - PATIENCE
+    assert grown.rounds == booster.num_boosted_rounds() == grown.forest.n_trees < ROUNDS - PATIENCE
     assert np.array_equal(grown.forest.margins(x), whole)
 
 

@@ -1,0 +1,145 @@
+"""Commands about studies: `features`, `study run | list | show`, `promote`, `rollback`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.options import DATA_SCIENCE, OPERATIONS, JsonOption, ProjectOption
+from console.terminal import answer, console, note, table
+
+if TYPE_CHECKING:
+    from features.behaviour.feature_set import FeatureSet
+    from features.project import Project
+
+study = typer.Typer(help="Ask a question of the log: search, judge, record, keep.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands about studies."""
+    app.command("features", rich_help_panel=DATA_SCIENCE)(features)
+    app.add_typer(study, name="study", rich_help_panel=DATA_SCIENCE)
+    app.command("promote", rich_help_panel=OPERATIONS)(promote)
+    app.command("rollback", rich_help_panel=OPERATIONS)(rollback)
+
+
+def _feature_set(project: "Project") -> "FeatureSet":
+    from features.behaviour.feature_set import FeatureSet
+    from features.events.plan import Codes, TrackingPlan
+
+    plan = TrackingPlan.read(project.file("plan.yaml"))
+    return FeatureSet.of(project, plan, Codes.of(plan, project.file("plan.lock")))
+
+
+def features(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+    """List the features of the project: what is computed of every user, in training and in a request."""
+    from features.project import Project
+
+    found = _feature_set(Project.find(project))
+    rows = [(each.name, each.meaning()) for each in found.features]
+    listed = [{"name": name, "meaning": meaning} for name, meaning in rows]
+    text = f"{table(rows, ('feature', 'meaning'))}\n{len(rows)} features, fingerprint {found.fingerprint}"
+    answer({"features": listed, "fingerprint": found.fingerprint}, text, as_json=as_json)
+
+
+@study.callback()
+def _study() -> None:
+    """Ask a question of the log: search, judge, record, keep."""
+
+
+@study.command("run")
+def run(
+    name: Annotated[str, typer.Argument(help="A study of studies.yaml.")],
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build the rows, search, judge on the newest cut, record in MLflow, and register the model.
+
+    A run that was killed goes on where it stopped when it is started again.
+    """
+    from experiments.study import Study
+    from features.project import Project
+
+    found = Project.find(project)
+    with _progress(name) as say:
+        result = Study.from_yaml(found, name).run(found, progress=say)
+    answer(result.to_dict(), str(result), as_json=as_json)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[str], None]]:
+    """A bar on a terminal, plain lines elsewhere."""
+    screen = console()
+    if not screen.is_terminal:
+        yield lambda line: note(f"{name}: {line.splitlines()[0]}")
+        return
+    with screen.status(f"{name}: reading the log") as status:
+        yield lambda line: status.update(f"{name}: {line.splitlines()[0]}")
+
+
+@study.command("list")
+def list_(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+    """The studies of the project and their newest models."""
+    from experiments.release import standing
+    from features.project import Project
+
+    rows = standing(Project.find(project))
+    cells = [(each.name, each.kind, each.question, each.version or "-", each.verdict or "not run yet") for each in rows]
+    header = ("study", "kind", "question", "version", "verdict")
+    answer({"studies": [each.to_dict() for each in rows]}, table(cells, header), as_json=as_json)
+
+
+@study.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="A study of studies.yaml.")],
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The versions of a study's model: when, how good, and which one is served."""
+    from experiments.release import history
+    from features.project import Project
+
+    rows = history(Project.find(project), name)
+    cells = [(each.version, each.digest[:12], each.features, each.verdict) for each in rows]
+    text = table(cells, ("version", "digest", "features", "verdict")) if rows else f"{name} has not been run yet."
+    answer({"study": name, "versions": [each.to_dict() for each in rows]}, text, as_json=as_json)
+
+
+def promote(
+    model: Annotated[
+        list[str] | None, typer.Option(help="STUDY=VERSION, instead of the study's newest. Repeatable.")
+    ] = None,
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a bundle of every study's newest model, call it champion, and publish it to the service."""
+    from experiments.release import promote as do
+    from features.project import Project
+
+    done = do(Project.find(project), versions=_versions(model or []))
+    answer(done.to_dict(), str(done), as_json=as_json)
+
+
+def _versions(given: list[str]) -> dict[str, int]:
+    from features.errors import StudyError
+
+    versions = {}
+    for text in given:
+        name, _, version = text.partition("=")
+        if not version.isdigit():
+            raise StudyError(f"--model is STUDY=VERSION. Got {text!r}.")
+        versions[name] = int(version)
+    return versions
+
+
+def rollback(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+    """Serve the previous bundle again; it and the champion change places."""
+    from experiments.release import rollback as do
+    from features.project import Project
+
+    done = do(Project.find(project))
+    answer(done.to_dict(), str(done), as_json=as_json)

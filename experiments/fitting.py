@@ -1,0 +1,241 @@
+"""Fitting: one study from its training set to a judged model; nothing here knows where runs and files are kept."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments import pictures
+from experiments.search import Found, Range, Report, spaces
+from experiments.studies import ClustersSpec, PropensitySpec
+from features.errors import StudyError
+from training import clustering
+from training.model import Model
+from training.preparation import Preparation
+from training.propensity import Boosting, baselines, calibrate, leaks, threshold
+from training.training_set import TrainingSet
+from training.validation import METRICS, Confusion, Estimate, Figures, judge
+
+Array = NDArray[np.float64]
+Searcher = Callable[..., Found]
+"""`search.search` with everything but the objective, the space and the direction filled in."""
+
+MODEL = "model"
+
+SPACE: Mapping[str, Range] = {
+    "max_depth": Range(2, 6, whole=True),
+    "learning_rate": Range(0.08, 0.4, log=True),
+    "min_child_weight": Range(1, 100, log=True),
+    "subsample": Range(0.6, 1.0),
+    "colsample_bytree": Range(0.3, 1.0),
+    "reg_lambda": Range(0.1, 30, log=True),
+}
+"""What a propensity's search may vary; `search.space` in studies.yaml gives other ends."""
+
+MOST_ROWS = 20_000
+"""Rows that a clustering's trials are fitted on."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A judged model.
+
+    Attributes:
+        model: The model.
+        trees: XGBoost's JSON, of a propensity.
+        found: What the search tried.
+        metrics: Figures for the run, by name.
+        figures: Of a propensity: test figures per model, ours first.
+        differences: Of a propensity: ours minus each baseline's, paired.
+        verdict: One sentence.
+        sound: False where the study refuses its own result.
+        lines: What else a reader wants to see.
+        draw: Draws the pictures into a folder.
+    """
+
+    model: Model
+    trees: str
+    found: Found
+    metrics: Mapping[str, float]
+    verdict: str
+    sound: bool
+    lines: tuple[str, ...]
+    draw: Callable[[Path], list[Path]]
+    figures: Mapping[str, Figures] = field(default_factory=dict)
+    differences: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+
+
+def columns(spec: PropensitySpec | ClustersSpec, rows: TrainingSet) -> tuple[str, ...]:
+    """The study's features."""
+    return rows.matrix.names if spec.features == "all" else tuple(spec.features)
+
+
+def propensity(name: str, spec: PropensitySpec, rows: TrainingSet, searcher: Searcher) -> Fitted:
+    """Search, grow, calibrate, choose a threshold, and judge on the test cut against models that cost nothing.
+
+    Raises:
+        StudyError: a part holds one class only, or a feature knows the answer.
+    """
+    names = columns(spec, rows)
+    train, validation, test = rows.split_by_time()
+    _refuse_leaks(train, tuple(name for name in names if name not in spec.trusted))
+    boosting = Boosting(train, validation, names)
+    seed = spec.search.seed
+
+    def objective(params: Mapping[str, float], report: Report) -> Mapping[str, float]:
+        grown = boosting.grow(params, seed=seed, on_round=report)
+        return {"value": grown.log_loss, "rounds": grown.rounds}
+
+    found = searcher(objective, spaces(SPACE, spec.search.space), direction="minimize")
+    grown = boosting.grow(found.best.params, seed=seed)
+    preparation = Preparation(names)
+    margins = grown.forest.margins(preparation.transform(validation.matrix).astype(np.float32))
+    chosen_by = np.asarray(validation.y)
+    calibration = calibrate(spec.calibration, margins, chosen_by)
+    limit = threshold(chosen_by, calibration.probability(margins), None if spec.threshold == "f1" else spec.threshold)
+    head, details = grown.forest, _details(spec, rows, found)
+    model = Model(name, "propensity", rows.matrix.fingerprint, preparation, head, calibration, limit, details=details)
+    p = np.asarray(model.score(test.matrix).probability)
+    y = np.asarray(test.y)
+    predictions = {MODEL: p, **baselines(train, test, names)}
+    figures = judge(y, predictions, test.matrix.users, seed=seed)
+    differences = {other: figures[MODEL].minus(each) for other, each in figures.items() if other != MODEL}
+    confusion = Confusion.at(limit, y, p)
+    return Fitted(
+        model=model,
+        trees=grown.text,
+        found=found,
+        metrics={"validation_log_loss": grown.log_loss, "rounds": grown.rounds, **_flat(figures)},
+        verdict=_beats(differences),
+        sound=True,
+        lines=(str(confusion), "asks most about: " + ", ".join(list(grown.gain)[:5])),
+        draw=lambda folder: pictures.propensity(folder, y, predictions, grown.gain),
+        figures=figures,
+        differences=differences,
+    )
+
+
+def _refuse_leaks(train: TrainingSet, names: tuple[str, ...]) -> None:
+    found = leaks(train, names)
+    if found:
+        name, area = max(found.items(), key=lambda item: item[1])
+        raise StudyError(
+            f"the feature {name!r} alone has a ROC-AUC of {area:.3f}: it seems to know the answer. "
+            f"Hint: leave it out of `features`, or, if it is right, write `trusted: [{name}]`."
+        )
+
+
+def _beats(differences: Mapping[str, Mapping[str, Estimate]]) -> str:
+    lost = {name: each["roc_auc"] for name, each in differences.items() if each["roc_auc"].low <= 0}
+    if not lost:
+        best = min(differences.items(), key=lambda item: item[1]["roc_auc"].value)
+        return f"beats every baseline; the best of them, {best[0]}, by {best[1]['roc_auc']} ROC-AUC"
+    name, gap = min(lost.items(), key=lambda item: item[1].value)
+    return f"does not beat the baseline {name}: {gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] ROC-AUC"
+
+
+def _flat(figures: Mapping[str, Figures]) -> dict[str, float]:
+    flat = {"test_rows": figures[MODEL].n_rows, "test_base_rate": figures[MODEL].base_rate}
+    for name, each in figures.items():
+        short = "test" if name == MODEL else name.split(":")[0].split(" ")[0]
+        for metric in METRICS:
+            flat[f"{short}_{metric}"] = each[metric].value
+    for metric in METRICS:
+        estimate = figures[MODEL][metric]
+        flat |= {f"test_{metric}_low": estimate.low, f"test_{metric}_high": estimate.high}
+    return flat
+
+
+def clusters(name: str, spec: ClustersSpec, rows: TrainingSet, searcher: Searcher) -> Fitted:
+    """Try every k, keep the best that is large enough to act on, and ask whether it beats rows without structure."""
+    names, seed = columns(spec, rows), spec.search.seed
+    steps = spec.preparation if "impute" in spec.preparation else ("impute", *spec.preparation)
+    preparation = Preparation.fit(rows.matrix, steps, names=names)
+    x = preparation.transform(rows.matrix)
+    some = x if len(x) <= MOST_ROWS else x[np.random.default_rng(seed).choice(len(x), MOST_ROWS, replace=False)]
+    if len(x) < 10 * spec.k[1]:
+        raise StudyError(
+            f"{len(x)} users are too few for {spec.k[1]} clusters. Hint: a wider population, or a smaller k."
+        )
+
+    def objective(params: Mapping[str, float], report: Report) -> Mapping[str, float]:
+        found = clustering.quality(some, clustering.kmeans(some, int(params["k"]), seed=seed, n_init=5), seed=seed)
+        small = min(found.shares) < spec.smallest_share
+        return {"value": found.silhouette - small, **found.to_dict()}
+
+    ks = range(spec.k[0], spec.k[1] + 1)
+    first = tuple({"k": k} for k in ks)
+    space = {"k": Range(spec.k[0], spec.k[1], whole=True)}
+    found = searcher(objective, space, direction="maximize", first=first, most=len(first))
+    if found.best.figures["smallest_share"] < spec.smallest_share:
+        raise StudyError(
+            f"with every k from {ks[0]} to {ks[-1]} a cluster is smaller than {spec.smallest_share:.0%} of the users. "
+            "Hint: a smaller `smallest_share`, or `preparation: [cap, log, standardise]`."
+        )
+    fitted = clustering.kmeans(x, int(found.best.params["k"]), seed=seed, n_init=10)
+    return _described(name, spec, rows, found, fitted, preparation, x)
+
+
+def _described(
+    name: str,
+    spec: ClustersSpec,
+    rows: TrainingSet,
+    found: Found,
+    fitted: clustering.Clustering,
+    preparation: Preparation,
+    x: Array,
+) -> Fitted:
+    seed, k = spec.search.seed, len(fitted.centroids)
+    quality = clustering.quality(x, fitted, seed=seed)
+    null = clustering.null_silhouettes(x, k, seed=seed)
+    stable = clustering.stability(x, fitted, seed=seed)
+    profile = clustering.profiles(x, fitted)
+    names = spec.names or clustering.propose_names(profile, preparation.names)
+    sound = quality.silhouette > null.mean() + 3 * null.std() and quality.silhouette > null.max()
+    details = {**_details(spec, rows, found), "shares": list(quality.shares), "stability": stable.tolist()}
+    model = Model(
+        name, "clusters", rows.matrix.fingerprint, preparation, fitted.centroids, names=tuple(names), details=details
+    )
+    above = f"silhouette {quality.silhouette:.4f}, without structure {null.mean():.4f} (at most {null.max():.4f})"
+    trials = sorted(found.trials, key=lambda trial: trial.params["k"])
+    lines = [str(quality)]
+    for place, each in enumerate(names):
+        lines.append(f"  {place}  {quality.shares[place]:6.1%}  found again {stable[place]:.2f}  {each}")
+
+    def draw(folder: Path) -> list[Path]:
+        made = pictures.clusters(
+            folder,
+            [int(trial.params["k"]) for trial in trials],
+            [trial.figures["silhouette"] for trial in trials],
+            [trial.figures["inertia"] for trial in trials],
+            quality.shares,
+        )
+        return [*made, pictures.heat(folder / "profiles.png", profile, names, preparation.names)]
+
+    return Fitted(
+        model=model,
+        trees="",
+        found=found,
+        metrics={
+            **quality.to_dict(),
+            "k": k,
+            "null_silhouette": float(null.mean()),
+            "least_stability": float(stable.min()),
+        },
+        verdict=f"{k} clusters: {above}" if sound else f"no clusters here: {above}",
+        sound=bool(sound),
+        lines=tuple(lines),
+        draw=draw,
+    )
+
+
+def _details(spec: PropensitySpec | ClustersSpec, rows: TrainingSet, found: Found) -> dict[str, Any]:
+    return {
+        "spec": spec.model_dump(mode="json", exclude_none=True),
+        "training_set": dict(rows.provenance),
+        "params": dict(found.best.params),
+        "trials": len(found.trials),
+    }

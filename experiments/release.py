@@ -1,0 +1,235 @@
+"""Release: the newest model of every study becomes a bundle, the registry's champion, and what the service follows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments import studies
+from experiments.tracking import CHAMPION, PREVIOUS, Registered, Tracking, scratch
+from features.behaviour.feature_set import FeatureSet
+from features.errors import BundleError, StudyError, nearest
+from features.events.log import EventLog
+from features.project import Project
+from training.bundle import Bundle, current, publish
+from training.model import Model
+
+DIGEST = "ethogram.digest"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A bundle that is served from now on.
+
+    Attributes:
+        name: The registered bundle: the project's name.
+        version: Its version in the registry.
+        digest: Its digest.
+        folder: Where it is published.
+        models: Per study, the version of its registered model.
+        previous: The version that was champion before, if any.
+        changed: False where this very bundle was champion already.
+    """
+
+    name: str
+    version: int
+    digest: str
+    folder: Path
+    models: Mapping[str, int]
+    previous: int | None
+    changed: bool
+
+    def __str__(self) -> str:
+        if not self.changed:
+            return f"{self.name} version {self.version} ({self.digest[:12]}) is champion already; nothing changed."
+        inside = ", ".join(f"{study} version {version}" for study, version in self.models.items())
+        before = f"; version {self.previous} is `previous`" if self.previous else ""
+        return (
+            f"{self.name} version {self.version} ({self.digest[:12]}) is champion{before}\n  {inside}\n  {self.folder}"
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        return {**vars(self), "folder": str(self.folder), "models": dict(self.models)}
+
+
+def promote(project: Project, *, versions: Mapping[str, int] | None = None) -> Promotion:
+    """Make a bundle of one model per study, register it, and publish it.
+
+    Args:
+        project: Whose studies.
+        versions: Per study, the version to take; the newest where a study is not named.
+
+    Raises:
+        BundleError: no study has a model, or a model was trained on other features than the project's.
+        StudyError: an unknown study or version.
+    """
+    tracking = Tracking(project)
+    chosen = _chosen(project, tracking, versions or {})
+    champion = tracking.alias(project.name, CHAMPION)
+    taken = {study: each.version for study, each in chosen.items()}
+    if champion is not None and champion.tags.get("ethogram.models") == _listed(taken):
+        folder = _published(project, tracking, champion)
+        return Promotion(project.name, champion.version, champion.tags[DIGEST], folder, taken, None, changed=False)
+    made = _register(project, tracking, chosen)
+    if champion is not None:
+        tracking.set_alias(project.name, PREVIOUS, champion.version)
+    tracking.set_alias(project.name, CHAMPION, made.version)
+    folder = _published(project, tracking, made)
+    before = champion.version if champion else None
+    return Promotion(project.name, made.version, made.tags[DIGEST], folder, taken, before, changed=True)
+
+
+def rollback(project: Project) -> Promotion:
+    """Serve the previous bundle again; it and the champion change places.
+
+    Raises:
+        BundleError: there is no previous bundle.
+    """
+    tracking = Tracking(project)
+    champion, previous = tracking.alias(project.name, CHAMPION), tracking.alias(project.name, PREVIOUS)
+    if champion is None or previous is None:
+        raise BundleError("there is no previous bundle. Hint: a second `ethogram promote` makes one.")
+    folder = _published(project, tracking, previous)
+    tracking.set_alias(project.name, CHAMPION, previous.version)
+    tracking.set_alias(project.name, PREVIOUS, champion.version)
+    models = dict(_pair(each) for each in previous.tags["ethogram.models"].split(", "))
+    return Promotion(
+        project.name, previous.version, previous.tags[DIGEST], folder, models, champion.version, changed=True
+    )
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model of a study."""
+
+    version: int
+    digest: str
+    features: str
+    verdict: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A declared study and its newest model."""
+
+    name: str
+    kind: str
+    question: str
+    version: int | None
+    verdict: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        return dict(vars(self))
+
+
+def history(project: Project, study: str) -> list[Version]:
+    """The versions of a study's model, the newest first.
+
+    Raises:
+        StudyError: an unknown study.
+    """
+    studies.named(_declared(project), study)
+    tracking = Tracking(project)
+    return [_version(each) for each in tracking.versions(tracking.name(study))]
+
+
+def _version(each: Registered) -> Version:
+    tags = each.tags
+    return Version(
+        each.version, tags.get(DIGEST, ""), tags.get("ethogram.features", ""), tags.get("ethogram.verdict", "")
+    )
+
+
+def standing(project: Project) -> list[Standing]:
+    """Every declared study, in the order of studies.yaml."""
+    tracking, rows = Tracking(project), []
+    for name, spec in _declared(project).items():
+        newest = next((_version(each) for each in tracking.versions(tracking.name(name))), None)
+        question = str(spec.predicts) if isinstance(spec, studies.PropensitySpec) else f"k in {list(spec.k)}"
+        question += f", of who {spec.population}"
+        version, verdict = (newest.version, newest.verdict) if newest else (None, "")
+        rows.append(Standing(name, spec.kind, question, version, verdict))
+    return rows
+
+
+def _declared(project: Project) -> dict[str, studies.PropensitySpec | studies.ClustersSpec]:
+    log = EventLog.of(project)
+    features = FeatureSet.of(project, log.plan, log.codes)
+    return studies.read(project.file("studies.yaml"), log.plan, features.names)
+
+
+def _chosen(project: Project, tracking: Tracking, versions: Mapping[str, int]) -> dict[str, Registered]:
+    declared = _declared(project)
+    for study in versions:
+        if study not in declared:
+            raise StudyError(f"unknown study {study!r}. {nearest(study, declared)}")
+    chosen = {}
+    for study in declared:
+        registered = tracking.versions(tracking.name(study))
+        wanted = [each for each in registered if each.version == versions.get(study, each.version)]
+        if study in versions and not wanted:
+            raise StudyError(f"study {study!r} has no version {versions[study]}. Hint: `ethogram study show {study}`.")
+        if wanted:
+            chosen[study] = wanted[0]
+    if not chosen:
+        raise BundleError("no study has a model yet. Hint: `ethogram study run NAME`.")
+    return chosen
+
+
+def _register(project: Project, tracking: Tracking, chosen: Mapping[str, Registered]) -> Registered:
+    log = EventLog.of(project)
+    features = FeatureSet.of(project, log.plan, log.codes)
+    log.codes.write(project.file("plan.lock"))
+    version = max((each.version for each in tracking.versions(project.name)), default=0) + 1
+    with scratch() as temporary:
+        models = {study: tracking.fetch(each, Path(temporary) / study) for study, each in chosen.items()}
+        for study, folder in models.items():
+            _check(study, folder, chosen[study])
+        bundle = Bundle.write(
+            Path(temporary) / "bundle",
+            name=project.name,
+            version=str(version),
+            features=features,
+            models=models,
+            plan=project.file("plan.yaml"),
+            lock=project.file("plan.lock"),
+        )
+        listed = _listed({study: each.version for study, each in chosen.items()})
+        run = tracking.start("bundle", search=bundle.digest[:16], tags={DIGEST: bundle.digest})
+        with tracking.ending(run):
+            tags = {DIGEST: bundle.digest, "ethogram.models": listed}
+            return tracking.register(run, bundle.path, project.name, tags=tags)
+
+
+def _check(study: str, folder: Path, registered: Registered) -> None:
+    found = Model.load(folder, verify=True).digest
+    if found != registered.tags.get(DIGEST, found):
+        raise BundleError(
+            f"{registered.name} version {registered.version} was altered. Hint: `ethogram study run {study}`."
+        )
+
+
+def _published(project: Project, tracking: Tracking, registered: Registered) -> Path:
+    """The bundle of a version, published: from the folder that has it already, else from the registry."""
+    digest, bundles = registered.tags[DIGEST], project.path("bundles")
+    there = current(bundles) if (bundles / "CURRENT").exists() else None
+    if there is not None and there.name == digest:
+        return there
+    if (bundles / digest).exists():
+        return publish(bundles / digest, bundles)
+    with scratch() as temporary:
+        return publish(tracking.fetch(registered, Path(temporary)), bundles)
+
+
+def _listed(models: Mapping[str, int]) -> str:
+    return ", ".join(f"{study}={version}" for study, version in sorted(models.items()))
+
+
+def _pair(text: str) -> tuple[str, int]:
+    study, _, version = text.partition("=")
+    return study, int(version)

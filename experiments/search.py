@@ -1,0 +1,237 @@
+"""Search: Optuna, and nothing else, behind plain functions. A search that was killed goes on where it stopped."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from features.errors import StudyError, nearest
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
+Report = Callable[[int, float], None]
+Objective = Callable[[Mapping[str, float], Report], Mapping[str, float]]
+"""(parameters, report) -> figures, of which `value` is what the search improves; `report` may end the trial."""
+
+REPORT_EVERY = 10
+"""Rounds between two looks of the pruner: every look is a write that survives a kill."""
+
+LOCK_SECONDS = 5
+"""A lock of the journal older than this belongs to a process that was killed."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a parameter may lie, ends included."""
+
+    low: float
+    high: float
+    whole: bool = False
+    log: bool = False
+
+    def within(self, low: float, high: float, name: str) -> "Range":
+        """The same parameter between other ends."""
+        if not low <= high or (self.log and low <= 0):
+            raise StudyError(f"search.space.{name}: [{low}, {high}] is no range" + (" above 0." if self.log else "."))
+        return Range(low, high, self.whole, self.log)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial that ended.
+
+    Attributes:
+        number: From 0, in the order of ending.
+        state: `complete` or `pruned`.
+        params: What was tried.
+        figures: What came of it; of a pruned trial the last value only.
+        seconds: How long it took.
+    """
+
+    number: int
+    state: str
+    params: Mapping[str, float]
+    figures: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        best: The best complete trial.
+        trials: All, in order.
+        resumed: How many of them an earlier process had finished.
+    """
+
+    best: Tried
+    trials: tuple[Tried, ...]
+    resumed: int
+
+    @property
+    def n_pruned(self) -> int:
+        """Trials that were ended early."""
+        return sum(trial.state == "pruned" for trial in self.trials)
+
+
+def spaces(default: Mapping[str, Range], given: Mapping[str, tuple[float, float]]) -> dict[str, Range]:
+    """The default space with other ends where a study gives them.
+
+    Raises:
+        StudyError: an unknown parameter, or ends that are no range.
+    """
+    for name in given:
+        if name not in default:
+            raise StudyError(f"search.space: unknown parameter {name!r}. {nearest(name, default)}")
+    return {name: each.within(*given[name], name) if name in given else each for name, each in default.items()}
+
+
+def search(
+    objective: Objective,
+    space: Mapping[str, Range],
+    *,
+    storage: Path,
+    name: str,
+    trials: int,
+    seed: int,
+    direction: Literal["minimize", "maximize"],
+    timeout_s: float | None = None,
+    first: tuple[Mapping[str, float], ...] = (),
+    on_trial: Callable[[Tried], None] | None = None,
+) -> Found:
+    """Try parameters with the tree-structured Parzen estimator; end what the median of the others has beaten.
+
+    Each trial's sampler is seeded by the number of trials that ended before it, so that a search that was killed and
+    goes on tries exactly what it would have tried.
+
+    Args:
+        objective: What to improve.
+        space: Where parameters may lie.
+        storage: The journal's file; one file per question, made where it does not exist.
+        name: Of the study in that file.
+        trials: How many must have ended, those of earlier processes included.
+        seed: Of the sampler.
+        direction: Whether less or more is better.
+        timeout_s: No trial starts later than this; what was tried by then counts.
+        first: Parameters to try before the sampler chooses.
+        on_trial: Told of every ended trial, those of earlier processes first.
+
+    Raises:
+        StudyError: no trial was completed.
+    """
+    study, started = _opened(storage, name, seed, direction), time.monotonic()
+    resumed = _ended(study)
+    for number, trial in enumerate(resumed):
+        _tell(on_trial, _tried(number, trial))
+    done = len(resumed)
+    while done < trials and (timeout_s is None or not done or time.monotonic() - started < timeout_s):
+        _attempt(study, objective, space, seed + done, first[done] if done < len(first) else None)
+        ended = _ended(study)
+        for number in range(done, len(ended)):
+            _tell(on_trial, _tried(number, ended[number]))
+        done = len(ended)
+    tried = tuple(_tried(number, trial) for number, trial in enumerate(_ended(study)))
+    complete = [trial for trial in tried if trial.state == "complete"]
+    if not complete:
+        raise StudyError("no trial was completed. Hint: more `trials`, or a longer `timeout`.")
+    sign = 1 if direction == "minimize" else -1
+    return Found(min(complete, key=lambda trial: sign * trial.figures["value"]), tried, len(resumed))
+
+
+def _opened(storage: Path, name: str, seed: int, direction: Literal["minimize", "maximize"]) -> "Study":
+    import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+    from optuna.trial import TrialState
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage.parent.mkdir(parents=True, exist_ok=True)
+    lock = JournalFileSymlinkLock(str(storage), grace_period=LOCK_SECONDS)
+    journal = optuna.storages.JournalStorage(JournalFileBackend(str(storage), lock_obj=lock))
+    study = optuna.create_study(
+        study_name=name,
+        storage=journal,
+        direction=direction,
+        load_if_exists=True,
+        sampler=_sampler(seed),
+        pruner=_pruner(),
+    )
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+        study.tell(trial.number, state=TrialState.FAIL)  # whoever ran it was killed
+    return study
+
+
+def _sampler(seed: int) -> "BaseSampler":
+    import optuna
+
+    return optuna.samplers.TPESampler(
+        seed=seed,
+        n_startup_trials=8,
+        n_ei_candidates=24,
+        multivariate=True,
+        group=False,
+    )
+
+
+def _pruner() -> "BasePruner":
+    import optuna
+
+    return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=20, interval_steps=REPORT_EVERY)
+
+
+def _attempt(
+    study: "Study", objective: Objective, space: Mapping[str, Range], seed: int, given: Mapping[str, float] | None
+) -> None:
+    import optuna
+    from optuna.trial import TrialState
+
+    study.sampler = _sampler(seed)
+    if given is not None:
+        study.enqueue_trial(dict(given))
+    trial = study.ask()
+    params = {name: _suggested(trial, name, each) for name, each in space.items()}
+
+    def report(round_: int, value: float) -> None:
+        if (round_ + 1) % REPORT_EVERY == 0:
+            trial.report(value, round_ + 1)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+    try:
+        figures = dict(objective(params, report))
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+        return
+    for key, value in figures.items():
+        trial.set_user_attr(key, float(value))
+    study.tell(trial, figures["value"])
+
+
+def _suggested(trial: "Trial", name: str, each: Range) -> float:
+    if each.whole:
+        return trial.suggest_int(name, int(each.low), int(each.high), log=each.log)
+    return trial.suggest_float(name, each.low, each.high, log=each.log)
+
+
+def _ended(study: "Study") -> "list[FrozenTrial]":
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+def _tried(number: int, trial: "FrozenTrial") -> Tried:
+    state = trial.state.name.lower()
+    seconds = trial.duration.total_seconds() if trial.duration else 0.0
+    last = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else float("nan")
+    figures = {"value": trial.value if trial.value is not None else last, **trial.user_attrs}
+    return Tried(number, state, dict(trial.params), figures, seconds)
+
+
+def _tell(on_trial: Callable[[Tried], None] | None, tried: Tried) -> None:
+    if on_trial is not None:
+        on_trial(tried)

@@ -1,0 +1,179 @@
+"""studies.yaml: what is predicted or clustered, of whom, as of when, and how hard to try."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from features.document import Definition, Duration, load, validated
+from features.errors import DefinitionError, StudyError, nearest
+from features.events.plan import TrackingPlan
+from features.instants import DAY
+from training.cuts import CutsSpec
+from training.label import Condition, Label
+from training.preparation import STEPS
+from training.propensity import Cost
+
+KINDS = ("propensity", "clusters")
+NAME = r"^[a-z][a-z0-9_]{0,62}$"
+
+
+def _lag(value: object) -> object:
+    return 0 if value in (0, "0s") else value
+
+
+Lag = Annotated[Duration, BeforeValidator(_lag)]
+"""A duration that may be `0s`."""
+
+
+class SearchSpec(Definition):
+    """How hard to try."""
+
+    trials: int = Field(25, ge=1, le=10_000)
+    seed: int = Field(7, ge=0)
+    timeout: Duration | None = None
+    space: dict[str, tuple[float, float]] = {}
+
+
+class StudySpec(Definition):
+    """What every study says."""
+
+    population: Condition = Condition(did="any")
+    features: Literal["all"] | tuple[str, ...] = "all"
+    blind_spot: Lag = 0
+    search: SearchSpec = SearchSpec()
+
+
+class PropensitySpec(StudySpec):
+    """`kind: propensity`: who will?"""
+
+    kind: Literal["propensity"] = "propensity"
+    predicts: Label
+    cuts: CutsSpec
+    calibration: Literal["platt", "isotonic", "none"] = "platt"
+    threshold: Literal["f1"] | Cost = "f1"
+    trusted: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _asks_yes_or_no(self) -> Self:
+        if not self.predicts.binary:
+            raise ValueError("a propensity asks yes or no. Hint: add `above: AMOUNT` to `predicts`.")
+        return self
+
+
+class ClustersSpec(StudySpec):
+    """`kind: clusters`: which kinds of users are there?"""
+
+    kind: Literal["clusters"] = "clusters"
+    algorithm: Literal["kmeans"] = "kmeans"
+    k: tuple[int, int] = (2, 8)
+    preparation: tuple[str, ...] = ("log", "standardise")
+    cuts: CutsSpec = CutsSpec(every=7 * DAY, last=1)
+    smallest_share: float = Field(0.02, ge=0, lt=0.5)
+    names: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if not 2 <= self.k[0] <= self.k[1] <= 100:
+            raise ValueError(f"k is [least, most] between 2 and 100. Got {list(self.k)}.")
+        for step in self.preparation:
+            if step not in STEPS:
+                raise ValueError(f"unknown preparation step {step!r}. {nearest(step, STEPS)}")
+        if self.names is not None and (len(set(self.names)) != len(self.names) or self.k[0] != self.k[1]):
+            raise ValueError("`names` are different from each other and need one k, such as [4, 4]")
+        return self
+
+
+def _known_kind(value: object) -> object:
+    if isinstance(value, Mapping) and value.get("kind") not in KINDS:
+        kind = value.get("kind")
+        text = "the key 'kind' is missing." if kind is None else f"unknown kind {kind!r}."
+        hint = nearest(str(kind), KINDS)
+        raise PydanticCustomError("unknown_key", "{text} {hint}", {"text": text, "hint": hint, "at": "kind"})
+    return value
+
+
+AnySpec = Annotated[Annotated[PropensitySpec | ClustersSpec, Discriminator("kind")], BeforeValidator(_known_kind)]
+StudyName = Annotated[str, Field(pattern=NAME)]
+
+
+class StudiesFile(Definition):
+    """`studies.yaml`."""
+
+    version: Literal[1] = 1
+    studies: dict[StudyName, AnySpec] = Field(min_length=1)
+
+
+def read(path: Path, plan: TrackingPlan, features: tuple[str, ...]) -> dict[str, PropensitySpec | ClustersSpec]:
+    """The studies of a file; events, properties and features that nobody declared are errors with their line.
+
+    Raises:
+        DefinitionError: the file is absent or says what it cannot.
+    """
+    document = load(path)
+    studies = validated(StudiesFile, document, where=path.name).studies
+    faults = [
+        f"{path.name}:{_line(document, ('studies', name, *where))}: studies.{name}.{'.'.join(map(str, where))}: {fault}"
+        for name, spec in studies.items()
+        for where, fault in unknowns(spec, plan, features)
+    ]
+    if faults:
+        raise DefinitionError("\n".join(faults))
+    return studies
+
+
+def one(data: Mapping[str, object]) -> tuple[str, PropensitySpec | ClustersSpec]:
+    """A study written in Python: the mapping of studies.yaml with its `name`."""
+    rest = {key: value for key, value in data.items() if key != "name"}
+    name = str(data.get("name", "study"))
+    return name, validated(StudiesFile, {"studies": {name: rest}}, where="study").studies[name]
+
+
+def named(studies: Mapping[str, PropensitySpec | ClustersSpec], name: str) -> PropensitySpec | ClustersSpec:
+    """One of the studies, or a StudyError with the nearest name."""
+    if name not in studies:
+        raise StudyError(f"unknown study {name!r}. {nearest(name, studies)}")
+    return studies[name]
+
+
+def unknowns(
+    spec: PropensitySpec | ClustersSpec, plan: TrackingPlan, features: tuple[str, ...]
+) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """(place, fault) of every event, property and feature that nobody declared."""
+    yield from _unknown_event(spec.population.did, ("population", "did"), plan)
+    if spec.features != "all":
+        for place, name in enumerate(spec.features):
+            if name not in features:
+                yield ("features", place), f"unknown feature {name!r}. {nearest(name, features)}"
+    if isinstance(spec, PropensitySpec):
+        if spec.predicts.did is not None:
+            yield from _unknown_event(spec.predicts.did, ("predicts", "did"), plan)
+        if spec.predicts.value is not None:
+            yield from _unknown_property(spec.predicts.value, ("predicts", "value"), plan)
+
+
+def _unknown_event(name: str, place: tuple[Any, ...], plan: TrackingPlan) -> Iterator[tuple[tuple[Any, ...], str]]:
+    if name != "any" and name not in plan.specs:
+        yield place, f"unknown event {name!r}. {nearest(name, ['any', *plan.specs])}"
+
+
+def _unknown_property(name: str, place: tuple[Any, ...], plan: TrackingPlan) -> Iterator[tuple[tuple[Any, ...], str]]:
+    event, _, prop = name.partition(".")
+    faults = list(_unknown_event(event, place, plan))
+    yield from faults
+    if not faults:
+        known = plan.properties if event == "any" else plan.specs[event].properties
+        if prop not in known:
+            yield place, f"unknown property {prop!r} of {event!r}. {nearest(prop, known)}"
+
+
+def _line(document: Any, path: tuple[Any, ...]) -> int:  # noqa: ANN401 - a parsed document
+    line, node = 0, document
+    for step in path:
+        if not hasattr(node, "lc"):
+            break
+        line = int((node.lc.item(step) if isinstance(step, int) else node.lc.key(step))[0]) + 1
+        node = node[step]
+    return line

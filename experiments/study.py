@@ -1,0 +1,313 @@
+"""Study: a question asked of a project's log, searched, judged, recorded and kept; what MLflow calls an experiment."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from experiments import fitting, studies
+from experiments.fitting import Fitted
+from experiments.search import Found, Objective, Range, Tried, search
+from experiments.studies import ClustersSpec, PropensitySpec
+from experiments.tracking import Tracking
+from features.behaviour.feature_set import FeatureSet
+from features.errors import DefinitionError
+from features.events.log import EventLog
+from features.project import Project
+from training.model import Model, digest_of
+from training.reference import golden_rows, write_reference
+from training.training_set import Log, TrainingSet
+from training.validation import METRICS
+
+Progress = Callable[[str], None]
+"""Told of every step and trial, in a line each."""
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found.
+
+    Attributes:
+        study: Its name.
+        kind: `propensity` or `clusters`.
+        verdict: One sentence against the baselines, or against rows without structure.
+        metrics: Every figure that the run records.
+        figures: Of a propensity: per model and metric, value and 95 per cent interval over users, on the test cut.
+        differences: Of a propensity: ours minus each baseline's, from the same resamples.
+        training_set: Where the rows come from.
+        params: The best trial's.
+        trials: How many there were.
+        pruned: How many of them were ended early.
+        resumed: How many of them an earlier, killed process had finished.
+        run_id: MLflow's.
+        version: Of the registered model; None where the study refuses its own result.
+        folder: The model's plain files; None likewise.
+        digest: The model's.
+        pictures: PNG files.
+        seconds: How long it took.
+        text: What it prints.
+    """
+
+    study: str
+    kind: str
+    verdict: str
+    metrics: Mapping[str, float]
+    figures: Mapping[str, Mapping[str, Any]]
+    differences: Mapping[str, Mapping[str, Any]]
+    training_set: Mapping[str, object]
+    params: Mapping[str, float]
+    trials: int
+    pruned: int
+    resumed: int
+    run_id: str
+    version: int | None
+    folder: Path | None
+    digest: str
+    pictures: tuple[Path, ...]
+    seconds: float
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        values = {name: value for name, value in vars(self).items() if name != "text"}
+        folder = str(self.folder) if self.folder else None
+        return {**values, "folder": folder, "pictures": [str(path) for path in self.pictures]}
+
+
+class Study:
+    """A declared study.
+
+    Attributes:
+        name: Its name.
+        spec: What studies.yaml says of it.
+    """
+
+    def __init__(self, name: str, spec: PropensitySpec | ClustersSpec) -> None:
+        self.name = name
+        self.spec = spec
+
+    @classmethod
+    def from_yaml(cls, project: Project, name: str) -> Self:
+        """A study of a project.
+
+        Raises:
+            DefinitionError: studies.yaml says something it cannot.
+            StudyError: it has no such study.
+        """
+        log = EventLog.of(project)
+        features = FeatureSet.of(project, log.plan, log.codes)
+        return cls(name, studies.named(studies.read(project.file("studies.yaml"), log.plan, features.names), name))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> Self:
+        """The same mapping as in studies.yaml, with its `name`."""
+        return cls(*studies.one(data))
+
+    def rows(self, project: Project, *, log: Log | None = None) -> TrainingSet:
+        """The study's training set.
+
+        Raises:
+            DefinitionError: it names events or features that nobody declared.
+            StudyError: the log is too short, or nobody is in the population.
+        """
+        held = EventLog.of(project)
+        features = FeatureSet.of(project, held.plan, held.codes)
+        faults = [fault for _, fault in studies.unknowns(self.spec, held.plan, features.names)]
+        if faults:
+            raise DefinitionError(f"study {self.name!r}: {faults[0]}")
+        return TrainingSet.build(
+            log or held,
+            features,
+            self.spec.predicts if isinstance(self.spec, PropensitySpec) else None,
+            self.spec.cuts,
+            plan=held.plan,
+            codes=held.codes,
+            population=self.spec.population,
+            blind_spot=self.spec.blind_spot,
+        )
+
+    def run(
+        self,
+        project: Project | Path | str | None = None,
+        *,
+        rows: TrainingSet | None = None,
+        progress: Progress | None = None,
+    ) -> StudyResult:
+        """Build the rows, search, judge, record in MLflow, and register the model.
+
+        Args:
+            project: The project, or its folder (default: the one here).
+            rows: A training set made before.
+            progress: Told of every step.
+
+        Raises:
+            StudyError: the study cannot be run on this data, or refuses its own result.
+        """
+        project, started = project if isinstance(project, Project) else Project.find(project), time.monotonic()
+        say = progress or (lambda _line: None)
+        rows = rows or self.rows(project)
+        say(str(rows))
+        tracking, question = Tracking(project), self._question(rows)
+        run = tracking.start(self.name, search=question, tags=self._tags(rows))
+        with tracking.ending(run):
+            fitted = self._fit(project, rows, _Recorder(tracking, run, say), question)
+            return self._keep(project, tracking, run, rows, fitted, started)
+
+    def _question(self, rows: TrainingSet) -> str:
+        spec = self.spec.model_dump(mode="json", exclude={"search": {"trials", "timeout"}})
+        space = {name: vars(each) for name, each in fitting.SPACE.items()}
+        return digest_of({"spec": spec, "data": rows.fingerprint, "space": space})[:16]
+
+    def _tags(self, rows: TrainingSet) -> dict[str, str]:
+        plan = digest_of(self.spec.model_dump(mode="json"))[:16]
+        return {
+            "ethogram.kind": self.spec.kind,
+            "ethogram.data": rows.fingerprint,
+            "ethogram.features": rows.matrix.fingerprint,
+            "ethogram.study": plan,
+        }
+
+    def _fit(self, project: Project, rows: TrainingSet, recorder: "_Recorder", question: str) -> Fitted:
+        spec = self.spec.search
+
+        def searcher(
+            objective: Objective,
+            space: Mapping[str, Range],
+            *,
+            direction: Literal["minimize", "maximize"],
+            first: tuple[Mapping[str, float], ...] = (),
+            most: int = spec.trials,
+        ) -> Found:
+            recorder.total = min(spec.trials, most)
+            return search(
+                objective,
+                space,
+                storage=project.path("studies") / self.name / f"{question}.journal",
+                name=self.name,
+                trials=recorder.total,
+                seed=spec.seed,
+                timeout_s=spec.timeout / 1e6 if spec.timeout else None,
+                on_trial=recorder,
+                direction=direction,
+                first=first,
+            )
+
+        if isinstance(self.spec, PropensitySpec):
+            return fitting.propensity(self.name, self.spec, rows, searcher)
+        return fitting.clusters(self.name, self.spec, rows, searcher)
+
+    def _keep(
+        self, project: Project, tracking: Tracking, run: str, rows: TrainingSet, fitted: Fitted, started: float
+    ) -> StudyResult:
+        pictures = tuple(fitted.draw(project.path("reports") / f"study-{self.name}"))
+        tracking.log(
+            run, params=_params(self, fitted), metrics=fitted.metrics, tags={"ethogram.verdict": fitted.verdict}
+        )
+        if pictures:
+            tracking.files(run, pictures[0].parent, "pictures")
+        folder, digest, version = None, "", None
+        if fitted.sound:
+            folder = store(project.path("studies") / self.name / "models", fitted, rows, seed=self.spec.search.seed)
+            digest = Model.load(folder, verify=True).digest
+            tags = {**self._tags(rows), "ethogram.digest": digest, "ethogram.verdict": fitted.verdict}
+            version = tracking.register(run, folder, tracking.name(self.name), tags=tags).version
+        return _result(self, rows, fitted, run, version, folder, digest, pictures, time.monotonic() - started)
+
+
+class _Recorder:
+    """Every ended trial: a child run, and a line of progress."""
+
+    def __init__(self, tracking: Tracking, run: str, say: Progress) -> None:
+        self.tracking, self.run, self.say = tracking, run, say
+        self.total = 0
+        self._logged = tracking.children(run)
+
+    def __call__(self, tried: Tried) -> None:
+        if tried.number not in self._logged:
+            metrics = {**tried.figures, "seconds": tried.seconds}
+            self.tracking.child(self.run, tried.number, params=tried.params, metrics=metrics, state=tried.state)
+        self.say(f"trial {tried.number + 1}/{self.total} {tried.state} {tried.figures['value']:.5f}")
+
+
+def store(models: Path, fitted: Fitted, rows: TrainingSet, *, seed: int) -> Path:
+    """The model's folder below `models`, named by its digest; there in one step."""
+    models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=models, prefix=".draft-") as temporary:
+        draft = Path(temporary) / "model"
+        fitted.model.save(draft, trees=fitted.trees)
+        values = rows.matrix.select(fitted.model.preparation.names).values
+        fitted.model.write_golden(draft, golden_rows(values, seed=seed))
+        write_reference(draft, fitted.model, rows, seed=seed)
+        target = models / Model.load(draft, verify=True).digest[:16]
+        if not target.exists():
+            shutil.move(draft, target)
+    return target
+
+
+def _params(study: Study, fitted: Fitted) -> dict[str, object]:
+    spec = study.spec.model_dump(mode="json", exclude_none=True)
+    declared = {f"study.{name}": value for name, value in spec.items()}
+    return {**declared, **{f"best.{name}": value for name, value in fitted.found.best.params.items()}}
+
+
+def _result(
+    study: Study,
+    rows: TrainingSet,
+    fitted: Fitted,
+    run: str,
+    version: int | None,
+    folder: Path | None,
+    digest: str,
+    pictures: tuple[Path, ...],
+    seconds: float,
+) -> StudyResult:
+    figures = {name: each.to_dict() for name, each in fitted.figures.items()}
+    gaps = {name: {m: gap.to_dict() for m, gap in each.items()} for name, each in fitted.differences.items()}
+    found = fitted.found
+    lines = [f"study {study.name}: {fitted.verdict}", "", str(rows), "", *_table(fitted), *fitted.lines]
+    params = ", ".join(f"{name} {value:.4g}" for name, value in found.best.params.items())
+    lines += [
+        f"search: {len(found.trials)} trials, {found.n_pruned} pruned"
+        + (f", {found.resumed} from an earlier process" if found.resumed else "")
+        + f"; best: {params}",
+        f"run {run}, model version {version}: {folder}" if version else f"run {run}, no model was kept",
+        f"{seconds:.1f} s",
+    ]
+    return StudyResult(
+        study=study.name,
+        kind=study.spec.kind,
+        verdict=fitted.verdict,
+        metrics=dict(fitted.metrics),
+        figures=figures,
+        differences=gaps,
+        training_set=dict(rows.provenance),
+        params=dict(found.best.params),
+        trials=len(found.trials),
+        pruned=found.n_pruned,
+        resumed=found.resumed,
+        run_id=run,
+        version=version,
+        folder=folder,
+        digest=digest,
+        pictures=pictures,
+        seconds=seconds,
+        text="\n".join(lines),
+    )
+
+
+def _table(fitted: Fitted) -> list[str]:
+    if not fitted.figures:
+        return []
+    names = {"roc_auc": "ROC-AUC", "average_precision": "average precision", "log_loss": "log-loss", "brier": "Brier"}
+    names |= {"calibration_error": "calibration error", "lift_top_decile": "lift, top decile"}
+    models = list(fitted.figures)
+    cells = [["test cut, 95 % intervals", *models]]
+    cells += [[names[metric], *(str(fitted.figures[model][metric]) for model in models)] for metric in METRICS]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(cells[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

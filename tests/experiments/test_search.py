@@ -1,0 +1,107 @@
+"""The search, killed for real, goes on as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.search import Range, search, spaces
+from features.errors import StudyError
+
+SPACE = {"x": Range(-5, 5), "n": Range(1, 9, whole=True), "rate": Range(0.01, 1.0, log=True)}
+
+
+def bowl(params, report):
+    """Least at x = 1, n = 3; a bad trial shows it in every round."""
+    value = (params["x"] - 1) ** 2 + (params["n"] - 3) ** 2 + params["rate"]
+    for round_ in range(60):
+        report(round_, value)
+    return {"value": value, "rounds": 60}
+
+
+def run(folder, trials=12, **options):
+    settings = {"name": "bowl", "trials": trials, "seed": 3, "direction": "minimize", **options}
+    return search(bowl, SPACE, storage=Path(folder) / "journal.log", **settings)
+
+
+def test_a_search_finds_the_bottom_and_prunes_on_the_way(tmp_path):
+    found = run(tmp_path, trials=30)
+    assert found.best.figures["value"] < 3
+    assert len(found.trials) == 30
+    assert found.n_pruned > 0
+    assert all(1 <= trial.params["n"] <= 9 for trial in found.trials)
+    assert found.best.figures["rounds"] == 60
+
+
+def test_a_finished_search_tries_nothing_again(tmp_path):
+    first, told = run(tmp_path), []
+    again = run(tmp_path, on_trial=told.append)
+    assert again.resumed == 12
+    assert [trial.params for trial in again.trials] == [trial.params for trial in first.trials]
+    assert len(told) == 12
+
+
+def test_a_search_in_two_halves_tries_what_one_search_tries(tmp_path):
+    whole = run(tmp_path / "a")
+    run(tmp_path / "b", trials=5)
+    halves = run(tmp_path / "b")
+    assert halves.resumed == 5
+    assert [trial.params for trial in halves.trials] == [trial.params for trial in whole.trials]
+
+
+def test_a_search_that_is_killed_resumes_and_tries_what_an_undisturbed_one_tries(tmp_path):
+    program = textwrap.dedent(
+        f"""
+        import time
+        from tests.experiments import test_search
+
+        def slow(params, report, bowl=test_search.bowl):
+            time.sleep(0.05)
+            return bowl(params, report)
+
+        test_search.bowl = slow
+        test_search.run({str(tmp_path / "killed")!r}, on_trial=lambda tried: print(tried.number, flush=True))
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if int(line) == 4:
+            break
+    time.sleep(0.03)  # into the middle of a trial
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    started = time.monotonic()
+    resumed = run(tmp_path / "killed")
+    assert time.monotonic() - started < 20
+    assert 5 <= resumed.resumed < 12
+    assert len(resumed.trials) == 12
+    assert [trial.params for trial in resumed.trials] == [trial.params for trial in run(tmp_path / "whole").trials]
+
+
+def test_given_parameters_are_tried_first(tmp_path):
+    first = tuple({"x": 0.0, "n": n, "rate": 0.1} for n in (2, 5))
+    found = run(tmp_path, trials=4, first=first)
+    assert [trial.params["n"] for trial in found.trials[:2]] == [2, 5]
+
+
+def test_time_runs_out_but_one_trial_is_always_made(tmp_path):
+    assert len(run(tmp_path, timeout_s=0.0).trials) == 1
+
+
+def test_more_is_better_where_asked(tmp_path):
+    found = run(tmp_path, direction="maximize")
+    assert found.best.figures["value"] == max(t.figures["value"] for t in found.trials if t.state == "complete")
+
+
+def test_a_space_takes_other_ends_and_names_mistakes():
+    assert spaces(SPACE, {"x": (0, 1)})["x"] == Range(0, 1)
+    with pytest.raises(StudyError, match="did you mean 'rate'"):
+        spaces(SPACE, {"rat": (0, 1)})
+    with pytest.raises(StudyError, match=r"space\.rate: \[0, 1\] is no range above 0"):
+        spaces(SPACE, {"rate": (0, 1)})

@@ -1,0 +1,208 @@
+"""A project from log to champion, through the Python doors."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import mlflow
+import numpy as np
+import pytest
+
+from experiments.release import history, promote, rollback, standing
+from experiments.study import Study
+from experiments.tracking import NUMBER, PARENT, Tracking
+from features.behaviour.feature_set import FeatureSet
+from features.errors import BundleError, DefinitionError, StudyError
+from features.events.log import EventLog
+from features.instants import DAY
+from features.project import Project
+from tests.experiments import projects
+from training.bundle import Bundle, current
+from training.model import Model
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A project with both studies run once."""
+    project = projects.make(tmp_path_factory.mktemp("made") / "shop")
+    results = {name: Study.from_yaml(project, name).run(project) for name in ("buys_7d", "kinds")}
+    return project, results
+
+
+def test_a_propensity_is_judged_against_its_baselines(made):
+    result = made[1]["buys_7d"]
+    assert [name.split(":")[0] for name in result.figures] == ["model", "logistic regression", "rule"]
+    area = result.figures["model"]["roc_auc"]
+    assert area["low"] < area["value"] < area["high"]
+    assert 0.55 < area["value"] < 0.95
+    assert set(result.differences) == set(result.figures) - {"model"}
+    assert ("beats every baseline" in result.verdict) != ("does not beat the baseline" in result.verdict)
+    for words in ("ROC-AUC", "logistic regression", "test cuts: 2026-", "threshold", "4 trials", result.run_id):
+        assert words in str(result)
+    json.dumps(result.to_dict())
+
+
+def test_clusters_are_the_two_kinds_that_were_planted(made):
+    result = made[1]["kinds"]
+    assert result.metrics["k"] == 2
+    assert result.metrics["silhouette"] > result.metrics["null_silhouette"] + 0.1
+    assert result.metrics["least_stability"] > 0.85
+    model = Model.load(result.folder, verify=True)
+    assert len(set(model.names)) == 2
+
+
+def test_runs_trials_figures_and_pictures_are_in_mlflow(made):
+    project, results = made
+    tracking = Tracking(project)
+    run = tracking.client.get_run(results["buys_7d"].run_id)
+    assert run.info.status == "FINISHED"
+    assert {"test_roc_auc", "test_roc_auc_low", "logistic_roc_auc", "rule_brier", "validation_log_loss"} <= set(
+        run.data.metrics
+    )
+    assert {"ethogram.data", "ethogram.features", "ethogram.study", "ethogram.verdict"} <= set(run.data.tags)
+    children = tracking.client.search_runs([run.info.experiment_id], f"tags.`{PARENT}` = '{run.info.run_id}'")
+    assert sorted(int(each.data.tags[NUMBER]) for each in children) == [0, 1, 2, 3]
+    assert all("max_depth" in each.data.params and "value" in each.data.metrics for each in children)
+    pictures = {each.path.split("/")[-1] for each in tracking.client.list_artifacts(run.info.run_id, "pictures")}
+    assert pictures == {"roc.png", "precision_recall.png", "calibration.png", "importance.png"}
+    kinds = {each.path.split("/")[-1] for each in tracking.client.list_artifacts(results["kinds"].run_id, "pictures")}
+    assert kinds == {"silhouette.png", "elbow.png", "sizes.png", "profiles.png"}
+
+
+def test_everything_is_in_the_project_and_nothing_is_pickled(made):
+    project, _ = made
+    top = {path.name for path in project.root.iterdir()}
+    assert top == {*projects.FILES, "plan.lock", ".ethogram", "reports"}
+    assert {path.suffix for path in (project.root / ".ethogram" / "artifacts").rglob("*.p*kl*")} == set()
+
+
+def test_the_model_in_the_registry_is_the_folder_and_scores_through_pyfunc(made, tmp_path):
+    project, results = made
+    tracking = Tracking(project)
+    newest = tracking.versions("shop.buys_7d")[0]
+    assert Model.load(tracking.fetch(newest, tmp_path)).digest == results["buys_7d"].digest
+    with tracking._default():
+        served = mlflow.pyfunc.load_model("models:/shop.buys_7d/1")
+    rows = Study.from_yaml(project, "buys_7d").rows(project)
+    wanted = Model.load(results["buys_7d"].folder).score(rows.matrix).probability
+    found = served.predict(rows.to_pandas()[list(rows.matrix.names)])
+    assert np.array_equal(found["probability"].to_numpy(), wanted)
+
+
+def test_the_reference_rows_name_nobody(made):
+    import polars as pl
+
+    for name, result in made[1].items():
+        frame = pl.read_parquet(result.folder / "reference.parquet")
+        model = Model.load(result.folder)
+        assert frame.columns[: len(model.preparation.names)] == list(model.preparation.names)
+        assert set(frame.columns) - set(model.preparation.names) == {"score"} | (
+            {"label"} if name == "buys_7d" else set()
+        )
+        assert 100 < frame.height <= 5_000
+
+
+def test_the_same_question_gives_the_same_model_and_searches_nothing_again(made):
+    project, results = made
+    again = Study.from_yaml(project, "buys_7d").run(project)
+    assert again.digest == results["buys_7d"].digest
+    assert again.resumed == 4
+    assert again.run_id != results["buys_7d"].run_id
+
+
+def test_promoting_publishes_a_bundle_that_scores_as_the_models_do(made):
+    project, _ = made
+    first = promote(project)
+    bundle = Bundle.load(current(project.path("bundles")), verify=True)
+    assert (bundle.digest, bundle.name, set(bundle.models)) == (first.digest, "shop", {"buys_7d", "kinds"})
+    assert {"plan.yaml", "plan.lock", "features.json"} <= {path.name for path in bundle.path.iterdir()}
+    log = EventLog.of(project)
+    histories, at = log.histories(bundle.features.schema), projects.START + 50 * DAY
+    scores = bundle.score(histories, at)
+    assert len(scores["buys_7d"]) == len(scores["kinds"]) == len(histories)
+    unchanged = promote(project)
+    assert not unchanged.changed
+    assert (unchanged.version, unchanged.digest) == (first.version, first.digest)
+
+
+def test_rolling_back_serves_the_previous_bundle_again(made):
+    project, _ = made
+    first = promote(project)
+    Study.from_dict(
+        {
+            "name": "buys_7d",
+            "kind": "propensity",
+            "predicts": {"did": "bought", "within": "7d"},
+            "cuts": {"every": "7d", "last": 4},
+            "search": {"trials": 1, "seed": 9},
+        }
+    ).run(project)
+    second = promote(project)
+    assert second.changed
+    assert second.previous == first.version
+    assert current(project.path("bundles")).name == second.digest
+    back = rollback(project)
+    assert (back.digest, back.version) == (first.digest, first.version)
+    assert current(project.path("bundles")).name == first.digest
+    assert rollback(project).digest == second.digest
+    chosen = promote(project, versions={"buys_7d": 1})
+    assert chosen.models["buys_7d"] == 1
+    shutil.rmtree(project.path("bundles"))
+    rollback(project)
+    assert Bundle.load(current(project.path("bundles")), verify=True).digest == second.digest
+
+
+def test_what_there_is_can_be_listed(made):
+    project, results = made
+    rows = {each.name: each for each in standing(project)}
+    assert rows["buys_7d"].question == "did bought within 7d, of who did any within 30d"
+    assert rows["kinds"].verdict == results["kinds"].verdict
+    versions = history(project, "buys_7d")
+    assert versions[-1].digest == results["buys_7d"].digest
+    with pytest.raises(StudyError, match="did you mean 'buys_7d'"):
+        history(project, "buys")
+
+
+def test_new_features_ask_for_new_studies_before_a_release(made, tmp_path):
+    project = Project.find(shutil.copytree(made[0].root, tmp_path / "copy"))
+    text = (project.root / "features.yaml").read_text()
+    (project.root / "features.yaml").write_text(text + "  - {tenure: any}\n")
+    (project.root / ".ethogram" / "mlflow.db").unlink()
+    with pytest.raises(BundleError, match="no study has a model yet"):
+        promote(project)
+    with pytest.raises(BundleError, match="no previous bundle"):
+        rollback(project)
+    log = EventLog.of(project)
+    assert "tenure_any_s" in FeatureSet.of(project, log.plan, log.codes).names
+
+
+def test_a_study_on_a_log_that_is_too_short_leaves_no_run(tmp_path):
+    project = projects.make(tmp_path / "shop", n_users=20, days=9)
+    with pytest.raises(StudyError, match=r"too short|no cut is"):
+        Study.from_yaml(project, "buys_7d").run(project)
+    assert not (project.root / ".ethogram" / "mlflow.db").exists()
+    with pytest.raises(DefinitionError, match="unknown event 'sold'"):
+        Study.from_dict({"kind": "clusters", "population": {"did": "sold"}}).run(project)
+
+
+@pytest.mark.integration
+def test_a_study_that_is_killed_goes_on_in_the_same_run(tmp_path):
+    studies = projects.FILES["studies.yaml"].replace("trials: 4", "trials: 8")
+    project = projects.make(tmp_path / "shop", studies_yaml=studies)
+    command = [sys.executable, "-m", "console.cli", "study", "run", "buys_7d", "-C", str(project.root)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    for line in process.stderr:
+        if "trial 3/8" in line:
+            break
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    result = Study.from_yaml(project, "buys_7d").run(project)
+    assert result.resumed >= 3
+    assert result.trials == 8
+    tracking = Tracking(project)
+    experiment = tracking.client.get_experiment_by_name("shop.buys_7d").experiment_id
+    parents = [each for each in tracking.client.search_runs([experiment]) if PARENT not in each.data.tags]
+    assert [each.info.run_id for each in parents] == [result.run_id]
+    assert tracking.children(result.run_id) == set(range(8))
