@@ -67,11 +67,10 @@ class EventBatch:
         rejected: pl.DataFrame | None = None,
         undeclared: Mapping[str, int] | None = None,
     ) -> None:
-        unknown = [
-            name for name in frame.columns if name not in FIELDS and name.removeprefix(PREFIX) not in plan.properties
-        ]
+        declared = {PREFIX + name for name in plan.properties}
+        unknown = [name for name in frame.columns if name not in FIELDS and name not in declared]
         if unknown:
-            raise SourceError(f"unknown column {unknown[0]!r}. {nearest(unknown[0], [*FIELDS, *plan.properties])}")
+            raise SourceError(f"unknown column {unknown[0]!r}. {nearest(unknown[0], [*FIELDS, *declared])}")
         fields = [
             (pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype)).alias(name)
             for name, dtype in FIELDS.items()

@@ -99,7 +99,8 @@ def _rejected(frame: pl.DataFrame, why: pl.DataFrame) -> pl.DataFrame:
     if frame.is_empty():
         return quarantine.empty()
     held = [name for name in frame.columns if name not in ("id", "source", "row", "mark", "flagged", "seq")]
-    rows = frame.select(held).rename(lambda name: name.removeprefix(PREFIX)).to_dicts()
+    plain = {name: name.removeprefix(PREFIX) for name in held if name.removeprefix(PREFIX) not in FIELDS}
+    rows = frame.select(held).rename(plain).to_dicts()
     payloads = [quarantine.payload({name: value for name, value in row.items() if value is not None}) for row in rows]
     known = frame.select("source", "row", "event", "message_id", "ts", user="user_id", anonymous="anonymous_id")
     placed = known.with_columns(

@@ -3,10 +3,11 @@
 import json
 from enum import StrEnum
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from features.document import Definition
 from features.errors import PlanError, nearest
@@ -51,11 +52,24 @@ class PropertySpec(Definition):
             raise ValueError("`missing: default` needs a `default`")
         if self.scale is not None and self.type not in ("number", "money"):
             raise ValueError(f"`scale` is for numbers and money, not for {self.type}")
+        if self.default is not None and not self._fits(self.default):
+            raise ValueError(f"the default {self.default!r} is no {self.type}")
+        if self.allowed is not None and self.type not in ("category", "text"):
+            raise ValueError(f"`allowed` is for categories and texts, not for {self.type}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"`min` {self.min} is above `max` {self.max}")
         if (self.min is not None or self.max is not None) and not self.numeric:
             raise ValueError(f"`min` and `max` are for numbers, money and times, not for {self.type}")
         if self.personal == "pseudonymise" and self.type != "text":
             raise ValueError("only `type: text` can be pseudonymised; `personal: drop` works for every type")
         return self
+
+    def _fits(self, value: float | str | bool) -> bool:
+        if self.type == "flag":
+            return isinstance(value, bool)
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) if self.numeric else isinstance(value, str)
+        )
 
     @property
     def numeric(self) -> bool:
@@ -105,6 +119,16 @@ class TrackingPlan(Definition):
     addresses: tuple[str, ...] = ()
     too_fast: Rates | None = Rates()
     consent: ConsentSpec = ConsentSpec()
+
+    @field_validator("addresses")
+    @classmethod
+    def _networks(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for address in addresses:
+            try:
+                ip_network(address, strict=False)
+            except ValueError:
+                raise ValueError(f"{address!r} is no address and no network. Hint: such as 10.0.0.0/8.") from None
+        return addresses
 
     @model_validator(mode="after")
     def _one_meaning_per_property(self) -> Self:

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from features.events.plan import TrackingPlan
+from features.events.values import sound
 from features.people import pseudonym
 
 SCHEMA: Mapping[str, pl.DataType] = {
@@ -86,7 +87,7 @@ def rejects(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
 
 def payload(value: object) -> str:
     """A row as JSON."""
-    return json.dumps(value, default=str, ensure_ascii=False)
+    return sound(json.dumps(value, default=str, ensure_ascii=False))
 
 
 def broken(line: bytes) -> str:
@@ -131,7 +132,7 @@ class Scrubber:
             value = json.loads(text)
         except (ValueError, RecursionError):
             return self._line(text)
-        scrubbed = json.dumps(self._value(value), ensure_ascii=False)
+        scrubbed = payload(self._value(value))
         return scrubbed if len(scrubbed) <= MAX_PAYLOAD else json.dumps({"cut": scrubbed[:MAX_PAYLOAD]})
 
     def text(self, text: str) -> str:

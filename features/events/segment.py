@@ -12,7 +12,7 @@ from features.errors import EthogramError
 from features.events import quarantine
 from features.events.batch import FIELDS, PREFIX, EventBatch, property_type
 from features.events.plan import Purpose, TrackingPlan
-from features.events.values import READERS, instant, offset
+from features.events.values import READERS, instant, offset, sound
 from features.instants import MINUTE, zone_offsets
 
 TYPES = ("track", "page", "screen", "identify", "group", "alias")
@@ -71,6 +71,8 @@ def segment_messages(
 def unfolded(message: Any) -> Sequence[Any]:  # noqa: ANN401 - whatever JSON held
     """A batch message's own messages, each with the batch's context and sentAt; any other message as it is."""
     if not isinstance(message, dict) or not isinstance(message.get("batch"), list):
+        return [message]
+    if message.get("type") not in (None, "batch"):
         return [message]
     shared = message.get("context")
     merged = []
@@ -132,7 +134,7 @@ class _Reader:
     def _event(self, message: dict[str, Any]) -> str:
         kind = message.get("type", "track" if message.get("event") else None)
         if kind not in TYPES:
-            raise _UnusableError("bad_type", str(kind)[:64])
+            raise _UnusableError("bad_type", sound(str(kind)[:64]))
         if kind in ("identify", "alias"):
             return str(kind)
         if kind == "track":
@@ -141,7 +143,7 @@ class _Reader:
                 raise _UnusableError("no_event", "event")
             known = name if name in self._plan.specs else self._names.get(_plain(name))
             if known is None or known in ("identify", "alias"):
-                raise _UnusableError("unknown_event", name[:256])
+                raise _UnusableError("unknown_event", sound(name[:256]))
             return known
         declared = [name for name in VIEWS[str(kind)] if name in self._plan.specs]
         if not declared:
@@ -170,7 +172,7 @@ class _Reader:
         extra: dict[str, Any] = {}
         for name, value in [*self._beside(message, context, declared), *given.items()]:
             if name not in declared:
-                self._undeclared[str(name)] += 1
+                self._undeclared[sound(str(name))] += 1
                 extra[name] = value
             elif value is not None:
                 values[PREFIX + name] = self._value(name, value)
@@ -239,7 +241,7 @@ def _plain(name: str) -> str:
 
 
 def _name(value: object) -> str | None:
-    return None if value is None or isinstance(value, dict | list) else str(value)
+    return None if value is None or isinstance(value, dict | list) else sound(str(value))
 
 
 def _text(message: dict[str, Any], name: str) -> str | None:
@@ -270,4 +272,4 @@ def _offset(message: dict[str, Any], context: dict[str, Any], ts: int) -> int | 
         except (KeyError, ValueError, OSError):
             return offset(message.get("timestamp"))
         return int(offsets[np.searchsorted(starts, ts, "right") - 1]) // MINUTE
-    return offset(message.get("originalTimestamp") or message.get("timestamp"))
+    return offset(message.get("originalTimestamp", message.get("timestamp")))

@@ -29,10 +29,15 @@ def flag(value: object) -> bool:
     raise ValueError("neither true nor false")
 
 
+def sound(value: str) -> str:
+    """The text, with `?` for halves of characters that no encoding can write."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
 def text(value: object) -> str:
     """Text as it is; a whole number without `.0`."""
     if isinstance(value, str):
-        return value
+        return sound(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
@@ -72,7 +77,10 @@ def offset(value: object) -> int | None:
     """Minutes that a text's own zone is ahead of UTC; null where it names none, or UTC."""
     if not isinstance(value, str) or value.endswith(("Z", "z")) or _WHOLE.fullmatch(value.strip()):
         return None
-    delta = datetime.fromisoformat(value.strip()).utcoffset()
+    try:
+        delta = datetime.fromisoformat(value.strip()).utcoffset()
+    except ValueError:
+        return None
     return None if delta is None else int(delta.total_seconds() // 60)
 
 

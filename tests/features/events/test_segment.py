@@ -3,10 +3,14 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.events.cleaning import clean
-from features.events.segment import segment_messages
+from features.events.plan import TrackingPlan
+from features.events.segment import TYPES, segment_messages, unfolded
 from features.instants import SECOND, parse_instant
+from tests.features.events.conftest import PLAN
 
 NOW = parse_instant("2026-03-01T12:00:00Z")
 
@@ -101,3 +105,38 @@ def test_the_local_offset_comes_from_the_zone_of_the_context(plan):
     zones = [{"timezone": "Europe/London"}, {"timezone": "Nowhere/Else"}, {}]
     messages = [_track(timestamp="2026-07-01T10:00:00+02:00", context=zone) for zone in zones]
     assert segment_messages(messages, plan, received=NOW).frame["offset"].to_list() == [60, 120, 120]
+
+
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(st.characters(), max_size=8))
+TIMES = st.sampled_from(
+    ["2026-03-01T10:00:00Z", "9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00+14:00", 1767225600, "x"]
+)
+ANYTHING = st.one_of(
+    SCALARS, TIMES, st.lists(SCALARS, max_size=2), st.dictionaries(st.text(max_size=3), SCALARS, max_size=2)
+)
+OBJECT = st.dictionaries(
+    st.sampled_from(
+        ["price", "country", "gift", "ip", "userAgent", "timezone", "consent", "page", "categoryPreferences"]
+    ),
+    ANYTHING,
+)
+IDS = ["userId", "anonymousId", "previousId", "messageId", "name"]
+FIELD = st.sampled_from([*IDS, "timestamp", "sentAt", "originalTimestamp", "receivedAt", "traits"])
+MESSAGE = st.builds(
+    lambda known, rest: {**rest, **known},
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(TYPES), "event": st.sampled_from(["order_completed", "Page View"])},
+        optional={"properties": OBJECT, "context": OBJECT, "batch": st.lists(ANYTHING, max_size=2)},
+    ),
+    st.dictionaries(FIELD, ANYTHING),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.one_of(MESSAGE, ANYTHING), max_size=3), st.sampled_from([None, NOW]))
+def test_whatever_a_message_holds_it_is_an_event_or_quarantined(messages, received):
+    plan = TrackingPlan.from_dict(PLAN)
+    report = clean(segment_messages(messages, plan, received=received), plan, key=b"k").report
+    assert report.rows == report.accepted + report.duplicates + report.quarantined.total()
+    assert report.rows == sum(len(unfolded(each)) for each in messages)
+    assert report.rows >= sum(not isinstance(each, dict) or "type" in each for each in messages)
