@@ -2,10 +2,13 @@
 
 import logging
 import os
+import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,6 +39,7 @@ def serve(
     settings = _settings(project)
     _check_door(host, settings)
     listening = _listen(host, port)
+    signal.signal(signal.SIGTERM, _leave)  # the server raises the signal again once it has finished
     import uvicorn
 
     from serving.service import application
@@ -52,7 +56,8 @@ def serve(
         server_header=False,
         backlog=2048,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def rebuild(
@@ -90,6 +95,10 @@ def bento(
     note(f"packed {model}")
     tag, path = build(Path(__file__).parent.parent)
     answer({"bento": tag, "model": model, "path": str(path)}, f"{tag}\n  bentoml serve {tag}", as_json=as_json)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _settings(project: Path | None) -> "Settings":
