@@ -13,7 +13,7 @@ from features.events.cleaning import clean
 from features.events.erasure import Tombstones
 from features.events.plan import TrackingPlan
 from features.events.segment import segment_messages, unfolded
-from serving.intake import Prepared, Receipt, Refused
+from serving.intake import Prepared, Refused
 from serving.problems import Problem
 
 KINDS = ("track", "identify", "page", "screen", "group", "alias", "batch")
@@ -95,7 +95,7 @@ def preparation(plan: TrackingPlan, key: bytes, tombstones: Callable[[], Tombsto
         refused = tuple(
             Refused(row, name, (detail or "").partition(":")[0], reason) for row, name, detail, reason in rows
         )
-        return Prepared(cleaned.batch, cleaned.quarantine, Receipt(len(messages) - len(refused), refused))
+        return Prepared(cleaned.batch, cleaned.quarantine, refused)
 
     return prepare
 

@@ -58,6 +58,8 @@ class Aliases:
         All of them are resolved at once with those they touch. Ids never move in a chain: a winner is the canonical id
         of its whole component, so its own records stay.
         """
+        if links.is_empty():
+            return []
         if self.db.execute("SELECT 1 FROM links LIMIT 1").fetchone() is None:
             return self._begin(links)
         fresh = [link for link in links.select("a", "b", "at").iter_rows() if self._is_news(*link)]

@@ -244,7 +244,7 @@ async def _deliver(runtime: Runtime, prepare: collection.Preparation, messages: 
         loop.call_soon_threadsafe(settle, result)
 
     try:
-        runtime.intake.submit(Delivery(messages, runtime.arrival(), done, prepare))
+        runtime.intake.submit(Delivery(messages, runtime.now(), done, prepare))
     except IntakeFull:
         raise Problem(503, "more events wait than can be written.", {"retry-after": "1"}) from None
     return await future

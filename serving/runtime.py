@@ -39,7 +39,7 @@ class Runtime:
         self.metrics = Metrics()
         self.draining = False
         self.store = SqliteStore(settings.state)
-        self.intake = Intake(self.store)
+        self.intake = Intake(self.store, self.arrival)
         self.releases = Releases(settings.bundles, packed, self._release)
         self.predictions = PredictionLog(settings.predictions, settings.key)
         self.roller = Roller(self.store, self.log, lambda: plan_of(self.release().bundle))

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from serving import intake
-from serving.intake import Delivery, Intake, IntakeFull, Prepared, Receipt
+from serving.intake import Delivery, Intake, IntakeFull, Prepared, Receipt, Refused
 from serving.store import SqliteStore
 from tests.serving import shop
 
@@ -33,18 +33,24 @@ class Told:
 
 def preparing(plan):
     def prepare(messages, received):
-        if messages[0] == "poison":
+        if "poison" in messages:
             raise ValueError("cannot be read")
         done = shop.cleaned(plan, messages, received)
-        return Prepared(done.batch, done.quarantine, Receipt(len(done.batch)))
+        rows = done.quarantine.select("row", "reason").iter_rows()
+        return Prepared(done.batch, done.quarantine, tuple(Refused(row, None, "", reason) for row, reason in rows))
 
     return prepare
 
 
+def clock():
+    return shop.NOW
+
+
 def test_a_delivery_that_cannot_be_read_fails_alone(store, plan):
-    told, desk = Told(3), Intake(store)
+    told, desk = Told(3), Intake(store, clock)
+    prepare = preparing(plan)
     for place, sent in enumerate([[shop.message("ann")], ["poison"], [shop.message("bob")]]):
-        desk.submit(Delivery(sent, shop.NOW + place, told.of(place), preparing(plan)))
+        desk.submit(Delivery(sent, shop.NOW, told.of(place), prepare))
     desk.start()
     assert told.all.wait(30)
     desk.stop()
@@ -54,7 +60,7 @@ def test_a_delivery_that_cannot_be_read_fails_alone(store, plan):
 
 
 def test_a_delivery_that_cannot_be_written_fails_alone(store, plan, monkeypatch):
-    told, desk = Told(3), Intake(store)
+    told, desk = Told(3), Intake(store, clock)
     write = intake.journal.write
 
     def fails(db, frame):
@@ -63,8 +69,9 @@ def test_a_delivery_that_cannot_be_written_fails_alone(store, plan, monkeypatch)
         write(db, frame)
 
     monkeypatch.setattr(intake.journal, "write", fails)
+    prepare = preparing(plan)
     for place, user in enumerate(["ann", "bob", "cid"]):
-        desk.submit(Delivery([shop.message(user)], shop.NOW + place, told.of(place), preparing(plan)))
+        desk.submit(Delivery([shop.message(user)], shop.NOW, told.of(place), prepare))
     desk.start()
     assert told.all.wait(30)
     desk.stop()
@@ -72,18 +79,32 @@ def test_a_delivery_that_cannot_be_written_fails_alone(store, plan, monkeypatch)
     assert store.reader.execute("SELECT owner FROM arrivals ORDER BY id").fetchall() == [("ann",), ("cid",)]
 
 
+def test_each_delivery_of_a_group_gets_its_own_receipt(store, plan):
+    told, desk = Told(3), Intake(store, clock)
+    prepare = preparing(plan)
+    good, bad = shop.message("ann"), shop.message("ann", "no_such_event")
+    for place, sent in enumerate([[good, bad], [good, good], [bad, good, bad]]):
+        desk.submit(Delivery(sent, shop.NOW, told.of(place), prepare))
+    desk.start()
+    assert told.all.wait(30)
+    desk.stop()
+    assert [told.results[place].accepted for place in range(3)] == [1, 2, 1]
+    assert [[each.index for each in told.results[place].refused] for place in range(3)] == [[1], [], [0, 2]]
+    assert store.reader.execute("SELECT count(*) FROM refusals").fetchone() == (3,)
+
+
 def test_what_waits_at_the_end_is_written(store, plan):
-    told, desk = Told(5), Intake(store)
+    told, desk = Told(5), Intake(store, clock)
     desk.start()
     for place in range(5):
-        desk.submit(Delivery([shop.message("ann")], shop.NOW + place, told.of(place), preparing(plan)))
+        desk.submit(Delivery([shop.message("ann")], shop.NOW, told.of(place), preparing(plan)))
     desk.stop()
     assert told.results == dict.fromkeys(range(5), Receipt(1))
 
 
 def test_more_than_can_be_written_soon_is_told_to_come_again(store, plan, monkeypatch):
     monkeypatch.setattr(intake, "WAITING", 2)
-    told, desk = Told(3), Intake(store)
+    told, desk = Told(3), Intake(store, clock)
     for place in range(2):
         desk.submit(Delivery([shop.message("ann")], shop.NOW, told.of(place), preparing(plan)))
     with pytest.raises(IntakeFull):
@@ -91,7 +112,7 @@ def test_more_than_can_be_written_soon_is_told_to_come_again(store, plan, monkey
 
 
 def test_the_lag_is_the_wait_of_the_oldest_event_not_yet_in_the_state(store):
-    desk = Intake(store)
+    desk = Intake(store, clock)
     assert desk.lag(shop.NOW) == 0
     desk.submit(Delivery([], shop.NOW - 5, lambda _: None, lambda *_: None))
     assert desk.lag(shop.NOW) == 5
