@@ -20,7 +20,7 @@ from features.behaviour.table import (
 )
 from features.errors import DefinitionError
 from features.events.plan import TrackingPlan
-from features.instants import DAY
+from features.instants import DAY, NEVER
 
 STATS = ("distinct", "active_days")
 COUNT, LATEST = 0, 1
@@ -59,7 +59,7 @@ def distinct(user: User, at: int, table: Table, out: Floats) -> None:
     for stream in range(len(table.sources)):
         tally[stream, COUNT] = 0
     edge = at - table.windows[0]
-    step, midnight = len(user.zone_starts) - 1, MISSING
+    step, day, since = len(user.zone_starts) - 1, MISSING, NEVER
     for k in range(user.n - 1, user.past - 1, -1):
         ts = user.ts[place(k)]
         while ts <= edge:
@@ -68,16 +68,17 @@ def distinct(user: User, at: int, table: Table, out: Floats) -> None:
             if window == n_windows:
                 return
             edge = at - table.windows[window]
-        while ts < user.zone_starts[place(step)]:
-            step -= 1
-        local = ts + user.zone_offsets[place(step)]
-        if local < midnight or local >= midnight + DAY:
-            midnight = local // DAY * DAY
+        if ts < since:
+            while ts < user.zone_starts[place(step)]:
+                step -= 1
+            offset = user.zone_offsets[place(step)]
+            day = (ts + offset) // DAY
+            since = max(day * DAY - offset, user.zone_starts[place(step)])
         code = place(user.codes[place(k)])
         for each in range(table.places[code], table.places[code + place(1)]):
             stream = place(table.streams[place(each)])
             slot = table.sources[stream, SLOT]
-            value = midnight if slot == DAY_SLOT else user.slots[place(user.rows[place(k)]), place(slot)]
+            value = day if slot == DAY_SLOT else user.slots[place(user.rows[place(k)]), place(slot)]
             if value == MISSING or (tally[stream, COUNT] > 0 and value == tally[stream, LATEST]):
                 continue
             tally[stream, LATEST] = value

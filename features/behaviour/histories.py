@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Self
 
 import numpy as np
@@ -49,7 +50,7 @@ class Histories:
             removals = np.concatenate([[0], frame["until"].is_not_null().cum_sum().to_numpy()])
             ends += removals[ends].astype(np.int64)
         starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
-        return cls(schema, runs["value"].to_numpy().astype(object), schema.encode(frame), starts, ends)
+        return cls(schema, runs["value"].to_numpy().astype(object), schema.records(frame), starts, ends)
 
     @classmethod
     def from_states(
@@ -71,10 +72,9 @@ class Histories:
                     f"the state of {user!r} is not made of {width}-byte records. Hint: rebuild the state."
                 )
         slots = np.frombuffer(bytearray().join(states), np.int64).reshape(-1, schema.n_slots)
-        ends = np.cumsum([len(state) // width for state in states], dtype=np.int64)
-        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
+        edges = np.array([0, *accumulate(len(state) // width for state in states)], np.int64)
         carry = _carries(schema, carries) if carries is not None else None
-        return cls(schema, np.array(users, dtype=object), slots, starts, ends, carry)
+        return cls(schema, np.array(users, dtype=object), slots, edges[:-1], edges[1:], carry)
 
     def __len__(self) -> int:
         return len(self.users)

@@ -117,6 +117,7 @@ class Kernel:
         self.schema = schema
         self.n_features = len(features)
         self.program = program(features, schema)
+        self._no_carry = empty_carry(schema)[None]
         self._rooms = threading.local()
 
     def compute(
@@ -125,22 +126,20 @@ class Kernel:
         """(values, capped) of every row; blocks of rows on `threads` threads, by default one a core."""
         values = np.empty((len(histories), self.n_features))
         capped = np.zeros(len(histories), np.bool_)
-        carry = histories.carry if histories.carry is not None else empty_carry(histories.schema)[None]
+        carry = histories.carry if histories.carry is not None else self._no_carry
         rows = Rows(histories.slots, histories.starts, histories.ends, carry, at)
         lengths = histories.ends - histories.starts
 
         def work(block: tuple[int, int]) -> None:
-            room = self._room(int(lengths[slice(*block)].max(initial=0)))
+            room = self._room(int(lengths[slice(*block)].max()))
             run(rows, *block, self.program, room, values, capped)
 
+        if len(lengths) == 1:
+            work((0, 1))
+            return values, capped
         blocks = _blocks(lengths)
-        workers = min(len(blocks), threads or os.cpu_count() or 1)
-        if workers <= 1:
-            for block in blocks:
-                work(block)
-        else:
-            with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(work, blocks))
+        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+            list(pool.map(work, blocks) if len(blocks) > 1 else map(work, blocks))
         return values, capped
 
     def _room(self, n_events: int) -> Scratch:
@@ -161,8 +160,8 @@ class Kernel:
 def _blocks(lengths: Ints) -> list[tuple[int, int]]:
     """Rows in blocks of about BLOCK records."""
     total = np.cumsum(lengths)
-    if not len(total) or total[-1] <= BLOCK:
-        return [(0, len(total))]
+    if not len(total):
+        return []
     cuts = np.unique(np.searchsorted(total, np.arange(BLOCK, total[-1], BLOCK)) + 1)
     edges = [0, *cuts[cuts < len(total)].tolist(), len(total)]
     return list(pairwise(edges))

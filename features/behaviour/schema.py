@@ -180,7 +180,8 @@ class StateSchema:
     def counting(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The events that histories keep: of a known kind, not marked, not removed before they were known."""
         ever = pl.col("until").is_null() | (pl.col("known") < pl.col("until")) if "until" in frame.columns else True
-        return frame.filter(pl.col("mark").is_null() & pl.col("event").is_in(list(self.codes)) & ever)
+        counts = frame.select(pl.col("mark").is_null() & pl.col("event").is_in(list(self.codes)) & ever).to_series()
+        return frame if counts.all() else frame.filter(counts)
 
     def encode(self, frame: pl.DataFrame) -> NDArray[np.int64]:
         """Records for the events of a log frame, in the frame's order, marked events left out.
@@ -192,7 +193,10 @@ class StateSchema:
         Returns:
             Shape (n_records, n_slots). An event with an `until` is followed by the record that takes it back.
         """
-        frame = self.counting(frame)
+        return self.records(self.counting(frame))
+
+    def records(self, frame: pl.DataFrame) -> NDArray[np.int64]:
+        """`encode` for a frame that has been through `counting`."""
         columns = [frame["ts"], frame["known"], frame["id"], self._heads(frame)]
         columns += [
             self._property(frame, *each) for each in zip(self.properties, self.kinds, self.factors, strict=True)
@@ -203,7 +207,8 @@ class StateSchema:
         return _with_removals(slots, frame)
 
     def _heads(self, frame: pl.DataFrame) -> pl.Series:
-        code = pl.col("event").replace_strict(dict(self.codes), return_dtype=pl.Int64)
+        codes = pl.Series(list(self.codes.values()), dtype=pl.Int64)
+        code = codes.gather(frame["event"].cast(pl.Enum(list(self.codes))).to_physical())
         consent = pl.col("consent").cast(pl.Int64) + CONSENT_SAID
         return frame.select(
             code
