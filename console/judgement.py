@@ -10,12 +10,14 @@ from console.terminal import answer, note
 from features.errors import AnalysisError
 
 ab = typer.Typer(help="Judge experiments.", no_args_is_help=True)
+loop = typer.Typer(help="Keep what is served true.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("drift", rich_help_panel=OPERATIONS)(drift)
     app.add_typer(ab, name="ab", rich_help_panel=DATA_SCIENCE)
+    app.add_typer(loop, name="loop", rich_help_panel=OPERATIONS)
 
 
 def drift(
@@ -90,3 +92,36 @@ def _weights(given: list[str]) -> dict[str, float]:
         if not equals:
             raise AnalysisError(f"a weight is written ARM=NUMBER. Got {text!r}.")
     return weights
+
+
+@loop.callback()
+def _loop() -> None:
+    """Keep what is served true: look, study, compare, promote."""
+
+
+@loop.command("run")
+def loop_run(
+    once: Annotated[bool, typer.Option("--once", help="One turn, then end (for cron and the like).")] = False,
+    every: Annotated[str, typer.Option(help="Study again when the log has grown by so much.")] = "7d",
+    pause: Annotated[str, typer.Option(help="Without --once: time between two turns.")] = "1h",
+    force: Annotated[bool, typer.Option("--force", help="Study whether there is a reason or not.")] = False,
+    project: ProjectOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Drift or schedule, then studies, then challenger against champion on the newest outcomes, then promote or not.
+
+    Every decision is recorded in MLflow, with its figures and reasons. Exits with 0 whatever was decided.
+    """
+    import time
+
+    from experiments.loop import run_once
+    from features.instants import SECOND, parse_duration
+    from features.project import Project
+
+    found, growth, seconds = Project.find(project), parse_duration(every), parse_duration(pause) / SECOND
+    while True:
+        decision = run_once(found, every=growth, force=force, progress=note)
+        answer(decision.to_dict(), str(decision), as_json=json)
+        if once:
+            return
+        time.sleep(seconds)

@@ -127,6 +127,12 @@ class Standing:
         return dict(vars(self))
 
 
+def served(project: Project) -> dict[str, int]:
+    """Per study, the version of its model in the champion; empty before the first release."""
+    champion = Tracking(project).alias(project.name, CHAMPION)
+    return dict(_pair(each) for each in champion.tags["ethogram.models"].split(", ")) if champion else {}
+
+
 def history(project: Project, study: str) -> list[Version]:
     """The versions of a study's model, the newest first.
 

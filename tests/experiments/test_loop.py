@@ -1,0 +1,110 @@
+"""Loop: when it studies, what it promotes, and one whole circle through the command line."""
+
+import json
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+from typer.testing import CliRunner
+
+from console.cli import app
+from experiments.duel import Duel
+from experiments.loop import decide
+from experiments.turn import Decision, Studied
+from training.validation import METRICS, Estimate
+
+SHOP = Path(__file__).parent.parent.parent / "examples" / "shop"
+
+
+def fought(study: str, low: float, high: float) -> Duel:
+    """A duel whose ROC-AUC differs by something between `low` and `high`, and nothing else does."""
+    nothing = {metric: Estimate(0.5, 0.4, 0.6) for metric in METRICS}
+    apart = {metric: Estimate(0.0, -0.1, 0.1) for metric in METRICS}
+    return Duel(study, 0, 900, 900, 90, nothing, nothing, {**apart, "roc_auc": Estimate((low + high) / 2, low, high)})
+
+
+def studied(*names: str, version: int | None = 2) -> list[Studied]:
+    return [Studied(name, version, "beats the baseline", "r") for name in names]
+
+
+BETTER, WORSE, SAME = fought("a", 0.01, 0.03), fought("b", -0.03, -0.01), fought("a", -0.01, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("duels", "names", "held", "same_features", "answer"),
+    [
+        ([], ["a", "b"], [], True, "promoted"),
+        ([BETTER], ["a"], ["a"], True, "promoted"),
+        ([SAME], ["a"], ["a"], True, "kept"),
+        ([BETTER, WORSE], ["a", "b"], ["a", "b"], True, "promoted"),
+        ([BETTER, WORSE], ["a", "b"], ["a", "b"], False, "kept"),
+        ([BETTER], ["a"], ["a"], False, "promoted"),
+        ([SAME], ["a", "c"], ["a"], True, "promoted"),
+        ([WORSE], ["b"], ["b"], True, "kept"),
+    ],
+)
+def test_what_is_better_or_new_is_promoted(
+    duels: list[Duel], names: list[str], held: list[str], same_features: bool, answer: str
+) -> None:
+    assert decide(duels, studied(*names), held=held, same_features=same_features)[0] == answer
+
+
+def test_a_refused_result_is_never_promoted_and_is_named() -> None:
+    answer, reasons = decide([], studied("a", version=None), held=[])
+    assert answer == "kept"
+    assert "a refused its own result" in reasons[0]
+
+
+def test_a_decision_prints_its_numbers_and_reasons() -> None:
+    decision = Decision("kept", ("asked for",), ("no drift",), tuple(studied("a")), (SAME,), ("stays",), "no drift", {})
+    assert all(text in str(decision) for text in ("loop: kept", "asked for", "a: version 2", "roc_auc", "stays"))
+    assert decision.metrics()["a.roc_auc.low"] == -0.01
+    assert json.loads(json.dumps(decision.to_dict(), allow_nan=False))["duels"][0]["verdict"] == "no difference shown"
+    assert "stays" in decision.to_html()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated shop's project with its events ingested and small searches."""
+    root = tmp_path_factory.mktemp("loop")
+    ran("simulate", str(root / "data"), "--users", "2500", "--days", "60", "--seed", "23")
+    copytree(SHOP, root / "shop")
+    studies = root / "shop" / "studies.yaml"
+    text = studies.read_text().replace("trials: 25", "trials: 3").replace("trials: 12", "trials: 2")
+    studies.write_text(text.replace("k: [3, 8]", "k: [3, 4]"))
+    ran("ingest", *map(str, sorted((root / "data" / "events").iterdir())), "-C", str(root / "shop"))
+    return root / "shop"
+
+
+def ran(*words: str) -> str:
+    answer = CliRunner().invoke(app, list(words), catch_exceptions=False)
+    assert answer.exit_code == 0, answer.output
+    return answer.stdout
+
+
+def turned(shop: Path, *words: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(ran("loop", "run", "--once", "-C", str(shop), "--json", *words))
+    return found
+
+
+@pytest.mark.integration
+def test_one_circle_releases_rests_and_replaces_a_weaker_champion(shop: Path) -> None:
+    """First release; nothing to do; a champion that knows one feature only loses against one that knows all."""
+    studies = shop / "studies.yaml"
+    whole = studies.read_text()
+    weak = "population: {did: any, within: 30d}\n    features: [count_scrolled_30d]\n    cuts: {every"
+    studies.write_text(whole.replace("population: {did: any, within: 30d}\n    cuts: {every", weak))
+    first = turned(shop)
+    assert (first["answer"], first["triggers"]) == ("promoted", ["nothing is published yet"])
+    assert first["versions"] == {"purchase_7d": 1, "behaviour": 1}
+    calm = turned(shop)
+    assert (calm["answer"], calm["studied"]) == ("nothing to do", [])
+    assert "drift could not be judged" in calm["notes"][0]
+    studies.write_text(whole)
+    second = turned(shop, "--force")
+    assert second["answer"] == "promoted", second["reasons"]
+    assert second["versions"] == {"purchase_7d": 2, "behaviour": 1}
+    assert second["duels"][0]["verdict"] == "better"
+    assert Path(second["files"]["page"]).stat().st_size > 1000
+    third = turned(shop, "--force")
+    assert (third["answer"], third["versions"]) == ("kept", {})
