@@ -20,7 +20,7 @@ PREFIX = "p_"
 FIELDS: Mapping[str, pl.DataType] = {
     "source": pl.String(),  # where it came from; (source, id) is the key of an event within a person
     "message_id": pl.String(),  # the source's own id, null where it has none
-    "id": pl.Int64(),  # 64-bit hash of the message id, else of the row and its ordinal among identical rows
+    "id": pl.Int64(),  # 64-bit hash of source and message id, else of the row and its ordinal among identical rows
     "event": pl.String(),
     "user_id": pl.String(),
     "anonymous_id": pl.String(),

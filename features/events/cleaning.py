@@ -9,7 +9,7 @@ from features.events import bots, devices, quarantine
 from features.events.batch import FIELDS, PREFIX, EventBatch, property_type
 from features.events.erasure import IDS, Tombstones
 from features.events.identity import denied
-from features.events.ids import RowIds, contents
+from features.events.ids import RowIds, contents, of_source
 from features.events.plan import TrackingPlan
 from features.events.report import CleaningReport, count
 from features.events.validation import declarations, reasons
@@ -70,7 +70,7 @@ def _completed(frame: pl.DataFrame) -> pl.DataFrame:
     hashes = stable_hash(frame["message_id"])
     if hashes.null_count():
         hashes = hashes.zip_with(hashes.is_not_null(), RowIds().of(contents(frame.select(own))))
-    return frame.with_columns(id=pl.coalesce("id", hashes))
+    return frame.with_columns(id=pl.coalesce("id", of_source(hashes, frame["source"])))
 
 
 def _without_erased(frame: pl.DataFrame, report: CleaningReport, tombstones: Tombstones, key: bytes) -> pl.DataFrame:

@@ -34,6 +34,17 @@ def _nth(hashes: NDArray[np.int64], ordinals: NDArray[np.int64]) -> NDArray[np.i
     return ids
 
 
+def of_source(ids: pl.Series, sources: pl.Series) -> pl.Series:
+    """The ids made different for each source: (source, id) is the key of an event, and histories hold the id alone."""
+    if sources.is_empty():
+        return ids
+    first = sources[0]
+    if first is not None and (sources == first).all():
+        return ids.to_frame("id").select(pl.col("id").xor(pl.lit(hash_text(first)))).to_series()
+    salt = stable_hash(sources).fill_null(0).rename("salt")
+    return ids.to_frame("id").with_columns(salt).select(pl.col("id").xor("salt")).to_series()
+
+
 def contents(frame: pl.DataFrame) -> pl.Series:
     """Every row's columns as one text, whatever the order of the columns."""
     columns = [pl.col(name) for name in sorted(frame.columns)]

@@ -8,7 +8,7 @@ from features.errors import SourceError, nearest
 from features.events import quarantine
 from features.events.batch import FIELDS, PREFIX, EventBatch, property_type
 from features.events.clocks import Clock
-from features.events.ids import RowIds
+from features.events.ids import RowIds, of_source
 from features.events.mapping import Condition, Consent, Mapping, Measure, Naming, Value
 from features.events.plan import TrackingPlan
 from features.events.values import FALSE, TRUE
@@ -109,12 +109,13 @@ class TableReader:
     def _fields(self, table: pl.DataFrame, places: NDArray[np.int64], rows: pl.Series | None) -> list[pl.Series]:
         texts = {name: value_of(table, value).cast(pl.String) for name, value in self._mapping.identities.items()}
         message_ids = texts.get("message_id", _nulls(table.height))
+        origin = self._origin(table)
         columns = {
             **texts,
             "message_id": message_ids,
             "event": _events(table, self._mapping.event),
-            "source": self._origin(table),
-            "id": self._id(table, message_ids, rows),
+            "source": origin,
+            "id": of_source(self._id(table, message_ids, rows), origin),
             "seq": pl.Series(places),
             "row": pl.Series(places),
         }
