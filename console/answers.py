@@ -55,6 +55,7 @@ def serve(
         access_log=False,
         server_header=False,
         backlog=2048,
+        timeout_keep_alive=75,  # longer than load balancers keep an idle connection, so that they close it, not we
     )
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])

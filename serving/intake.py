@@ -15,6 +15,8 @@ from serving.store import SqliteStore
 
 GROUP = 256
 """Deliveries that one transaction takes at most."""
+LINGER_S = 0.002
+"""How long the first of a group waits for others: the server's own thread needs the interpreter to read them."""
 WAITING = 10_000
 """Deliveries that may wait; a further one is told to come again."""
 
@@ -116,6 +118,7 @@ class Intake:
         ended = False
         while not ended:
             group = [self._queue.get()]
+            time.sleep(LINGER_S)
             while len(group) < GROUP and not self._queue.empty():
                 group.append(self._queue.get())
             ended = None in group

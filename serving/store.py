@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.behaviour.schema import KNOWN, MISSING, TS, Lifetime, StateSchema
+from features.errors import ProjectError
 from features.instants import DAY
 from features.people import pseudonym
 from serving.identities import Aliases, Move
@@ -23,6 +24,9 @@ TAIL_ROWS = 16
 """Rows that a user's tail may have before it is folded into the base."""
 SLACK = DAY
 """What folding keeps beyond the horizon."""
+
+VERSION = 1
+"""Of the tables; a file of another version is not opened."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -87,6 +91,7 @@ class SqliteStore:
         self._turn = threading.Lock()
         self._opened: list[sqlite3.Connection] = []
         self._writer = self._connect()
+        self._check_version()
         self._writer.executescript(TABLES)
         self._writer.execute("INSERT OR IGNORE INTO facts VALUES ('name', ?)", (uuid4().hex[:12],))
         self.name = str(self._writer.execute("SELECT value FROM facts WHERE name = 'name'").fetchone()[0])
@@ -97,6 +102,16 @@ class SqliteStore:
         db.execute("PRAGMA synchronous = FULL")  # an answer of 200 means the event survives a power cut
         self._opened.append(db)
         return db
+
+    def _check_version(self) -> None:
+        (found,) = self._writer.execute("PRAGMA user_version").fetchone()
+        used = self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if used and found != VERSION:
+            raise ProjectError(
+                f"{self.path} is a state store of version {found}, this program writes version {VERSION}. "
+                "Hint: stop the service that used it, so that its journal is moved to the log; then remove the file."
+            )
+        self._writer.execute(f"PRAGMA user_version = {VERSION}")
 
     def close(self) -> None:
         """Close every connection; the store cannot be used afterwards."""

@@ -1,5 +1,6 @@
 """What the store holds, however it came in, is what the event log holds."""
 
+import sqlite3
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.behaviour.lifetime import boundary_of
 from features.behaviour.schema import TS, Lifetime
+from features.errors import ProjectError
 from features.events.log import EventLog
 from features.instants import DAY, HOUR, MINUTE, SECOND
 from serving import journal
@@ -262,3 +264,12 @@ def test_what_lies_behind_the_horizon_is_carried_and_survives_a_merge(plan):
 
 def _fold(what):
     return Lifetime("any", what)
+
+
+def test_a_file_of_another_version_is_a_clear_error(tmp_path):
+    SqliteStore(tmp_path / "state.db").close()
+    SqliteStore(tmp_path / "state.db").close()
+    with sqlite3.connect(tmp_path / "state.db") as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(ProjectError, match="version 99"):
+        SqliteStore(tmp_path / "state.db")
