@@ -120,7 +120,7 @@ class DriftReport:
             steps.append(f"compare scores with outcomes as soon as they mature: {', '.join(studies)}")
         if tiers:
             steps.append("train again on newer data and compare: `ethogram loop run --once`")
-        if tiers == {"inputs"}:
+        if tiers == {"inputs"} and any(finding.tier == "predictions" for finding in self.findings):
             steps.append("there is no hurry: the inputs moved, the predictions did not")
         if self.filling:
             columns = len({finding.shift.column for finding in self.filling})
