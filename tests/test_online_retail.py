@@ -1,0 +1,133 @@
+"""A real shop through the command line: the published cleaning, clusters and "buys again in the next three months".
+
+The figures to reproduce are those of the data set's own literature and of plain scikit-learn on the same rows.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from console.caller import served
+from experiments.study import Study
+from features.behaviour.feature_set import FeatureSet
+from features.events.log import EventLog
+from features.instants import parse_instant
+from features.project import Project
+from training.bundle import Bundle, current
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "online_retail"
+DATA = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "online_retail" / "online_retail.csv.gz"
+RFM = ("recency_sale_s", "distinct_sale_invoice_400d", "sum_sale_revenue_400d")
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(
+        not DATA.exists(), reason=f"{DATA} is not here; set ETHOGRAM_DATA to the folder of real data sets"
+    ),
+]
+
+
+def ethogram(*words: str, project: Path) -> dict[str, Any]:
+    """The document that a command prints."""
+    command = [sys.executable, "-m", "console.cli", *words, "-C", str(project), "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=EXAMPLE.parent.parent)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    return dict(json.loads(answer.stdout))
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, ingested."""
+    folder = tmp_path_factory.mktemp("shop") / "online_retail"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns(".ethogram", "reports", "plan.lock"))
+    total = ethogram("ingest", str(DATA), "--mapping", str(folder / "mapping.yaml"), project=folder)["total"]
+    assert total["rows"] == 541_909
+    return folder
+
+
+@pytest.fixture(scope="module")
+def again(shop: Path) -> dict[str, Any]:
+    """The study "buys again", protocol A."""
+    return ethogram("study", "run", "buys_again", project=shop)
+
+
+def test_the_published_cleaning_gives_its_397884_rows_and_4338_customers(shop: Path) -> None:
+    quality = ethogram("quality", project=shop)
+    sales = [row for row in quality["inventory"] if row["event"] == "sale" and row["property"] == "-"]
+    assert [row["events"] for row in sales] == [397_884]
+    assert quality["quarantined"] == {"no_user": 135_080}
+    project = Project.find(shop)
+    log = EventLog.of(project)
+    features = FeatureSet.of(project, log.plan, log.codes)
+    matrix = features.compute(log.histories(features.schema), log.span()[1])
+    counts = matrix.column("count_sale_400d")
+    assert (counts > 0).sum() == 4_338
+    assert counts.sum() == 397_884
+    assert not matrix.capped.any()
+
+
+def test_two_clusters_on_standardised_log_rfm_have_the_known_silhouette(shop: Path) -> None:
+    clusters = ethogram("study", "run", "rfm", project=shop)
+    assert clusters["metrics"]["silhouette"] == pytest.approx(0.433, abs=0.005)
+
+
+def test_protocol_a_reproduces_the_logistic_and_xgboost_is_not_worse(again: dict[str, Any]) -> None:
+    """Trained at cuts up to 2011-06-10, tested at 2011-09-10."""
+    assert again["training_set"]["cuts"]["test"] == ["2011-09-10T00:00:00Z"]
+    figures = {name: each["roc_auc"]["value"] for name, each in again["figures"].items()}
+    assert figures["logistic"] == pytest.approx(0.735, abs=0.01)
+    gap = again["differences"]["logistic"]["roc_auc"]
+    assert gap["high"] > -0.01, f"XGBoost is worse: {gap}"
+    assert gap["value"] > -0.01
+
+
+def test_protocol_b_five_folds_over_customers_give_the_known_figure(shop: Path) -> None:
+    """Logistic regression on log1p recency, frequency, money, tenure and lines; five seeds."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+    project = Project.find(shop)
+    rows = Study.from_yaml(project, "buys_again").rows(project)
+    _, _, test = rows.split_by_time()
+    assert len(test) == 3_370
+    x = test.matrix.select((*RFM, "tenure_sale_s", "count_sale_400d")).values
+    figures = []
+    for seed in range(5):
+        model = make_pipeline(FunctionTransformer(np.log1p), StandardScaler(), LogisticRegression(max_iter=1000))
+        folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+        chance = cross_val_predict(model, x, test.y, cv=folds, method="predict_proba")[:, 1]
+        figures.append(roc_auc_score(test.y, chance))
+    assert np.mean(figures) == pytest.approx(0.745, abs=0.005)
+
+
+def test_a_customer_of_the_running_bento_is_answered_as_in_batch(
+    shop: Path, again: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Service and batch agree on a probability to the bit: one bundle, one kernel, one instant."""
+    assert again["version"]
+    ethogram("study", "run", "rfm", project=shop)
+    ethogram("promote", project=shop)
+    monkeypatch.setenv("BENTOML_HOME", str(shop / ".ethogram" / "bentoml"))
+    tag = ethogram("bento", project=shop)["bento"]
+    project = Project.find(shop)
+    given = {"ETHOGRAM_PROJECT": str(shop), "ETHOGRAM_CLOCK": "2011-12-10T00:00:00Z"}
+    with served(tag, log=shop / "service.log", **given) as caller:
+        answers = [caller.segments(user) for user in ("17850", "12347", "18287")]
+    bundle = Bundle.load(current(project.path("bundles")))
+    log = EventLog.of(project)
+    for answer in answers:
+        assert answer["source"] == "live"
+        histories = log.histories(bundle.features.schema, users=[answer["user_id"]])
+        scores = bundle.score(histories, parse_instant(answer["as_of"]))
+        assert answer["scores"]["buys_again"]["probability"] == scores["buys_again"].probability[0]
+        assert answer["scores"]["rfm"]["cluster"] == scores["rfm"].cluster[0]
