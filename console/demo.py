@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from features.simulate.live import LiveDay
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "shop"
-REPLAYED = 3_000
-"""People whose live day goes through the service, and whose segments the application asks for."""
+LIVE_DAYS = 7
+REPLAYED = 2_000
+"""People whose live days go through the service, and whose segments the application asks for."""
 MARK = ".made-by-ethogram-demo"
 
 
@@ -82,9 +83,9 @@ class Story:
         truth = self.history()
         study = self.studies(truth)
         tag = self.release()
-        day = live_day(self.shop, truth)
+        day = live_day(self.shop, truth, days=LIVE_DAYS, everybody=False, exposures=False)
         day.write(self.folder / "live")
-        with self.service(tag) as url:
+        with self.service(tag, day) as url:
             self.replay(url, day)
             example = self.answers(url, day)
             self.judge(day)
@@ -121,9 +122,9 @@ class Story:
 
     def figures(self, study: dict[str, Any], truth: "Truth") -> str:
         """The model between its baselines, the floor and the ceiling that only the simulator knows."""
-        from features.instants import DAY
+        from features.instants import parse_instant
 
-        difficulty = truth.difficulty(self.shop.end - 7 * DAY)
+        difficulty = truth.difficulty(parse_instant(study["training_set"]["cuts"]["test"][0]))
         rows = [("one rule: who came last (floor)", difficulty.floor, "")]
         for name, figures in study["figures"].items():
             auc = figures["roc_auc"]
@@ -142,12 +143,12 @@ class Story:
         return str(self.ask("bento")["bento"])
 
     @contextlib.contextmanager
-    def service(self, tag: str) -> Iterator[str]:
+    def service(self, tag: str, day: "LiveDay") -> Iterator[str]:
         """The built Bento, answering; stopped at the end whatever happens."""
-        from features.instants import DAY, iso
+        from features.instants import iso
 
-        self.chapter("Service: the Bento answers, the evening after")
-        clock = iso(self.shop.end + DAY)
+        self.chapter("Service: the Bento takes the next days' events and answers")
+        clock = iso(day.end)
         show(f"  $ ETHOGRAM_CLOCK={clock} bentoml serve {tag}")
         with served(tag, log=self.folder / ".ethogram" / "service.log", ETHOGRAM_CLOCK=clock) as caller:
             yield caller.url
@@ -157,15 +158,14 @@ class Story:
         begin = time.perf_counter()
         with Caller(url) as caller:
             count = caller.send(day.messages(users=REPLAYED))
-        show(
-            f"  POST /v1/batch: the day of {REPLAYED:,} people, {count:,} events in {time.perf_counter() - begin:.1f} s"
-        )
+        seconds = time.perf_counter() - begin
+        show(f"  POST /v1/batch: {LIVE_DAYS} days of {REPLAYED:,} people, {count:,} events in {seconds:.1f} s")
 
     def answers(self, url: str, day: "LiveDay") -> dict[str, Any]:
-        """Everybody who came is asked about; who is likeliest to buy is the example."""
+        """The same people are asked about; who is likeliest to buy is the example."""
         begin = time.perf_counter()
         with Caller(url) as caller:
-            answers = list(caller.all_segments(day.table["user"].head(REPLAYED)))
+            answers = list(caller.all_segments(day.people.head(REPLAYED)))
         seconds = time.perf_counter() - begin
         each_ms = 1000 * seconds / len(answers)
         show(f"  POST /v1/segments: {len(answers):,} answers, {each_ms:.2f} ms each over one connection")
