@@ -37,7 +37,7 @@ class CutsSpec(Definition):
         return self
 
     def resolve(self, span: tuple[int, int], *, horizon: int, blind_spot: int) -> "Cuts":
-        """The instants, within what the log can answer.
+        """The instants, within what the log can answer; without a label, back from the midnight after its last event.
 
         Args:
             span: First and last `ts` of the log.
@@ -51,7 +51,7 @@ class CutsSpec(Definition):
         embargo = horizon + blind_spot
         if self.test is not None:
             return _dated(self, latest, embargo)
-        newest = latest // DAY * DAY
+        newest = latest // DAY * DAY if horizon else -(-span[1] // DAY) * DAY
         instants = [newest - place * int(self.every or DAY) for place in reversed(range(int(self.last or 1)))]
         known = [instant for instant in instants if instant > span[0]]
         if not known:

@@ -85,9 +85,9 @@ def test_a_log_that_is_too_short_says_what_it_has():
         CutsSpec.from_dict({"every": "7d", "last": 1}).resolve(SPAN, horizon=7 * DAY, blind_spot=0)
 
 
-def test_clusters_are_fitted_at_the_newest_midnight():
+def test_clusters_are_fitted_at_the_midnight_after_the_last_event():
     cuts = CutsSpec.from_dict({"every": "7d", "last": 1}).resolve(SPAN, horizon=0, blind_spot=0)
-    assert (days(cuts.train), cuts.validation, cuts.test) == ([70], (), ())
+    assert (days(cuts.train), cuts.validation, cuts.test) == ([71], (), ())
 
 
 @pytest.mark.parametrize(
