@@ -45,7 +45,11 @@ class BundleError(EthogramError):
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """A hint for a name nobody knows: the closest allowed one, else all of them."""
+    """A hint for a name nobody knows: the closest allowed one, else all of them.
+
+    >>> nearest("prodct_viewed", ["product_viewed", "order_completed"])
+    "Hint: did you mean 'product_viewed'?"
+    """
     names = sorted(allowed)
     match = get_close_matches(name, names, n=1, cutoff=0.6)
     if match:

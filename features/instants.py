@@ -25,6 +25,9 @@ _DURATION = re.compile(r"(\d+)([smhdw])")
 def parse_duration(text: str) -> int:
     """`90s 15m 24h 7d 4w` as microseconds.
 
+    >>> parse_duration("15m")
+    900000000
+
     Raises:
         DefinitionError: the text is not a whole number followed by one of s, m, h, d, w.
     """
@@ -63,7 +66,11 @@ def to_datetime(instant: int) -> datetime:
 
 
 def iso(instant: int) -> str:
-    """An instant for people: ISO 8601 with `Z`."""
+    """An instant for people: ISO 8601 with `Z`.
+
+    >>> iso(parse_instant("2026-03-29T03:30:00+02:00"))
+    '2026-03-29T01:30:00Z'
+    """
     return to_datetime(instant).isoformat().replace("+00:00", "Z")
 
 
