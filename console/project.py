@@ -1,5 +1,6 @@
 """Commands about the project folder: `init` writes one, `doctor` says whether it can work."""
 
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -49,8 +50,8 @@ def init(
 
 
 def doctor(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
-    """Check the machine and the project: packages, definition files, log, model, service folder."""
-    checks = [*_packages(), *_project(project)]
+    """Check the machine and the project: packages, compiled loops, definition files, log, model, service folder."""
+    checks = [*_packages(), _kernels(), *_project(project)]
     rows = [(name, "ok" if ok else "FAULT", text) for name, ok, text in checks]
     document = {"checks": [{"name": name, "ok": ok, "detail": text} for name, ok, text in checks]}
     answer(document, table(rows, ("check", "state", "detail")), as_json=as_json)
@@ -68,6 +69,17 @@ def _packages() -> list[tuple[str, bool, str]]:
     return found
 
 
+def _kernels() -> tuple[str, bool, str]:
+    """The compiled loops, compiled once for this machine and kept."""
+    from features import Codes, FeatureSet, Histories, TrackingPlan
+
+    plan = TrackingPlan.from_dict({"events": {"seen": {}}})
+    features = FeatureSet.from_dict({"features": [{"count": ["seen"], "windows": ["1d"]}]}, plan, Codes.of(plan))
+    begin = time.perf_counter()
+    features.compute(Histories.from_states(features.schema, ["nobody"], [b""], [None]), 0)
+    return "kernels", True, f"ready after {time.perf_counter() - begin:.1f} s"
+
+
 def _project(start: Path | None) -> list[tuple[str, bool, str]]:
     from features.events.plan import Codes, TrackingPlan
     from features.project import Project
@@ -76,6 +88,8 @@ def _project(start: Path | None) -> list[tuple[str, bool, str]]:
         project = Project.find(start)
         plan = TrackingPlan.read(project.file("plan.yaml"))
         codes = Codes.of(plan, project.file("plan.lock"))
+    except ProjectError as error:
+        return [("project", start is None, str(error))]
     except EthogramError as error:
         return [("project", False, str(error))]
     checks = [

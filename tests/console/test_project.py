@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from console.cli import app
@@ -54,3 +55,16 @@ def test_help_is_quick(tmp_path: Path) -> None:
     answer = subprocess.run([sys.executable, "-m", "console.cli", "--help"], capture_output=True, text=True, check=True)
     assert "init" in answer.stdout
     assert time.perf_counter() - begin < 3
+
+
+def test_doctor_outside_a_project_looks_at_the_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = runner.invoke(app, ["doctor", "--json"])
+    assert answer.exit_code == 0, answer.output
+    checks = {check["name"]: check for check in json.loads(answer.stdout)["checks"]}
+    assert checks["kernels"]["detail"].startswith("ready after")
+    assert "ethogram init" in checks["project"]["detail"]
+
+
+def test_doctor_of_a_folder_that_is_no_project_finds_a_fault(tmp_path: Path) -> None:
+    assert runner.invoke(app, ["doctor", "-C", str(tmp_path)]).exit_code == 1
