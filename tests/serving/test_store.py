@@ -153,6 +153,7 @@ def test_a_rebuilt_state_equals_the_one_that_grew(plan):
         made.take([{"type": "identify", "userId": "ann", "anonymousId": "a-1"}])
         made.roller.roll()
         made.take([shop.message("ann")])
+        made.agrees(made.received)
         grown = made.online(["ann", "bob"], made.received)
         made.fill()
         assert len(made.store.live()) == 1
