@@ -27,7 +27,7 @@ MODEL = "model"
 
 SPACE: Mapping[str, Range] = {
     "max_depth": Range(2, 6, whole=True),
-    "learning_rate": Range(0.08, 0.4, log=True),
+    "learning_rate": Range(0.05, 0.4, log=True),
     "min_child_weight": Range(1, 100, log=True),
     "subsample": Range(0.6, 1.0),
     "colsample_bytree": Range(0.3, 1.0),
@@ -162,7 +162,8 @@ def clusters(name: str, spec: ClustersSpec, rows: TrainingSet, searcher: Searche
         )
 
     def objective(params: Mapping[str, float], report: Report) -> Mapping[str, float]:
-        found = clustering.quality(some, clustering.kmeans(some, int(params["k"]), seed=seed, n_init=5), seed=seed)
+        fitted = clustering.kmeans(some, int(params["k"]), seed=seed, n_init=5)
+        found = clustering.quality(some, fitted, seed=seed, sample=clustering.QUICK_SAMPLE)
         small = min(found.shares) < spec.smallest_share
         return {"value": found.silhouette - small, **found.to_dict()}
 

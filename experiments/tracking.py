@@ -81,6 +81,12 @@ class Tracking:
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.registry)
 
+    @property
+    def _nothing_yet(self) -> bool:
+        # Reading must not make a database: that takes MLflow some seconds, and leaves a file behind.
+        path = self.registry.removeprefix("sqlite:///")
+        return path != self.registry and not Path(path).exists()
+
     def name(self, study: str) -> str:
         """A study's name in MLflow."""
         return f"{self.project.name}.{study}"
@@ -204,6 +210,8 @@ class Tracking:
 
     def versions(self, name: str) -> list[Registered]:
         """All versions of a registered model, the newest first."""
+        if self._nothing_yet:
+            return []
         found = self.client.search_model_versions(f"name = '{name}'", max_results=1000)
         made = [Registered(each.name, int(each.version), dict(each.tags), str(each.source)) for each in found]
         return sorted(made, key=lambda each: -each.version)
@@ -232,6 +240,8 @@ class Tracking:
 
     def alias(self, name: str, alias: str) -> Registered | None:
         """The version behind an alias, or None."""
+        if self._nothing_yet:
+            return None
         from mlflow.exceptions import MlflowException
 
         try:

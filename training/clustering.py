@@ -11,8 +11,8 @@ from training.centroids import Centroids
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-SAMPLE = 5_000
-"""Rows of which silhouette and stability are computed: both compare all pairs or fit many times."""
+SAMPLE, QUICK_SAMPLE = 5_000, 2_500
+"""Rows of which a silhouette is computed, for the result and for what is computed many times: it compares all pairs."""
 
 DUNN_SAMPLE = 2_000
 NOTABLE = 0.25
@@ -91,15 +91,15 @@ class Quality:
         return {**{name: float(getattr(self, name)) for name in names}, "smallest_share": min(self.shares)}
 
 
-def quality(x: Array, clustering: Clustering, *, seed: int = 0) -> Quality:
-    """The figures of a clustering of these rows."""
+def quality(x: Array, clustering: Clustering, *, seed: int = 0, sample: int = SAMPLE) -> Quality:
+    """The figures of a clustering of these rows; the silhouette of at most `sample` of them."""
     from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
 
     labels, shares = clustering.labels, tuple(clustering.shares.tolist())
     if len(set(labels.tolist())) < 2:
         return Quality(-1.0, float("inf"), 0.0, 0.0, clustering.inertia, shares)
     return Quality(
-        silhouette=silhouette(x, labels, seed=seed),
+        silhouette=silhouette(x, labels, seed=seed, sample=sample),
         davies_bouldin=float(davies_bouldin_score(x, labels)),
         calinski_harabasz=float(calinski_harabasz_score(x, labels)),
         dunn=dunn(x, labels, seed=seed),
@@ -108,11 +108,11 @@ def quality(x: Array, clustering: Clustering, *, seed: int = 0) -> Quality:
     )
 
 
-def silhouette(x: Array, labels: Ints, *, seed: int = 0) -> float:
-    """Mean silhouette of at most SAMPLE rows; -1 where the sample holds one cluster only."""
+def silhouette(x: Array, labels: Ints, *, seed: int = 0, sample: int = SAMPLE) -> float:
+    """Mean silhouette of at most `sample` rows; -1 where they hold one cluster only."""
     from sklearn.metrics import silhouette_score
 
-    rows = _sample(len(x), SAMPLE, seed)
+    rows = _sample(len(x), sample, seed)
     if not 1 < len(set(labels[rows].tolist())) < len(rows):
         return -1.0
     return float(silhouette_score(x[rows], labels[rows]))
@@ -136,7 +136,7 @@ def stability(x: Array, clustering: Clustering, *, seed: int = 0, resamples: int
     Returns:
         Shape (k,): how much of a cluster a fit on resampled rows finds again, on average.
     """
-    rows = _sample(len(x), SAMPLE, seed)
+    rows = _sample(len(x), QUICK_SAMPLE, seed)
     x, labels, k = x[rows], clustering.labels[rows], len(clustering.centroids)
     random = np.random.default_rng(seed)
     found = np.zeros(k)
@@ -154,10 +154,10 @@ def _jaccard(labels: Ints, others: Ints, k: int) -> Array:
     return np.asarray((both / np.maximum(union, 1)).max(axis=1))
 
 
-def null_silhouettes(x: Array, k: int, *, seed: int = 0, draws: int = 10) -> Array:
+def null_silhouettes(x: Array, k: int, *, seed: int = 0, draws: int = 8) -> Array:
     """Silhouettes of k-means on rows without structure: every column shuffled by itself, shape (draws,)."""
     random = np.random.default_rng(seed)
-    x = x[_sample(len(x), SAMPLE, seed)]
+    x = x[_sample(len(x), QUICK_SAMPLE, seed)]
     values = []
     for draw in range(draws):
         shuffled = np.column_stack([random.permutation(column) for column in x.T])

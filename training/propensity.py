@@ -1,6 +1,5 @@
 """Propensity: boosted trees and what they are compared with; calibration and threshold. XGBoost lives here alone."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,7 +60,8 @@ class Boosting:
     """Train and validation rows, binned once for all trials."""
 
     def __init__(self, train: TrainingSet, validation: TrainingSet, names: tuple[str, ...]) -> None:
-        xgboost = _xgboost()
+        import xgboost
+
         self.names = names
         self._rows = {"train": _columns(train, names), "validation": _columns(validation, names)}
         y, chosen = _labels(train), _labels(validation)
@@ -79,7 +79,8 @@ class Boosting:
             seed: Of row and column samples.
             on_round: Told (round, validation log-loss); what it raises ends the growing.
         """
-        xgboost = _xgboost()
+        import xgboost
+
         options = {"objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist", "seed": seed}
         watch = _watch(on_round)
         booster = xgboost.train(
@@ -101,19 +102,12 @@ class Boosting:
         return grown
 
     def _compare(self, booster: "Booster", forest: Forest) -> None:
-        xgboost = _xgboost()
+        import xgboost
+
         rows = self._rows["validation"][:1000]
         wanted = booster.predict(xgboost.DMatrix(rows, feature_names=list(self.names)), output_margin=True)
         if not np.array_equal(forest.margins(rows), wanted):
             raise StudyError("the stored trees do not give XGBoost's margins on this machine; nothing was kept.")
-
-
-def _xgboost() -> Any:  # noqa: ANN401 - XGBoost ships no types
-    # Threads that wait by spinning take five times as long on a machine that has something else to do.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import xgboost
-
-    return xgboost
 
 
 def _watch(on_round: Callable[[int, float], None] | None) -> Any:  # noqa: ANN401 - XGBoost ships no types

@@ -1,0 +1,119 @@
+"""The commands about studies, as a person types them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from console.cli import main
+from tests.experiments import projects
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def ethogram(*words, **environment):
+    """The program in its own process."""
+    command = [sys.executable, "-m", "console.cli", *map(str, words)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return projects.make(tmp_path_factory.mktemp("cli") / "shop", n_users=200)
+
+
+@pytest.fixture
+def run(project, monkeypatch, capsys):
+    """The program's own door, in this process: (exit code, standard output, standard error)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["ethogram", *words, "--project", str(project.root)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return left.value.code or 0, *capsys.readouterr()
+
+    return call
+
+
+def test_features_are_listed_with_their_meaning(run):
+    code, shown, _ = run("features")
+    assert code == 0
+    assert "count_viewed_7d" in shown
+    assert "number of viewed, last 7d" in shown
+    document = json.loads(run("features", "--json")[1])
+    assert document["features"][0] == {"name": "count_any_7d", "meaning": "number of any, last 7d"}
+
+
+def test_every_kind_of_feature_has_a_meaning():
+    from features.behaviour.kernel import FAMILIES
+    from features.behaviour.table import MEANINGS
+
+    assert {stat for family in FAMILIES for stat in family.stats} <= set(MEANINGS)
+
+
+def test_mistakes_end_with_2_and_one_line(run):
+    mistake = "error: unknown study 'buys_9d'. Hint: did you mean 'buys_7d'?\n"
+    assert run("study", "run", "buys_9d") == (2, "", mistake)
+    assert run("study", "show", "buys_9d") == (2, "", mistake)
+    assert run("promote", "--model", "buys_7d") == (2, "", "error: --model is STUDY=VERSION. Got 'buys_7d'.\n")
+    code, shown, told = run("promote")
+    assert (code, shown) == (2, "")
+    assert "Hint: `ethogram study run NAME`." in told
+
+
+@pytest.mark.integration
+def test_from_log_to_champion_and_back(project):
+    run = ethogram("study", "run", "buys_7d", "-C", project.root)
+    assert run.returncode == 0, run.stderr
+    assert "study buys_7d:" in run.stdout
+    assert "buys_7d: trial 4/4" in run.stderr
+    clusters = json.loads(ethogram("study", "run", "kinds", "-C", project.root, "--json").stdout)
+    assert clusters["version"] == 1
+    first = json.loads(ethogram("promote", "-C", project.root, "--json").stdout)
+    assert first["changed"]
+    assert (project.path("bundles") / "CURRENT").read_text().strip() == first["digest"]
+    assert "nothing changed" in ethogram("promote", "-C", project.root).stdout
+    assert "buys_7d" in ethogram("study", "list", "-C", project.root).stdout
+    assert first["digest"] != json.loads(ethogram("study", "show", "kinds", "-C", project.root, "--json").stdout)
+    back = ethogram("rollback", "-C", project.root)
+    assert back.returncode == 2
+    assert "no previous bundle" in back.stderr
+
+
+@pytest.mark.integration
+def test_mlflow_run_does_the_same(tmp_path):
+    project = projects.make(tmp_path / "shop", n_users=200)
+    words = ["run", str(ROOT), "--env-manager", "local", "-e", "study"]
+    words += ["-P", "name=kinds", "-P", f"project={project.root}"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "mlflow", *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    listed = json.loads(ethogram("study", "list", "-C", project.root, "--json").stdout)["studies"]
+    assert [each["version"] for each in listed] == [None, 1]
+    assert (project.root / ".ethogram" / "mlflow.db").exists()
+
+
+def test_the_mlproject_names_commands_that_exist():
+    from typer.main import get_command
+
+    from console.cli import app
+
+    text = (ROOT / "MLproject").read_text()
+    commands = get_command(app).commands
+    used = [line.split("console.cli ")[1].split() for line in text.splitlines() if "command:" in line]
+    assert [words[0] for words in used] == ["study", "drift", "loop", "ab"]
+    for words in used:
+        if words[0] in commands and hasattr(commands[words[0]], "commands"):
+            assert words[1] in commands[words[0]].commands
