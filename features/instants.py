@@ -18,6 +18,7 @@ WEEK = 7 * DAY
 NEVER = np.iinfo(np.int64).max
 EARLIEST = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * SECOND
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": WEEK}
 _DURATION = re.compile(r"(\d+)([smhdw])")
 
@@ -56,13 +57,13 @@ def parse_instant(text: str) -> int:
 
 def from_datetime(moment: datetime) -> int:
     """Microseconds UTC of a datetime; a naive one is taken as UTC. Exact, never by way of a float."""
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    return since.days * DAY + since.seconds * SECOND + since.microseconds
 
 
 def to_datetime(instant: int) -> datetime:
     """The aware UTC datetime of an instant."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=instant)
+    return _EPOCH + timedelta(microseconds=instant)
 
 
 def iso(instant: int) -> str:

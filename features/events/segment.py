@@ -1,11 +1,12 @@
 """Segment-shaped messages: track, page, screen, identify, group and alias as events; also what our own door takes."""
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from features.errors import EthogramError
@@ -23,6 +24,7 @@ VIEWS: Mapping[str, tuple[str, ...]] = {
 }
 """The event that a message without a name of its own becomes: the first that the plan declares."""
 
+MAX_SPELT = 10_000
 PAGE_FIELDS = ("path", "referrer", "search", "title", "url")
 _PURPOSES = {
     **{purpose.value: purpose for purpose in Purpose},
@@ -96,6 +98,7 @@ class _Reader:
         self._source = source
         self._blind_spot = blind_spot
         self._names = {_plain(name): name for name in plan.specs}
+        self._spelt: dict[str, str | None] = {}
         self._rows: list[dict[str, Any]] = []
         self._rejected: list[dict[str, Any]] = []
         self._undeclared: Counter[str] = Counter()
@@ -141,7 +144,7 @@ class _Reader:
             name = message.get("event")
             if not isinstance(name, str) or not name:
                 raise _UnusableError("no_event", "event")
-            known = name if name in self._plan.specs else self._names.get(_plain(name))
+            known = self._known(name)
             if known is None or known in ("identify", "alias"):
                 raise _UnusableError("unknown_event", sound(name[:256]))
             return known
@@ -149,6 +152,12 @@ class _Reader:
         if not declared:
             raise _UnusableError("unknown_event", str(kind))
         return declared[0]
+
+    def _known(self, name: str) -> str | None:
+        """The plan's event of this name, also where it is only written in another way."""
+        if name not in self._spelt and len(self._spelt) < MAX_SPELT:
+            self._spelt[name] = name if name in self._plan.specs else self._names.get(_plain(name))
+        return self._spelt.get(name) or self._names.get(_plain(name))
 
     def _times(self, message: dict[str, Any]) -> tuple[int, int]:
         happened = _instant(message, "originalTimestamp", "timestamp")
@@ -265,11 +274,22 @@ def _instant(message: dict[str, Any], *names: str) -> int | None:
 
 
 def _offset(message: dict[str, Any], context: dict[str, Any], ts: int) -> int | None:
-    zone = context.get("timezone")
-    if isinstance(zone, str) and zone:
-        try:
-            starts, offsets = zone_offsets(zone)
-        except (KeyError, ValueError, OSError):
-            return offset(message.get("timestamp"))
-        return int(offsets[np.searchsorted(starts, ts, "right") - 1]) // MINUTE
+    steps = _zone(context.get("timezone"))
+    if steps is not None:
+        starts, minutes = steps
+        return minutes[bisect_right(starts, ts) - 1]
     return offset(message.get("originalTimestamp", message.get("timestamp")))
+
+
+def _zone(name: object) -> tuple[list[int], list[int]] | None:
+    """Where the offset of a zone changes, and its minutes from there on; None for what is no zone."""
+    return _steps(name) if isinstance(name, str) and name else None
+
+
+@lru_cache(maxsize=1024)
+def _steps(zone: str) -> tuple[list[int], list[int]] | None:
+    try:
+        starts, offsets = zone_offsets(zone)
+    except (KeyError, ValueError, OSError):
+        return None
+    return starts.tolist(), (offsets // MINUTE).tolist()

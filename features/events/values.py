@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from features.instants import SECOND, from_datetime
@@ -54,13 +54,14 @@ def seconds(value: object) -> float:
 
 def instant(value: object) -> int:
     """An ISO 8601 text, or an epoch in seconds, milliseconds or microseconds (by its size), as microseconds UTC."""
+    if isinstance(value, str) and value[4:5] == "-":  # most often: 2026-01-31T...
+        return from_datetime(datetime.fromisoformat(value.strip()))
     if isinstance(value, datetime):
         return from_datetime(value)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("not a time")
     if isinstance(value, str) and not _WHOLE.fullmatch(value.strip()):
-        moment = datetime.fromisoformat(value.strip())
-        return from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        return from_datetime(datetime.fromisoformat(value.strip()))
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("not a time")
     return _epoch(value if isinstance(value, float) else int(value))
