@@ -16,6 +16,7 @@ from features.events.validation import declarations, reasons
 from features.instants import MINUTE
 from features.people import pseudonym, stable_hash
 
+MAX_NAME, MAX_NAMES = 64, 200
 NO_TOMBSTONES = Tombstones()
 PERSON = pl.coalesce("user_id", "anonymous_id")
 
@@ -44,7 +45,7 @@ def clean(batch: EventBatch, plan: TrackingPlan, *, key: bytes, tombstones: Tomb
         key: The project's secret, for pseudonyms.
         tombstones: Erased persons, whose old events are left out.
     """
-    report = CleaningReport(rows=len(batch) + batch.rejected.height, undeclared=Counter(batch.undeclared))
+    report = CleaningReport(rows=len(batch) + batch.rejected.height, undeclared=_names(batch, plan, key))
     frame = _without_erased(_completed(batch.frame), report, tombstones, key)
     frame = _without_denied(frame, report)
     why = reasons(frame, plan)
@@ -56,6 +57,17 @@ def clean(batch: EventBatch, plan: TrackingPlan, *, key: bytes, tombstones: Tomb
     frame = _impersonal(_marked(frame, plan), plan, key)
     count(frame, report)
     return Cleaned(EventBatch(frame, plan), held, report)
+
+
+def _names(batch: EventBatch, plan: TrackingPlan, key: bytes) -> Counter[str]:
+    """Undeclared properties by name; names come from outside, so identifiers and endless variety are taken out."""
+    scrub = quarantine.Scrubber(plan, key).text
+    named = Counter({name: total for name, total in batch.undeclared.items() if len(name) <= MAX_NAME})
+    kept: Counter[str] = Counter()
+    for name, total in named.most_common(MAX_NAMES):
+        kept[scrub(name)] += total
+    kept["(other)"] += sum(batch.undeclared.values()) - kept.total()
+    return +kept
 
 
 def _completed(frame: pl.DataFrame) -> pl.DataFrame:

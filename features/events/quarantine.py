@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -64,6 +64,12 @@ _DIRECT = re.compile(
     r"|(?<!\d)\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?!\d)"  # phone, North America
 )
 
+_LIKELY = r"@|\d\.\d{1,3}\.|(?:[0-9a-f]{0,4}:){3}|\+\d|\d{3}\)?[ .-]\d{3}[ .-]\d{4}"
+"""What every identifier holds that `_DIRECT` finds, for a first look at many payloads at once."""
+
+_TEXTS = ("detail", "event", "message_id")
+_IDS = ("user", "anonymous")
+
 
 def empty() -> pl.DataFrame:
     """A quarantine of no rows."""
@@ -97,45 +103,40 @@ def seal(frame: pl.DataFrame, plan: TrackingPlan, key: bytes) -> pl.DataFrame:
     if frame.is_empty():
         return frame
     scrubber = Scrubber(plan, key)
-
-    def hidden(value: str) -> str:
-        return pseudonym(key, value)
-
+    names = {name.lower() for name in [*scrubber.personal, *_NAMES, '"ip"', "\\"]}
+    low = pl.col("payload").str.to_lowercase()
+    suspect = low.str.contains_any(list(names)) | low.str.contains(_LIKELY) | (low.str.len_bytes() > MAX_PAYLOAD)
+    texts = [_changed(frame[name], frame[name].str.len_bytes() > 0, scrubber.text) for name in _TEXTS]
+    ids = [_changed(frame[name], frame[name].is_not_null(), lambda each: pseudonym(key, each)) for name in _IDS]
     return frame.with_columns(
-        pl.col("user").map_elements(hidden, return_dtype=pl.String),
-        pl.col("anonymous").map_elements(hidden, return_dtype=pl.String),
-        pl.col("payload").map_elements(scrubber.payload, return_dtype=pl.String),
-        pl.col("detail").map_elements(scrubber.text, return_dtype=pl.String),
-        pl.col("event", "message_id").map_elements(scrubber.text, return_dtype=pl.String),
+        *texts, *ids, _changed(frame["payload"], frame.select(suspect).to_series(), scrubber.payload)
     )
+
+
+def _changed(column: pl.Series, where: pl.Series, change: Callable[[str], str]) -> pl.Series:
+    """The column with some of its texts changed, each distinct one once."""
+    texts = column.filter(where).unique().drop_nulls()
+    return column.replace(texts, pl.Series([change(text) for text in texts], dtype=pl.String))
 
 
 class Scrubber:
     """Takes direct identifiers out of what is kept beside the plan: quarantined rows, undeclared properties."""
 
     def __init__(self, plan: TrackingPlan, key: bytes) -> None:
-        self._personal = {name: spec.personal for name, spec in plan.properties.items() if spec.personal != "no"}
+        self.personal = {name: spec.personal for name, spec in plan.properties.items() if spec.personal != "no"}
         self._key = key
-        self._names = tuple({name.lower() for name in [*self._personal, *_NAMES]})
-        names = "|".join(re.escape(name) for name in [*self._names, "ip"])
+        names = "|".join(re.escape(name) for name in [*self.personal, *_NAMES, "ip"])
         value = r'("(?:[^"\\]|\\.)*"?|[^,}\]\s]+)'
         self._pairs = re.compile(rf'"([^"]{{0,80}}(?:{names})[^"]{{0,80}})"(\s*:\s*){value}', re.IGNORECASE)
 
     def payload(self, text: str) -> str:
         """A JSON payload; one that is no JSON is searched as text."""
-        if len(text) <= MAX_PAYLOAD and not self._suspect(text):
-            return text
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
             return self._line(text)
         scrubbed = payload(self._value(value))
         return scrubbed if len(scrubbed) <= MAX_PAYLOAD else json.dumps({"cut": scrubbed[:MAX_PAYLOAD]})
-
-    def _suspect(self, text: str) -> bool:
-        """Whether a look at the values is worth its while."""
-        low = text.lower()
-        return "\\" in text or '"ip"' in low or any(name in low for name in self._names) or bool(_DIRECT.search(text))
 
     def text(self, text: str) -> str:
         """Free text: e-mail addresses, phone numbers and IP addresses become pseudonyms."""
@@ -152,7 +153,7 @@ class Scrubber:
             return {
                 self.text(str(key)): self._value(each, str(key))
                 for key, each in value.items()
-                if self._personal.get(str(key)) != "drop"
+                if self.personal.get(str(key)) != "drop"
             }
         if isinstance(value, list):
             return [self._value(each, name) for each in value]
@@ -166,7 +167,7 @@ class Scrubber:
 
     def _telling(self, name: str) -> bool:
         low = name.lower()
-        return low == "ip" or name in self._personal or any(each in low for each in _NAMES)
+        return low == "ip" or name in self.personal or any(each in low for each in _NAMES)
 
     def _hidden(self, value: str) -> str:
         return pseudonym(self._key, value)

@@ -202,10 +202,11 @@ class _Reader:
         return [(name, value) for name, value in beside if name in declared and value is not None]
 
     def _value(self, name: str, value: object) -> object:
+        kind = self._plan.properties[name].type
         try:
-            return READERS[self._plan.properties[name].type](value)
-        except (ValueError, OverflowError) as problem:
-            raise _UnusableError("bad_value", f"{name}: {problem}") from None
+            return READERS[kind](value)
+        except (ValueError, OverflowError):
+            raise _UnusableError("bad_value", f"{name}: no {kind}") from None
 
     def _reject(self, message: Any, place: int, problem: _UnusableError) -> None:  # noqa: ANN401 - whatever JSON held
         known = message if isinstance(message, dict) else {}

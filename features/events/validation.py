@@ -50,7 +50,8 @@ def _property_checks(frame: pl.DataFrame, plan: TrackingPlan) -> Iterator[Check]
         if PREFIX + name in frame.columns:
             value = pl.col(PREFIX + name)
             for reason, condition in _value_checks(value, spec):
-                yield reason, here & condition, pl.format(name + ": {}", value)
+                shown = pl.format("{}: {}", pl.lit(name), value) if spec.personal == "no" else pl.lit(name)
+                yield reason, here & condition, shown
             if spec.missing == "discard":
                 yield "missing_value", here & value.is_null(), pl.lit(name)
         elif spec.missing == "discard":

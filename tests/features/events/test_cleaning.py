@@ -10,6 +10,7 @@ from features.events.bots import declared, listed, too_fast
 from features.events.cleaning import clean
 from features.events.devices import label
 from features.events.plan import TrackingPlan
+from features.events.segment import segment_messages
 from features.instants import SECOND, parse_instant
 from tests.features.events.conftest import PLAN
 
@@ -173,3 +174,22 @@ def test_the_same_batch_gives_the_same_ids(plan):
     one, other = (_clean(fixed, plan).batch.frame["id"].to_list() for _ in range(2))
     assert one == other
     assert len(set(one)) == 3
+
+
+def test_personal_values_do_not_hide_in_reasons_or_names():
+    secret = {"salary": {"type": "money", "personal": "drop", "max": 9}, "grade": {"type": "text", "personal": "drop"}}
+    plan = TrackingPlan.from_dict({"events": {"hired": {"properties": secret}}})
+    messages = [
+        {"type": "track", "event": "hired", "userId": "u", "properties": {"salary": 77123, "ann@example.com": 1}},
+        {
+            "type": "track",
+            "event": "hired",
+            "userId": "u",
+            "properties": {"salary": "about 77123", **dict.fromkeys(map(str, range(999)))},
+        },
+    ]
+    cleaned = clean(segment_messages(messages, plan, received=NOW), plan, key=b"k")
+    assert sorted(cleaned.quarantine["detail"]) == ["salary", "salary: no money"]
+    assert "77123" not in cleaned.quarantine.write_json()
+    assert "ann@" not in str(cleaned.report.to_dict())
+    assert len(cleaned.report.undeclared) <= 201
