@@ -24,14 +24,14 @@ $(VENV)/bin/uv: $(VENV)/bin/python
 
 $(STAMP): requirements/core.lock pyproject.toml $(VENV)/bin/uv
 	@echo "installing what the demo needs (once)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/core.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements/core.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@$(QUIET) $(BIN)/ethogram doctor
 	@touch $@
 
 $(DEV_STAMP): requirements/development.lock pyproject.toml $(VENV)/bin/uv
 	@echo "installing what the tests need (once)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/development.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements/development.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -13,6 +13,8 @@ import numba
 import numpy as np
 from llvmlite.ir import Constant
 from numba import types
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.caching import _CacheLocator as CacheLocator
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
@@ -33,14 +35,39 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     Numba itself looks for edits in the function's own file only. The digest in the cache's path covers every kernel,
     so an edit in a callee is seen. Without a writable folder kernels are compiled anew in each process.
     """
-    folder = cache_folder(Path(function.__code__.co_filename).parent)
-    if folder is None:
-        return numba.njit(nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return] # numba ships no types
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
-    try:
-        return numba.njit(nogil=True, error_model="numpy", cache=True)(function)  # type: ignore[no-any-return] # numba ships no types
-    finally:
-        numba.config.CACHE_DIR = before
+    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    if cache_folder(Path(function.__code__.co_filename).parent) is not None:
+        dispatcher._cache = _Cache(function)
+    return dispatcher  # type: ignore[no-any-return] # numba ships no types
+
+
+class _ByDigest(CacheLocator):  # type: ignore[misc] # numba ships no types
+    """Where machine code is kept: found by what the sources say, so that a copy of them, as in a Bento, finds it."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._line = function.__code__.co_firstlineno
+        self._folder = cache_folder(Path(function.__code__.co_filename).parent)
+
+    def get_cache_path(self) -> str:
+        return str(self._folder)
+
+    def get_source_stamp(self) -> str:
+        return self._folder.name if self._folder else ""
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, function: Callable[..., object], _file: str) -> "_ByDigest":
+        return cls(function)
+
+
+class _Implementation(CompileResultCacheImpl):  # type: ignore[misc] # numba ships no types
+    _locator_classes = (_ByDigest,)
+
+
+class _Cache(FunctionCache):  # type: ignore[misc] # numba ships no types
+    _impl_class = _Implementation
 
 
 @intrinsic  # type: ignore[untyped-decorator] # numba ships no types

@@ -44,6 +44,24 @@ def test_an_edit_in_any_kernel_changes_the_caches_folder(tmp_path: Path) -> None
     assert compiled.digest(tmp_path) != before
 
 
+def test_a_copy_of_the_sources_finds_the_machine_code_of_the_original(tmp_path: Path) -> None:
+    """A Bento holds a copy; were it compiled anew, its first start would take half a minute."""
+    package = Path(compiled.__file__).parents[1]
+    code = (
+        "from features.behaviour.kernel import all_families as k\n"
+        "print(k._cache.cache_path, k._cache._impl.filename_base, k._cache._impl.locator.get_source_stamp())"
+    )
+    places = []
+    for root in (package.parent, tmp_path):
+        if root is tmp_path:
+            shutil.copytree(package, tmp_path / "features", ignore=shutil.ignore_patterns("__pycache__"))
+        done = fresh(code, PYTHONPATH=str(root), NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+        assert done.returncode == 0, done.stderr
+        places.append(done.stdout)
+    assert places[0] == places[1]
+    assert places[0].startswith(str(tmp_path / "cache"))
+
+
 def test_without_a_writable_folder_a_warning_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(compiled, "_writable", lambda folder: False)
     with pytest.warns(RuntimeWarning, match="set NUMBA_CACHE_DIR to a writable folder"):
