@@ -84,10 +84,12 @@ class Story:
         study = self.studies(truth)
         tag = self.release()
         day = live_day(self.shop, truth, days=LIVE_DAYS, everybody=False, exposures=False)
-        day.write(self.folder / "live")
+        (self.folder / "live").mkdir()
+        day.table.write_csv(self.folder / "live" / "outcomes.csv")
         with self.service(tag, day) as url:
             self.replay(url, day)
             example = self.answers(url, day)
+            self.rest_of(day)
             self.judge(day)
             self.whereabouts(tag, url, example, study)
             if self.keep:
@@ -160,6 +162,13 @@ class Story:
             count = caller.send(day.messages(users=REPLAYED))
         seconds = time.perf_counter() - begin
         show(f"  POST /v1/batch: {LIVE_DAYS} days of {REPLAYED:,} people, {count:,} events in {seconds:.1f} s")
+
+    def rest_of(self, day: "LiveDay") -> None:
+        """Everybody else's events of these days, as a file: what is judged next needs all outcomes."""
+        live = set(day.lines(users=REPLAYED))
+        path = self.folder / "live" / "others.ndjson"
+        path.write_text("\n".join(line for line in day.lines() if line not in live) + "\n", encoding="utf-8")
+        self.ask("ingest", str(path), told="ingest live/others.ndjson")
 
     def answers(self, url: str, day: "LiveDay") -> dict[str, Any]:
         """The same people are asked about; who is likeliest to buy is the example."""
