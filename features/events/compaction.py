@@ -1,6 +1,7 @@
 """Compaction: from parts to user-hash buckets of sorted, de-duplicated runs; identity is resolved on the way."""
 
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -173,7 +174,7 @@ class _Generation:
         users = users.with_columns(bucket).sort("bucket", "user").with_row_index("code")
         ends = np.searchsorted(users["bucket"].to_numpy(), np.arange(n_buckets), "right")
         ids = table.join(users, on="user", how="left").select(
-            "raw", "code", pl.col("joined").fill_null(identity.ALWAYS)
+            "raw", "code", "bucket", pl.col("joined").fill_null(identity.ALWAYS)
         )
         return ids, users["user"], [int(end) for end in ends]
 
@@ -186,18 +187,20 @@ class _Generation:
     def _group(
         self, group: range, ids: pl.DataFrame, users: pl.Series, ends: list[int]
     ) -> Iterator[tuple[int, int, int, int, int]]:
-        first = ends[group.start - 1] if group.start else 0
-        own = ids.filter(pl.col("code").is_between(first, ends[group.stop - 1], closed="left"))
-        frame = pl.concat(
-            [pl.DataFrame(schema=_EMPTY), *[self._read(*each, own) for each in self._files]], how="diagonal"
-        )
-        code = frame["code"].to_numpy() - np.uint32(first)
-        ts, seq, identifier = (frame[name].to_numpy() for name in ("ts", "seq", "id"))
-        order, starts = order_of(code, ts, seq, identifier, ends[group.stop - 1] - first)
+        """Each file is dealt out to its buckets first: a bucket then fits the processor's cache when it is sorted."""
+        pieces: dict[int, list[pl.DataFrame]] = defaultdict(list)
+        own = ids.filter(pl.col("bucket").is_between(group.start, group.stop, closed="left"))
+        for file, coarse in self._files:
+            dealt = self._read(file, coarse, own).partition_by("bucket", as_dict=True, include_key=False)
+            for (bucket,), piece in dealt.items():
+                pieces[int(bucket)].append(piece)
         for bucket in group:
+            frame = pl.concat([pl.DataFrame(schema=_EMPTY), *pieces.pop(bucket, [])], how="diagonal", rechunk=True)
             low = ends[bucket - 1] if bucket else 0
-            places = order[starts[low - first] : starts[ends[bucket] - first]]
-            yield self._bucket(bucket, frame[places], users)
+            code = frame["code"].to_numpy() - np.uint32(low)
+            ts, seq, identifier = (frame[name].to_numpy() for name in ("ts", "seq", "id"))
+            order, _ = order_of(code, ts, seq, identifier, ends[bucket] - low)
+            yield self._bucket(bucket, frame[order], users)
 
     def _read(self, file: Path, coarse: bool, own: pl.DataFrame) -> pl.DataFrame:
         held = [name for name in pl.read_parquet_schema(file) if name in KEPT or name.startswith(PREFIX)]
