@@ -41,7 +41,7 @@ demo: $(STAMP) ## a shop from raw events to a served, judged segment (ARGS=--kee
 	@$(QUIET) $(BIN)/ethogram demo $(ARGS)
 
 test: $(DEV_STAMP) lint ## the quick suite: no servers, no data needed
-	@$(QUIET) $(BIN)/python -m pytest -q -m "not integration" $(ARGS)
+	@$(QUIET) $(BIN)/python -m pytest -q -n 2 -m "not integration" $(ARGS)
 
 integration: $(DEV_STAMP) ## real servers, the built Bento, real data from ETHOGRAM_DATA
 	@$(QUIET) $(BIN)/python -m pytest -q -m integration $(ARGS)
