@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 METHOD = "ethogram"
 MOST_PORTRAITS = 6
+MOST_COLUMNS = 30
+"""Of those that Evidently draws: it takes a quarter of a second a column, and a page of hundreds is not read."""
 _COLORS = ("#57606a", "#b45309")
 
 
@@ -28,7 +30,7 @@ def save(
     *,
     categories: Sequence[str] = (),
 ) -> tuple[Path, Path]:
-    """Write `evidently.html` and `evidently.json` about the columns that `report` judged.
+    """Write `evidently.html` and `evidently.json` about the columns that moved, then those that came nearest to it.
 
     Returns:
         The two paths.
@@ -83,9 +85,11 @@ def _portrait(name: str, before: pl.Series, after: pl.Series) -> str:
 
 
 def _drawable(report: DriftReport, reference: pl.DataFrame, current: pl.DataFrame) -> list[str]:
-    """The columns that were tested and have a value on both sides: Evidently refuses empty ones."""
-    tested = dict.fromkeys(finding.shift.column for finding in report.findings)
-    return [name for name in tested if all(_has_values(frame[name]) for frame in (reference, current))]
+    """At most MOST_COLUMNS of those tested that have a value on both sides: Evidently refuses empty ones."""
+    nearest = sorted(report.findings, key=lambda each: (not each.moved, -each.shift.effect / each.shift.floor))
+    tested = dict.fromkeys(finding.shift.column for finding in nearest)
+    full = [name for name in tested if all(_has_values(frame[name]) for frame in (reference, current))]
+    return full[:MOST_COLUMNS]
 
 
 def _has_values(column: pl.Series) -> bool:

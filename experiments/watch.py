@@ -196,7 +196,7 @@ def _save(report: DriftReport, references: Sequence[Reference], answers: pl.Data
     if report.findings:
         categories = [name for reference in references for name in reference.categories]
         files["evidently"], files["evidently_json"] = evidence.save(report, rows, once, place, categories=categories)
-        links["Evidently's report of every column"] = files["evidently"].name
+        links["Evidently's report of the columns that moved, or nearly did"] = files["evidently"].name
     page = report.to_html(pictures=evidence.portraits(report, rows, once), links=links)
     files["page"] = pages.write(place / "drift.html", page)
     files["document"] = pages.write(place / "drift.json", json.dumps(report.to_dict(), indent=1) + "\n")

@@ -27,6 +27,16 @@ def test_evidently_says_what_we_say(tmp_path: Path) -> None:
     assert page.stat().st_size > 100_000
 
 
+def test_a_column_that_moved_is_never_left_out_of_evidentlys_report() -> None:
+    generator = np.random.default_rng(2)
+    names = [f"calm_{place:02}" for place in range(60)] + ["moved"]
+    reference = pl.DataFrame({name: generator.normal(0, 1, 3000) for name in names})
+    current = reference.head(800).with_columns(pl.col("moved") + 0.5)
+    drawn = evidence._drawable(compare(reference, current), reference, current)
+    assert drawn[0] == "moved"
+    assert len(drawn) == evidence.MOST_COLUMNS
+
+
 def test_portraits_are_drawn_of_what_moved() -> None:
     generator = np.random.default_rng(1)
     reference = pl.DataFrame({"a": generator.normal(0, 1, 3000), "b": generator.normal(0, 1, 3000)})
