@@ -41,13 +41,13 @@ demo: $(STAMP) ## a shop from raw events to a served, judged segment (ARGS=--kee
 	@$(QUIET) $(BIN)/ethogram demo $(ARGS)
 
 test: $(DEV_STAMP) lint ## the quick suite: no servers, no data needed
-	@$(QUIET) $(BIN)/python -m pytest -q -n 2 -m "not integration" $(ARGS)
+	@$(QUIET) $(BIN)/python -m pytest -q -n 2 -m "not integration and not prove" $(ARGS)
 
 integration: $(DEV_STAMP) ## real servers, the built Bento, real data from ETHOGRAM_DATA
 	@$(QUIET) $(BIN)/python -m pytest -q -m integration $(ARGS)
 
-prove: $(DEV_STAMP) ## the long proofs, seeded
-	@$(QUIET) HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest -q -m "not integration" tests/features tests/training $(ARGS)
+prove: $(DEV_STAMP) ## the long proofs, seeded (half an hour)
+	@$(QUIET) $(BIN)/python -m pytest -q -m prove --hypothesis-seed=0 $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff, mypy, import contracts, fresh locks
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .

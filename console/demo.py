@@ -166,9 +166,11 @@ class Story:
     def rest_of(self, day: "LiveDay") -> None:
         """Everybody else's events of these days, as a file: what is judged next needs all outcomes."""
         live = set(day.lines(users=REPLAYED))
-        path = self.folder / "live" / "others.ndjson"
-        path.write_text("\n".join(line for line in day.lines() if line not in live) + "\n", encoding="utf-8")
-        self.ask("ingest", str(path), told="ingest live/others.ndjson")
+        others = [line for line in day.lines() if line not in live]
+        if others:
+            path = self.folder / "live" / "others.ndjson"
+            path.write_text("\n".join(others) + "\n", encoding="utf-8")
+            self.ask("ingest", str(path), told="ingest live/others.ndjson")
 
     def answers(self, url: str, day: "LiveDay") -> dict[str, Any]:
         """The same people are asked about; who is likeliest to buy is the example."""

@@ -189,7 +189,8 @@ def judge(references: Sequence[Reference], answers: pl.DataFrame) -> DriftReport
 
 
 def _save(report: DriftReport, references: Sequence[Reference], answers: pl.DataFrame, place: Path) -> dict[str, Path]:
-    rows = pl.concat([reference.rows for reference in references], how="horizontal")
+    height = min(reference.rows.height for reference in references)  # for pictures; judged on all of them
+    rows = pl.concat([reference.rows.sample(height, seed=0) for reference in references], how="horizontal")
     once = answers.unique("user", keep="last", maintain_order=True)
     files: dict[str, Path] = {}
     links = {}

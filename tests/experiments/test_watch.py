@@ -45,12 +45,12 @@ def log(folder: Path, bundle: str, frame: pl.DataFrame, *, at: int = NOW, source
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """A published bundle of two studies that keep training rows."""
+    """A published bundle of two studies that keep training rows, not equally many."""
     (tmp_path / "ethogram.yaml").write_text("version: 1\nname: shop\n")
     models = {}
-    for study in ("purchase_7d", "churn_30d"):
+    for study, n in (("purchase_7d", 2600), ("churn_30d", 3000)):
         models[study] = model(tmp_path / "models" / study, study)
-        kept = rows(3000, seed=1).rename({f"score_{study}": "score"})
+        kept = rows(n, seed=1).rename({f"score_{study}": "score"})
         kept.select("score", *NAMES).write_parquet(models[study] / "reference.parquet")
     bundle = Bundle.write(tmp_path / "b", name="shop", version="1", features=FEATURES, models=models)
     found = Project.find(tmp_path)

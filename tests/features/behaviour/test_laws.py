@@ -114,6 +114,14 @@ def test_batch_equals_the_naive_oracle_around_edges(log: list[dict], random) -> 
 
 
 @pytest.mark.integration
+@settings(max_examples=10, deadline=None)
+@given(logs())
+def test_batch_equals_the_naive_oracle_at_all_edges(log: list[dict]) -> None:
+    at = edges(log)
+    assert_same(computed(log, at), oracle(log, at))
+
+
+@pytest.mark.prove
 @settings(max_examples=300, deadline=None)
 @given(logs())
 def test_batch_equals_the_naive_oracle_at_all_edges_of_many_logs(log: list[dict]) -> None:
