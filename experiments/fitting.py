@@ -16,6 +16,7 @@ from training import clustering
 from training.model import Model
 from training.preparation import Preparation
 from training.propensity import Boosting, baselines, calibrate, leaks, threshold
+from training.steps import completed, fit_rows
 from training.training_set import TrainingSet
 from training.validation import METRICS, Confusion, Estimate, Figures, judge
 
@@ -82,7 +83,8 @@ def propensity(name: str, spec: PropensitySpec, rows: TrainingSet, searcher: Sea
     names = columns(spec, rows)
     train, validation, test = rows.split_by_time()
     _refuse_leaks(train, tuple(name for name in names if name not in spec.trusted))
-    boosting = Boosting(train, validation, names)
+    preparation, kept = fit_rows(train.matrix, spec.preparation, names=names)
+    boosting = Boosting(train.take(kept), validation, preparation)
     seed = spec.search.seed
 
     def objective(params: Mapping[str, float], report: Report) -> Mapping[str, float]:
@@ -91,7 +93,6 @@ def propensity(name: str, spec: PropensitySpec, rows: TrainingSet, searcher: Sea
 
     found = searcher(objective, spaces(SPACE, spec.search.space), direction="minimize")
     grown = boosting.grow(found.best.params, seed=seed)
-    preparation = Preparation(names)
     margins = grown.forest.margins(preparation.transform(validation.matrix).astype(np.float32))
     chosen_by = np.asarray(validation.y)
     calibration = calibrate(spec.calibration, margins, chosen_by)
@@ -111,7 +112,7 @@ def propensity(name: str, spec: PropensitySpec, rows: TrainingSet, searcher: Sea
         metrics={"validation_log_loss": grown.log_loss, "rounds": grown.rounds, **_flat(figures)},
         verdict=_beats(differences),
         sound=True,
-        lines=(str(confusion), "asks most about: " + ", ".join(list(grown.gain)[:5])),
+        lines=(*preparation.told, str(confusion), "asks most about: " + ", ".join(list(grown.gain)[:5])),
         draw=lambda folder: pictures.propensity(folder, y, predictions, grown.gain),
         figures=figures,
         differences=differences,
@@ -152,9 +153,8 @@ def _flat(figures: Mapping[str, Figures]) -> dict[str, float]:
 def clusters(name: str, spec: ClustersSpec, rows: TrainingSet, searcher: Searcher) -> Fitted:
     """Try every k, keep the best that is large enough to act on, and ask whether it beats rows without structure."""
     names, seed = columns(spec, rows), spec.search.seed
-    steps = spec.preparation if "impute" in spec.preparation else ("impute", *spec.preparation)
-    preparation = Preparation.fit(rows.matrix, steps, names=names)
-    x = preparation.transform(rows.matrix)
+    preparation, kept = fit_rows(rows.matrix, completed(spec.preparation), names=names)
+    x = preparation.transform(rows.matrix)[kept]
     some = x if len(x) <= MOST_ROWS else x[np.random.default_rng(seed).choice(len(x), MOST_ROWS, replace=False)]
     if len(x) < 10 * spec.k[1]:
         raise StudyError(
@@ -194,7 +194,7 @@ def _described(
     null = clustering.null_silhouettes(x, k, seed=seed)
     stable = clustering.stability(x, fitted, seed=seed)
     profile = clustering.profiles(x, fitted)
-    names = spec.names or clustering.propose_names(profile, preparation.names)
+    names = spec.names or clustering.propose_names(profile, preparation.outputs)
     sound = quality.silhouette > null.mean() + 3 * null.std() and quality.silhouette > null.max()
     details = {**_details(spec, rows, found), "shares": list(quality.shares), "stability": stable.tolist()}
     model = Model(
@@ -202,7 +202,7 @@ def _described(
     )
     above = f"silhouette {quality.silhouette:.4f}, without structure {null.mean():.4f} (at most {null.max():.4f})"
     trials = sorted(found.trials, key=lambda trial: trial.params["k"])
-    lines = [str(quality)]
+    lines = [*preparation.told, str(quality)]
     for place, each in enumerate(names):
         lines.append(f"  {place}  {quality.shares[place]:6.1%}  found again {stable[place]:.2f}  {each}")
 
@@ -214,7 +214,7 @@ def _described(
             [trial.figures["inertia"] for trial in trials],
             quality.shares,
         )
-        return [*made, pictures.heat(folder / "profiles.png", profile, names, preparation.names)]
+        return [*made, pictures.heat(folder / "profiles.png", profile, names, preparation.outputs)]
 
     return Fitted(
         model=model,

@@ -13,8 +13,9 @@ from features.events.plan import TrackingPlan
 from features.instants import DAY
 from training.cuts import CutsSpec
 from training.label import Condition, Label
-from training.preparation import STEPS
 from training.propensity import Cost
+from training.scaling import Log, Standardise
+from training.steps import CompleteSteps, Steps, made
 
 KINDS = ("propensity", "clusters")
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
@@ -42,6 +43,7 @@ class StudySpec(Definition):
 
     population: Condition = Condition(did="any")
     features: Literal["all"] | tuple[str, ...] = "all"
+    preparation: Steps = ()
     blind_spot: Lag = 0
     search: SearchSpec = SearchSpec()
 
@@ -69,7 +71,7 @@ class ClustersSpec(StudySpec):
     kind: Literal["clusters"] = "clusters"
     algorithm: Literal["kmeans"] = "kmeans"
     k: tuple[int, int] = (2, 8)
-    preparation: tuple[str, ...] = ("log", "standardise")
+    preparation: CompleteSteps = (Log(), Standardise())
     cuts: CutsSpec = CutsSpec(every=7 * DAY, last=1)
     smallest_share: float = Field(0.02, ge=0, lt=0.5)
     names: tuple[str, ...] | None = None
@@ -78,9 +80,6 @@ class ClustersSpec(StudySpec):
     def _sound(self) -> Self:
         if not 2 <= self.k[0] <= self.k[1] <= 100:
             raise ValueError(f"k is [least, most] between 2 and 100. Got {list(self.k)}.")
-        for step in self.preparation:
-            if step not in STEPS:
-                raise ValueError(f"unknown preparation step {step!r}. {nearest(step, STEPS)}")
         if self.names is not None and (len(set(self.names)) != len(self.names) or self.k[0] != self.k[1]):
             raise ValueError("`names` are different from each other and need one k, such as [4, 4]")
         return self
@@ -147,6 +146,12 @@ def unknowns(
         for place, name in enumerate(spec.features):
             if name not in features:
                 yield ("features", place), f"unknown feature {name!r}. {nearest(name, features)}"
+    there = features if spec.features == "all" else spec.features
+    for place, step in enumerate(spec.preparation):
+        for index, name in enumerate(() if step.columns == "all" else step.columns):
+            if name not in there and not made(name):
+                where = ("preparation", place, step.step, "columns", index)
+                yield where, f"unknown feature {name!r}. {nearest(name, there)}"
     if isinstance(spec, PropensitySpec):
         if spec.predicts.did is not None:
             yield from _unknown_event(spec.predicts.did, ("predicts", "did"), plan)

@@ -137,8 +137,9 @@ class Model:
     def check_shape(self) -> None:
         """The parts fit together, or a BundleError."""
         wanted = self.head.n_features if isinstance(self.head, Forest) else self.head.centres.shape[1]
-        if wanted != len(self.preparation.names):
-            raise BundleError(f"model {self.study!r}: {len(self.preparation.names)} columns, its head needs {wanted}.")
+        given = len(self.preparation.outputs)
+        if wanted != given:
+            raise BundleError(f"model {self.study!r}: {given} prepared columns, its head needs {wanted}.")
         if isinstance(self.head, Centroids) and len(self.head) != len(self.names):
             raise BundleError(f"model {self.study!r}: {len(self.head)} clusters and {len(self.names)} names.")
 

@@ -12,6 +12,7 @@ from features.document import Definition
 from features.errors import StudyError
 from training.calibration import Calibration, sigmoid
 from training.preparation import Preparation
+from training.steps import fit
 from training.training_set import TrainingSet
 from training.trees import Forest
 
@@ -59,11 +60,14 @@ class Grown:
 class Boosting:
     """Train and validation rows, binned once for all trials."""
 
-    def __init__(self, train: TrainingSet, validation: TrainingSet, names: tuple[str, ...]) -> None:
+    def __init__(self, train: TrainingSet, validation: TrainingSet, preparation: Preparation) -> None:
         import xgboost
 
-        self.names = names
-        self._rows = {"train": _columns(train, names), "validation": _columns(validation, names)}
+        self.names = names = preparation.outputs
+        self._rows = {
+            part: preparation.transform(rows.matrix).astype(np.float32)
+            for part, rows in (("train", train), ("validation", validation))
+        }
         y, chosen = _labels(train), _labels(validation)
         self._train = xgboost.QuantileDMatrix(self._rows["train"], label=y, feature_names=list(names))
         # Not binned: XGBoost predicts from its bins several times slower than from plain rows, and does so every round.
@@ -125,10 +129,6 @@ def _watch(on_round: Callable[[int, float], None] | None) -> Any:  # noqa: ANN40
             return epoch - self.best_round >= PATIENCE
 
     return Watch()
-
-
-def _columns(rows: TrainingSet, names: tuple[str, ...]) -> NDArray[np.float32]:
-    return rows.matrix.select(names).values.astype(np.float32)
 
 
 def _labels(rows: TrainingSet) -> Array:
@@ -229,7 +229,7 @@ def baselines(train: TrainingSet, test: TrainingSet, names: tuple[str, ...]) -> 
 def _logistic(train: TrainingSet, test: TrainingSet, names: tuple[str, ...]) -> Array:
     from sklearn.linear_model import LogisticRegression
 
-    preparation = Preparation.fit(train.matrix, ["impute", "cap", "log", "standardise"], names=names)
+    preparation = fit(train.matrix, ["impute", "cap", "log", "standardise"], names=names)
     model = LogisticRegression(solver="newton-cholesky", max_iter=200)
     model.fit(preparation.transform(train.matrix), _labels(train))
     return np.asarray(model.predict_proba(preparation.transform(test.matrix))[:, 1], np.float64)

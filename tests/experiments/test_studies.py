@@ -58,7 +58,10 @@ def test_a_mistake_is_named_with_file_line_and_nearest_match(tmp_path, keys, wor
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"preparation": "[log, standardize]"}, "did you mean 'standardise'"),
+        ({"preparation": "[log, standardize]"}, r"studies\.yaml:6: .*did you mean 'standardise'"),
+        ({"preparation": "[cap: {lo: 0.1}]"}, r"studies\.yaml:6: .*unknown key 'lo'. Hint: did you mean 'low'"),
+        ({"preparation": "[log: {columns: [count_view_7d]}]"}, r"studies\.yaml:6: .*'count_viewed_7d'"),
+        ({"preparation": "[log, autoencoder]"}, r"studies\.yaml:6: .*put 'standardise' before it"),
         ({"k": "[1, 4]"}, "k is"),
         ({"k": "[3, 4]", "names": "[a, b, c]"}, "need one k"),
     ],

@@ -23,7 +23,7 @@ from serving.settings import Settings
 from training.bundle import Bundle
 from training.centroids import Centroids
 from training.model import Model
-from training.preparation import Preparation
+from training.steps import fit
 from training.trees import Forest
 
 KEY = b"a key of the tests"
@@ -87,13 +87,13 @@ def models_in(folder, features, threshold):
         "purchase_7d",
         "propensity",
         features.fingerprint,
-        Preparation.fit(matrix, []),
+        fit(matrix, []),
         Forest.from_json(trees),
         threshold=threshold,
     )
     propensity.save(folder / "purchase_7d", trees=trees)
     propensity.write_golden(folder / "purchase_7d", matrix.values[:5])
-    preparation = Preparation.fit(matrix, ["impute", "log", "standardise"], names=features.names[:6])
+    preparation = fit(matrix, ["impute", "log", "standardise"], names=features.names[:6])
     prepared = preparation.transform(matrix)
     clusters = Model(
         "behaviour",

@@ -12,6 +12,7 @@ from training.calibration import Calibration
 from training.centroids import Centroids
 from training.model import Model
 from training.preparation import Preparation
+from training.steps import fit
 from training.trees import Forest
 
 
@@ -31,7 +32,7 @@ def propensity(folder):
 def clusters(folder):
     """A small cluster model in `folder`, and rows to score."""
     values = np.random.default_rng(2).gamma(2, 3, (60, 2))
-    preparation = Preparation.fit(matrix(values), ["log", "standardise"])
+    preparation = fit(matrix(values), ["log", "standardise"])
     head = Centroids(np.array([[-1.0, 0.0], [1.0, 1.0]]))
     model = Model("behaviour", "clusters", "f" * 16, preparation, head, names=("seldom", "often"))
     model.save(folder)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from features.errors import StudyError
 from tests.training.matrices import matrix
 from training.calibration import Calibration
+from training.preparation import Preparation
 from training.propensity import PATIENCE, ROUNDS, Boosting, Cost, baselines, calibrate, leaks, threshold
 from training.training_set import TrainingSet
 from training.validation import Confusion, judge
@@ -27,7 +28,7 @@ def rows(n, seed):
 @pytest.fixture(scope="module")
 def grown():
     train, validation = rows(4_000, 1), rows(2_000, 2)
-    return Boosting(train, validation, NAMES).grow({"learning_rate": 0.2, "max_depth": 3}, seed=1)
+    return Boosting(train, validation, Preparation(NAMES)).grow({"learning_rate": 0.2, "max_depth": 3}, seed=1)
 
 
 def test_growing_stops_at_the_best_round_and_every_stored_tree_counts(grown):
@@ -42,7 +43,7 @@ def test_growing_stops_at_the_best_round_and_every_stored_tree_counts(grown):
 def test_the_same_seed_grows_the_same_trees():
     train, validation = rows(1_000, 1), rows(500, 2)
     params = {"learning_rate": 0.3, "subsample": 0.7}
-    texts = [Boosting(train, validation, NAMES).grow(params, seed=seed).text for seed in (5, 5, 6)]
+    texts = [Boosting(train, validation, Preparation(NAMES)).grow(params, seed=seed).text for seed in (5, 5, 6)]
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -55,7 +56,7 @@ def test_what_the_round_watcher_raises_ends_the_growing():
             raise EnoughError
 
     with pytest.raises(EnoughError):
-        Boosting(rows(500, 1), rows(500, 2), NAMES).grow({}, seed=1, on_round=stop)
+        Boosting(rows(500, 1), rows(500, 2), Preparation(NAMES)).grow({}, seed=1, on_round=stop)
 
 
 def test_model_and_baselines_are_near_the_truth_and_far_from_chance(grown):
@@ -128,4 +129,4 @@ def test_a_feature_that_knows_the_answer_is_found_even_among_missing_values():
 def test_one_class_alone_is_refused():
     data = rows(100, 1)
     with pytest.raises(StudyError, match="0 of 100 rows are positive"):
-        Boosting(TrainingSet(data.matrix, np.zeros(100), data.parts, {}), data, NAMES)
+        Boosting(TrainingSet(data.matrix, np.zeros(100), data.parts, {}), data, Preparation(NAMES))
