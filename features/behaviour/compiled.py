@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from llvmlite.ir import Constant
 from numba import types
+from numba.core import cgutils
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.caching import _CacheLocator as CacheLocator
 from numba.extending import intrinsic
@@ -84,20 +85,29 @@ def place(typing: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
 
 
 @intrinsic  # type: ignore[untyped-decorator] # numba ships no types
-def borrowed(typing: Any, array: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """The same array without a reference of its own; its owner must outlive the call.
+def borrowed(typing: Any, value: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """The same array, or tuple of such, without references of its own; its owner must outlive the call.
 
     Loops take tuples of arrays apart for each user. With owned arrays each step counts references, atomically and in
     memory that threads share, which takes longer than the loops themselves.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
-        proxy = make_array(signature.return_type)(context, builder, arguments[0])
-        proxy.meminfo = Constant(proxy.meminfo.type, None)
-        proxy.parent = Constant(proxy.parent.type, None)
-        return proxy._getvalue()
+        return _without_references(context, builder, signature.return_type, arguments[0])
 
-    return array(array), generate
+    return value(value), generate
+
+
+def _without_references(context: Any, builder: Any, kind: Any, value: Any) -> Any:  # noqa: ANN401 - numba's own types
+    if isinstance(kind, types.BaseTuple):
+        parts = zip(kind.types, cgutils.unpack_tuple(builder, value), strict=True)
+        return context.make_tuple(builder, kind, [_without_references(context, builder, *part) for part in parts])
+    if not isinstance(kind, types.Array):
+        return value
+    proxy = make_array(kind)(context, builder, value)
+    proxy.meminfo = Constant(proxy.meminfo.type, None)
+    proxy.parent = Constant(proxy.parent.type, None)
+    return proxy._getvalue()
 
 
 @cache

@@ -6,17 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from features.behaviour.kinds import Kind
 from features.behaviour.table import LIFETIME, Family, Feature
+from features.behaviour.words import KindSpec, Names, Words
 from features.document import Definition, load, validated
 from features.errors import DefinitionError, nearest
 from features.events.plan import TrackingPlan
 from features.instants import format_duration, parse_duration
-
-ANY = "any"
-
-
-def _names(value: object) -> object:
-    return [value] if isinstance(value, str) else value
 
 
 def _windows(value: object) -> object:
@@ -33,24 +29,48 @@ def _microseconds(text: object) -> int:
         raise ValueError(str(error)) from None
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
-"""One name or several."""
 Windows = Annotated[tuple[tuple[str, int], ...], Field(min_length=1), BeforeValidator(_windows)]
 """Windows as written, and in microseconds; `lifetime` is LIFETIME."""
 
 
 class Declaration(Definition):
-    """One entry of features.yaml; each family has its own."""
+    """One entry of features.yaml; each family has its own.
 
-    def features(self, plan: TrackingPlan) -> Iterator[Feature]:
+    Attributes:
+        where: Narrows the events that it names.
+        name: What such events are called in the features' names, `as` in YAML.
+    """
+
+    where: dict[str, Any] = {}
+    name: str | None = Field(None, alias="as", pattern="^[a-z][a-z0-9_]*$")
+
+    def features(self, words: Words) -> Iterator[Feature]:
         """The features that the entry stands for."""
         raise NotImplementedError
+
+    def kinds(self, names: Names, words: Words) -> Iterator[tuple[str, Kind]]:
+        """Of each event that it names, what it is called, and which events that means."""
+        if self.where and (self.name is None or len(names) > 1):
+            raise DefinitionError("what `where` leaves of one event needs a name. Hint: `as: buy_clicked`.")
+        for name in names:
+            yield self.name or name, words.kind(name, self.where)
+
+    def properties(self, names: Names, words: Words, *, numeric: bool = False) -> Iterator[tuple[str, Kind, str]]:
+        """Of each `<event>.<property>` that it names, the same, and the property."""
+        for name in names:
+            event, prop = words.property(name, numeric=numeric)
+            for called, kind in self.kinds((event,), words):
+                yield called, kind, prop
+
+
+COMMON = ("windows", *Declaration.model_fields)
 
 
 class Document(Definition):
     """`features.yaml`."""
 
     version: Literal[1] = 1
+    events: dict[str, KindSpec] = {}
     features: list[Any]
 
 
@@ -74,12 +94,16 @@ def declared(
 ) -> tuple[Feature, ...]:
     """The features of a parsed document, in its order; one that is declared twice counts once."""
     document = validated(Document, data, where=where)
+    try:
+        words = Words.of(plan, document.events)
+    except DefinitionError as error:
+        raise DefinitionError(f"{where}: events: {error}") from None
     features: dict[str, Feature] = {}
     faults = []
     lines = getattr(data.get("features"), "lc", None)
     for place, entry in enumerate(document.features):
         try:
-            for feature in _features(entry, plan, families, where):
+            for feature in _features(entry, words, families, where):
                 _within(feature, horizon)
                 if features.setdefault(feature.name, feature) != feature:
                     raise _FaultError(f"{feature.name!r} is declared above with another meaning")
@@ -100,18 +124,18 @@ class _FaultError(Exception):
     """A fault of an entry, before its line is known."""
 
 
-def _features(entry: object, plan: TrackingPlan, families: Sequence[Family], where: str) -> Iterable[Feature]:
+def _features(entry: object, words: Words, families: Sequence[Family], where: str) -> Iterable[Feature]:
     kinds = [kind for family in families for kind in family.declarations]
-    keys = {key: kind for kind in kinds for key in kind.model_fields if key != "windows"}
+    keys = {key: kind for kind in kinds for key in kind.model_fields if key not in COMMON}
     if not isinstance(entry, Mapping):
         raise _FaultError(f"an entry is a mapping such as {{count: [any], windows: [7d]}}. Got {entry!r}.")
     kind = next((keys[key] for key in entry if key in keys), None)
     if kind is None:
-        other = next((str(key) for key in entry if key != "windows"), "")
+        other = next((str(key) for key in entry if key not in ("as", *COMMON)), "")
         raise _FaultError(f"unknown kind of feature {other!r}. {nearest(other, keys)}")
     declaration = validated(kind, entry, where=where)
     try:
-        return list(declaration.features(plan))
+        return list(declaration.features(words))
     except DefinitionError as error:
         raise _FaultError(str(error)) from None
 
@@ -123,25 +147,3 @@ def _within(feature: Feature, horizon: int) -> None:
             f"{feature.name!r} looks back {window}, longer than the horizon of {format_duration(horizon)}. "
             f"Hint: set `horizon: {window}` in ethogram.yaml, or use a shorter window."
         )
-
-
-def event_of(name: str, plan: TrackingPlan) -> str:
-    """An event of the plan, or `any`."""
-    if name != ANY and name not in plan.specs:
-        raise DefinitionError(f"unknown event {name!r}. {nearest(name, [ANY, *plan.specs])}")
-    return name
-
-
-def property_of(name: str, plan: TrackingPlan, *, numeric: bool = False) -> tuple[str, str]:
-    """`order_completed.revenue` as (event, property), both of the plan.
-
-    Raises:
-        DefinitionError: either is unknown, or the property is text where numbers are needed.
-    """
-    event, dot, prop = name.partition(".")
-    if not dot:
-        raise DefinitionError(f"{name!r} names no property. Hint: write <event>.<property>, as in {name}.price.")
-    spec = plan.property(prop, event_of(event, plan))
-    if numeric and spec.type in ("category", "text"):
-        raise DefinitionError(f"{name!r} is {spec.type}, and this needs numbers. Hint: `distinct` takes any property.")
-    return event, prop

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from features.behaviour.compiled import Floats, Ints, compiled, place
-from features.behaviour.declarations import Declaration, Names, Windows, event_of, property_of
+from features.behaviour.declarations import Declaration, Windows
 from features.behaviour.gather import MIX, freed
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
     COLUMN,
     DAY_SLOT,
+    OF_STREAM,
     SLOT,
     STREAM,
     Family,
@@ -17,9 +18,10 @@ from features.behaviour.table import (
     Table,
     User,
     of_property,
+    value_of,
 )
+from features.behaviour.words import Names, Words
 from features.errors import DefinitionError
-from features.events.plan import TrackingPlan
 from features.instants import DAY, NEVER
 
 STATS = ("distinct", "active_days")
@@ -34,18 +36,17 @@ class Distinct(Declaration):
     active_days: Names = ()
     windows: Windows
 
-    def features(self, plan: TrackingPlan) -> Iterator[Feature]:
+    def features(self, words: Words) -> Iterator[Feature]:
         """`distinct_<event>_<property>_<window>`, `active_days_<event>_<window>`."""
         for text, window in self.windows:
             if window < 0:
                 raise DefinitionError(
                     "`distinct` and `active_days` have no life-time. Hint: name a window such as 90d."
                 )
-            for name in self.distinct:
-                event, prop = property_of(name, plan)
-                yield Feature(f"distinct_{event}_{prop}_{text}", "distinct", "distinct", event, prop, window)
-            for name in self.active_days:
-                yield Feature(f"active_days_{event_of(name, plan)}_{text}", "distinct", "active_days", name, "", window)
+            for name, kind, prop in self.properties(self.distinct, words):
+                yield Feature(f"distinct_{name}_{prop}_{text}", "distinct", "distinct", name, kind, prop, window)
+            for name, kind in self.kinds(self.active_days, words):
+                yield Feature(f"active_days_{name}_{text}", "distinct", "active_days", name, kind, "", window)
 
 
 @compiled
@@ -76,16 +77,23 @@ def distinct(user: User, at: int, table: Table, out: Floats) -> None:
             since = max(day * DAY - offset, user.zone_starts[place(step)])
         code = place(user.codes[place(k)])
         for each in range(table.places[code], table.places[code + place(1)]):
-            stream = place(table.streams[place(each)])
-            slot = table.sources[stream, SLOT]
-            value = day if slot == DAY_SLOT else user.slots[place(user.rows[place(k)]), place(slot)]
+            stream = place(table.entries[place(each), OF_STREAM])
+            value = _value(user, k, each, table, day)
             if value == MISSING or (tally[stream, COUNT] > 0 and value == tally[stream, LATEST]):
                 continue
             tally[stream, LATEST] = value
-            if _new(user.seats, mask, era, value, table.streams[place(each)]):
+            if _new(user.seats, mask, era, value, table.entries[place(each), OF_STREAM]):
                 tally[stream, COUNT] += 1
     for rest in range(window, n_windows):
         _read_off(tally, table, rest, out)
+
+
+@compiled
+def _value(user: User, k: int, entry: int, table: Table, day: int) -> int:
+    """What is counted once: the event's property, or its local day."""
+    value = value_of(user, k, entry, table)
+    counts_days = table.sources[place(table.entries[place(entry), OF_STREAM]), SLOT] == DAY_SLOT
+    return day if counts_days and value != MISSING else value
 
 
 @compiled
@@ -119,7 +127,7 @@ def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
 
 def _source(feature: Feature, schema: StateSchema) -> Source:
     if feature.stat == "active_days":
-        return feature.event, DAY_SLOT, 0, 0
+        return Source((feature.kind,), DAY_SLOT)
     return of_property(feature, schema)
 
 

@@ -93,7 +93,7 @@ class FeatureSet:
         schema = StateSchema.of(
             plan,
             codes.codes,
-            {feature.property for feature in features if feature.property},
+            {name for feature in features for name in feature.reads()},
             horizon=horizon,
             bound=bound,
             bounds=dict(bounds or {}),
@@ -111,7 +111,7 @@ class FeatureSet:
         """The feature set that `to_dict` described."""
         from features.behaviour.table import Feature
 
-        return cls(tuple(Feature(**each) for each in data["features"]), StateSchema.from_dict(data["schema"]))
+        return cls(tuple(map(Feature.load, data["features"])), StateSchema.from_dict(data["schema"]))
 
     @cached_property
     def fingerprint(self) -> str:

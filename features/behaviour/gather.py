@@ -24,18 +24,21 @@ class Scratch(NamedTuple):
     counts: Ints  # per event code
     seats: Ints  # shape (power of two, 2): an open-addressing table, (key, era + value); free up to the era
     era: Ints  # shape (1,)
-    tally: Ints  # shape (n_streams, 6): a family's running totals
+    tally: Ints  # shape (n_streams, cells): a family's running totals
     folds: Ints  # as long as a carry
+    marks: Ints  # see `marks.mark`
 
 
-def scratch(*, n_events: int, n_codes: int, n_streams: int, n_folds: int, per_event: int) -> Scratch:
+def scratch(
+    *, n_events: int, n_codes: int, n_streams: int, n_folds: int, per_event: int, cells: int = 1, n_words: int = 0
+) -> Scratch:
     """Room for users of up to `n_events` records, each of which enters at most `per_event` streams of a family."""
     n = max(n_events, 1)
     rows, ts, codes, spare = (np.empty(n, np.int64) for _ in range(4))
     seats = np.zeros((seats_for(n * max(per_event, 1)), 2), np.int64)
-    tally = np.empty((max(n_streams, 1), 6), np.int64)
-    counts, folds = np.empty(n_codes, np.int64), np.empty(1 + n_folds, np.int64)
-    return Scratch(rows, ts, codes, spare, counts, seats, np.zeros(1, np.int64), tally, folds)
+    tally = np.empty((max(n_streams, 1), cells), np.int64)
+    counts, folds, marks = np.empty(n_codes, np.int64), np.empty(1 + n_folds, np.int64), np.empty(n * n_words, np.int64)
+    return Scratch(rows, ts, codes, spare, counts, seats, np.zeros(1, np.int64), tally, folds, marks)
 
 
 @compiled

@@ -14,6 +14,7 @@ from features.behaviour import distinct, lifetime, recency, sessions, totals
 from features.behaviour.compiled import Floats, Ints, borrowed, compiled
 from features.behaviour.gather import Scratch, gather, scratch
 from features.behaviour.histories import Histories, empty_carry
+from features.behaviour.marks import Filters, filters_of, mark
 from features.behaviour.schema import StateSchema
 from features.behaviour.table import Feature, Table, User, tabulate
 
@@ -38,6 +39,7 @@ class Program(NamedTuple):
     """Everything about the definitions that the loops read."""
 
     tables: tuple[Table, ...]
+    filters: Filters
     bounds: Ints
     zone_starts: Ints
     zone_offsets: Ints
@@ -56,26 +58,12 @@ class Rows(NamedTuple):
 
 def program(features: Sequence[Feature], schema: StateSchema) -> Program:
     """The tables of these features, in the order of FAMILIES."""
-    folds = [lifetime.stream_of(each, schema) for each in schema.lifetime]
-    extra = {lifetime.FAMILY.name: folds}
-    tables = tuple(tabulate(each, features, schema, extra.get(each.name, ())) for each in FAMILIES)
-    return Program(tables, schema.code_bounds, *schema.zone_steps, schema.horizon)
-
-
-@compiled
-def _borrowed_table(table: Table) -> Table:
-    return Table(
-        borrowed(table.windows), borrowed(table.places), borrowed(table.streams),
-        borrowed(table.sources), borrowed(table.edges), borrowed(table.features),
-    )  # fmt: skip
-
-
-@compiled
-def _borrowed_room(room: Scratch) -> Scratch:
-    return Scratch(
-        borrowed(room.rows), borrowed(room.ts), borrowed(room.codes), borrowed(room.spare), borrowed(room.counts),
-        borrowed(room.seats), borrowed(room.era), borrowed(room.tally), borrowed(room.folds),
-    )  # fmt: skip
+    folds = {lifetime.FAMILY.name: [lifetime.stream_of(each, schema) for each in schema.lifetime]}
+    first = [folds.get(family.name, []) for family in FAMILIES]
+    sources = [family.sources(features, schema, mine) for family, mine in zip(FAMILIES, first, strict=True)]
+    kinds = list(dict.fromkeys(k for mine in sources for source in mine for k in source.kinds if k.where))
+    tables = [tabulate(family, features, schema, kinds, mine) for family, mine in zip(FAMILIES, first, strict=True)]
+    return Program(tuple(tables), filters_of(kinds, schema), schema.code_bounds, *schema.zone_steps, schema.horizon)
 
 
 @compiled
@@ -83,29 +71,28 @@ def run(
     rows: Rows, first: int, last: int, program: Program, room: Scratch, values: Floats, capped: NDArray[np.bool_]
 ) -> None:
     """Fill the rows `first:last` of `values` and `capped`."""
-    slots, carries, bounds, values = (
-        borrowed(rows.slots), borrowed(rows.carry), borrowed(program.bounds), borrowed(values),
-    )  # fmt: skip
-    zone_starts, zone_offsets, room = (
-        borrowed(program.zone_starts), borrowed(program.zone_offsets), _borrowed_room(room),
-    )  # fmt: skip
-    first_table, second, third, fourth, fifth = program.tables
-    tables = (
-        _borrowed_table(first_table), _borrowed_table(second), _borrowed_table(third), _borrowed_table(fourth),
-        _borrowed_table(fifth),
-    )  # fmt: skip
+    slots, carries, bounds = borrowed(rows.slots), borrowed(rows.carry), borrowed(program.bounds)
+    zone_starts, zone_offsets = borrowed(program.zone_starts), borrowed(program.zone_offsets)
+    tables, filters, room, values = (
+        borrowed(program.tables),
+        borrowed(program.filters),
+        borrowed(room),
+        borrowed(values),
+    )
     for row in range(first, last):
         at = rows.at[row]
         carry = carries[row if len(carries) > 1 else 0]
         boundary = lifetime.boundary_of(at, program.horizon)
         start, end = rows.starts[row], rows.ends[row]
         n, capped[row] = gather(slots, start, end, at, carry[0], boundary, bounds, room)
+        mark(slots, room.rows, room.codes, n, filters, room.marks)
         past = n
         while past > 0 and room.ts[past - 1] > at - program.horizon:
             past -= 1
         user = User(
-            slots, room.rows, room.ts, room.codes, past, n, carry,
-            zone_starts, zone_offsets, room.seats, room.era, room.counts, room.tally, room.folds,
+            slots, room.rows, room.ts, room.codes, room.marks, filters.n_words, past, n, carry,
+            zone_starts, zone_offsets,
+            room.spare, room.seats, room.era, room.counts, room.tally, room.folds,
         )  # fmt: skip
         all_families(user, at, tables, values[row])
 
@@ -117,6 +104,7 @@ class Kernel:
         self.schema = schema
         self.n_features = len(features)
         self.program = program(features, schema)
+        self._cells = max([6, *(f.cells(s) for f in FAMILIES for s in f.sources(features, schema))])
         self._no_carry = empty_carry(schema)[None]
         self._rooms = threading.local()
 
@@ -153,6 +141,8 @@ class Kernel:
                 n_streams=max(len(table.sources) for table in tables),
                 n_folds=len(self.schema.lifetime),
                 per_event=max(int(np.diff(table.places).max()) for table in tables),
+                cells=self._cells,
+                n_words=self.program.filters.n_words,
             )
         return room
 

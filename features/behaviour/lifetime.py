@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from features.behaviour.compiled import Floats, Ints, compiled, place
-from features.behaviour.declarations import Declaration, Names, event_of
+from features.behaviour.declarations import Declaration
 from features.behaviour.schema import MISSING, Lifetime, StateSchema
 from features.behaviour.table import (
+    CODE,
     COLUMN,
     FACTOR,
-    KIND,
     NO_SLOT,
-    SLOT,
+    OF_STREAM,
     STAT,
     STREAM,
     TS_SLOT,
@@ -21,8 +21,9 @@ from features.behaviour.table import (
     Source,
     Table,
     User,
+    value_of,
 )
-from features.events.plan import TrackingPlan
+from features.behaviour.words import Names, Words
 from features.instants import DAY, SECOND
 
 STATS = ("count", "sum", "min", "max", "first", "last", "tenure")
@@ -34,10 +35,10 @@ class Tenure(Declaration):
 
     tenure: Names
 
-    def features(self, plan: TrackingPlan) -> Iterator[Feature]:
+    def features(self, words: Words) -> Iterator[Feature]:
         """`tenure_<event>_s`."""
-        for name in self.tenure:
-            yield Feature(f"tenure_{event_of(name, plan)}_s", "lifetime", "tenure", name)
+        for name, kind in self.kinds(self.tenure, words):
+            yield Feature(f"tenure_{name}_s", "lifetime", "tenure", name, kind)
 
 
 @compiled
@@ -49,14 +50,14 @@ def boundary_of(at: int, horizon: int) -> int:
 def fold_of(feature: Feature) -> Lifetime:
     """What the carry has to hold for a life-time feature; the first event's instant for tenure."""
     what = "first" if feature.stat == "tenure" else feature.stat
-    return Lifetime(feature.event, what, feature.property)
+    return Lifetime(feature.kind, what, feature.property)
 
 
 def stream_of(fold: Lifetime, schema: StateSchema) -> Source:
     """The stream behind a fold; without a property, `first` folds instants and `count` counts events."""
     without = NO_SLOT if fold.what == "count" else TS_SLOT
     slot = schema.slot(fold.property) if fold.property else without
-    return fold.event, slot, STATS.index(fold.what), 0
+    return Source((fold.kind,), slot, STATS.index(fold.what))
 
 
 def _source(feature: Feature, schema: StateSchema) -> Source:
@@ -68,25 +69,25 @@ def fold(user: User, first: int, last: int, table: Table, carry: Ints, into: Int
     """Fold the events `first <= k < last` upon `carry`, whose place 0 is its boundary, into `into`."""
     for each in range(len(carry)):
         into[each] = carry[each]
-    if len(table.streams) == 0:
+    if len(table.entries) == 0:
         return
     for k in range(first, last):
         code = place(user.codes[place(k)])
         for each in range(table.places[code], table.places[code + place(1)]):
-            stream = table.streams[place(each)]
-            slot, kind = table.sources[stream, SLOT], table.sources[stream, KIND]
-            value = 1 if slot == NO_SLOT else user.slots[user.rows[k], slot]
+            value = value_of(user, k, each, table)
             if value == MISSING:
                 continue
-            so_far = into[stream + 1]
+            stream = place(table.entries[place(each), OF_STREAM])
+            kind = table.sources[stream, CODE]
+            so_far = into[stream + place(1)]
             if kind in (COUNT, SUM):
-                into[stream + 1] += value
+                into[stream + place(1)] += value
             elif so_far == MISSING or kind == LAST:
-                into[stream + 1] = value
+                into[stream + place(1)] = value
             elif kind == MIN:
-                into[stream + 1] = min(so_far, value)
+                into[stream + place(1)] = min(so_far, value)
             elif kind == MAX:
-                into[stream + 1] = max(so_far, value)
+                into[stream + place(1)] = max(so_far, value)
 
 
 @compiled

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from features.behaviour.compiled import Floats, compiled, place
-from features.behaviour.declarations import Declaration, Names, Windows, event_of, property_of
-from features.behaviour.table import COLUMN, STREAM, Family, Feature, Table, User, of_property
+from features.behaviour.declarations import Declaration, Windows
+from features.behaviour.table import COLUMN, OF_STREAM, STREAM, Family, Feature, Table, User, enters, of_property
+from features.behaviour.words import Names, Words
 from features.errors import DefinitionError
-from features.events.plan import TrackingPlan
 from features.instants import SECOND
 
 STATS = ("recency",)
@@ -19,10 +19,10 @@ class Recency(Declaration):
 
     recency: Names
 
-    def features(self, plan: TrackingPlan) -> Iterator[Feature]:
+    def features(self, words: Words) -> Iterator[Feature]:
         """`recency_<event>_s`."""
-        for name in self.recency:
-            yield Feature(f"recency_{event_of(name, plan)}_s", "recency", "recency", name)
+        for name, kind in self.kinds(self.recency, words):
+            yield Feature(f"recency_{name}_s", "recency", "recency", name, kind)
 
 
 class RfmSpec(Declaration):
@@ -32,15 +32,16 @@ class RfmSpec(Declaration):
     money: str
     window: Windows
 
-    def features(self, plan: TrackingPlan) -> Iterator[Feature]:
+    def features(self, words: Words) -> Iterator[Feature]:
         """`recency_<event>_s`, `count_<event>_<window>`, `sum_<event>_<money>_<window>`."""
-        event, prop = property_of(f"{self.event}.{self.money}", plan, numeric=True)
-        yield Feature(f"recency_{event}_s", "recency", "recency", event)
+        event, prop = words.property(f"{self.event}.{self.money}", numeric=True)
+        kind = words.kind(event)
+        yield Feature(f"recency_{event}_s", "recency", "recency", event, kind)
         for text, window in self.window:
             if window < 0:
                 raise DefinitionError("`rfm` needs a window such as 90d, not `lifetime`.")
-            yield Feature(f"count_{event}_{text}", "totals", "count", event, "", window)
-            yield Feature(f"sum_{event}_{prop}_{text}", "totals", "sum", event, prop, window)
+            yield Feature(f"count_{event}_{text}", "totals", "count", event, kind, "", window)
+            yield Feature(f"sum_{event}_{prop}_{text}", "totals", "sum", event, kind, prop, window)
 
 
 class Rfm(Declaration):
@@ -48,9 +49,9 @@ class Rfm(Declaration):
 
     rfm: RfmSpec
 
-    def features(self, plan: TrackingPlan) -> Iterator[Feature]:
+    def features(self, words: Words) -> Iterator[Feature]:
         """Recency, frequency and money."""
-        return self.rfm.features(plan)
+        return self.rfm.features(words)
 
 
 @compiled
@@ -62,8 +63,8 @@ def recency(user: User, at: int, table: Table, out: Floats) -> None:
     for k in range(user.n - 1, user.past - 1, -1):
         code = place(user.codes[place(k)])
         for each in range(table.places[code], table.places[code + place(1)]):
-            stream = place(table.streams[place(each)])
-            if user.tally[stream, 0] < 0:
+            stream = place(table.entries[place(each), OF_STREAM])
+            if user.tally[stream, 0] < 0 and enters(user, k, each, table):
                 user.tally[stream, 0] = at - user.ts[place(k)]
                 met += 1
         if met == len(table.sources):

@@ -1,7 +1,7 @@
 """State schema: what of an event a state keeps, and in which slots; a state is never read under another schema."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from json import dumps
@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.behaviour.kinds import Kind
 from features.errors import SchemaError
 from features.events.batch import PREFIX
 from features.events.plan import ALL_PURPOSES, TrackingPlan
@@ -39,10 +40,16 @@ CACHED_ROWS = 1 << 12
 
 @dataclass(frozen=True)
 class Lifetime:
-    """One value that the carry holds: a fold over all events of one kind."""
+    """One value that the carry holds: a fold over all events of one kind.
 
-    event: str  # or "any"
-    what: str  # count, sum, min, max, first, last
+    Attributes:
+        kind: Which events.
+        what: count, sum, min, max, first, last.
+        property: What is folded; empty for counts and instants.
+    """
+
+    kind: Kind
+    what: str
     property: str = ""
 
 
@@ -75,11 +82,11 @@ class StateSchema:
     def of(cls, plan: TrackingPlan, codes: Mapping[str, int], properties: set[str], **options: Any) -> Self:  # noqa: ANN401 - the other fields
         """The schema for these properties of the plan; slots follow their names' order."""
         names = tuple(sorted(properties))
-        specs = [plan.property(name) for name in names]
+        specs = [None if "|" in name else plan.property(name) for name in names]
         return cls(
             properties=names,
-            kinds=tuple(spec.type for spec in specs),
-            factors=tuple(spec.factor if spec.numeric else 0 for spec in specs),
+            kinds=tuple(spec.type if spec else "flag" for spec in specs),
+            factors=tuple(spec.factor if spec and spec.numeric else 0 for spec in specs),
             codes=dict(codes),
             consent=plan.consent.mask,
             **options,
@@ -93,7 +100,7 @@ class StateSchema:
             "horizon": self.horizon,
             "bound": self.bound,
             "bounds": dict(self.bounds),
-            "lifetime": [[each.event, each.what, each.property] for each in self.lifetime],
+            "lifetime": [[asdict(each.kind), each.what, each.property] for each in self.lifetime],
             "zone": self.zone,
             "consent": self.consent,
         }
@@ -102,9 +109,9 @@ class StateSchema:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """The schema that `to_dict` described."""
         names, kinds, factors = zip(*data["properties"], strict=True) if data["properties"] else ((), (), ())
-        rest = {key: data[key] for key in ("codes", "horizon", "bound", "bounds", "zone", "consent")}
-        lifetime = tuple(Lifetime(*each) for each in data["lifetime"])
-        return cls(properties=tuple(names), kinds=tuple(kinds), factors=tuple(factors), lifetime=lifetime, **rest)
+        options = {key: data[key] for key in ("codes", "horizon", "bound", "bounds", "zone", "consent")}
+        lifetime = tuple(Lifetime(Kind.load(kind), *rest) for kind, *rest in data["lifetime"])
+        return cls(properties=tuple(names), kinds=tuple(kinds), factors=tuple(factors), lifetime=lifetime, **options)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -132,6 +139,11 @@ class StateSchema:
             factors=tuple(factor for _, (_, factor) in typed),
             lifetime=tuple(dict.fromkeys([*self.lifetime, *other.lifetime])),
         )
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of a log frame that hold the properties."""
+        return sorted({PREFIX + name.partition("|")[0] for name in self.properties})
 
     @property
     def _typed(self) -> list[tuple[str, tuple[str, int]]]:
@@ -223,14 +235,25 @@ class StateSchema:
 
     @staticmethod
     def _property(frame: pl.DataFrame, name: str, kind: str, factor: int) -> pl.Series:
+        name, _, test = name.partition("|")
         column = PREFIX + name
         if column not in frame.columns:
             return pl.repeat(MISSING, frame.height, dtype=pl.Int64, eager=True)
         if kind == "flag":
-            return frame[column].cast(pl.Int64).fill_null(MISSING)
+            values = _asked(frame[column], *test.split("|", 1)) if test else frame[column]
+            return values.cast(pl.Int64).fill_null(MISSING)
         if factor:
             return (frame[column] * factor).round(mode="half_to_even").cast(pl.Int64).fill_null(MISSING)
         return stable_hash(frame[column]).fill_null(MISSING)
+
+
+def _asked(texts: pl.Series, test: str, value: str) -> pl.Series:
+    """What a text test says of every text."""
+    if test == "starts_with":
+        return texts.str.starts_with(value)
+    if test == "ends_with":
+        return texts.str.ends_with(value)
+    return texts.str.contains(value, literal=test == "contains")
 
 
 def _with_removals(slots: NDArray[np.int64], frame: pl.DataFrame) -> NDArray[np.int64]:

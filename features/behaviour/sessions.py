@@ -7,9 +7,9 @@ import numpy as np
 from features.behaviour.compiled import Floats, Ints, compiled, place
 from features.behaviour.declarations import Declaration, Windows
 from features.behaviour.table import COLUMN, OPTION, STAT, STREAM, Family, Feature, Table, User, of_property
+from features.behaviour.words import Words
 from features.document import Definition, Duration
 from features.errors import DefinitionError
-from features.events.plan import TrackingPlan
 from features.instants import MINUTE
 
 STATS = ("sessions", "session_minutes", "session_depth", "bounce_share")
@@ -28,7 +28,7 @@ class Sessions(Declaration):
     sessions: Gap
     windows: Windows
 
-    def features(self, plan: TrackingPlan) -> Iterator[Feature]:
+    def features(self, words: Words) -> Iterator[Feature]:
         """`sessions_<window>`, `session_minutes_<window>`, `session_depth_<window>`, `bounce_share_<window>`."""
         for text, window in self.windows:
             if window < 0:

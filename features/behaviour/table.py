@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from features.behaviour.compiled import Ints
-from features.behaviour.schema import TS, StateSchema
+from features.behaviour.compiled import Ints, compiled, place
+from features.behaviour.kinds import ANYTHING, Kind
+from features.behaviour.marks import NO_FILTER
+from features.behaviour.schema import MISSING, TS, StateSchema
 from features.instants import format_duration
 
 if TYPE_CHECKING:
     from features.behaviour.declarations import Declaration
-
-Source = tuple[str, int, int, int]
 
 LIFETIME = -1
 """The window of a life-time feature."""
@@ -21,7 +21,8 @@ LIFETIME = -1
 NO_SLOT, DAY_SLOT, TS_SLOT = -1, -2, TS
 """What a stream reads instead of a property: nothing (it counts events), the local day, the instant."""
 
-SLOT, KIND, OPTION = range(3)
+SLOT, CODE, OPTION, DETAIL = range(4)
+OF_STREAM, STEP, FILTER = range(3)
 STAT, STREAM, FACTOR, COLUMN = range(4)
 
 
@@ -53,7 +54,8 @@ class Feature:
         name: `<what>_<event>_<window>`.
         family: The family that computes it.
         stat: What the family takes of the stream, such as `sum`.
-        event: Whose events; `any` for all.
+        event: What its declaration calls the events.
+        kind: Which events those are.
         property: Which property; empty where events or instants are counted.
         window: Microseconds; 0 where the family looks back as far as the horizon; LIFETIME.
         option: A family's own setting, such as the gap of sessions in microseconds.
@@ -63,9 +65,19 @@ class Feature:
     family: str
     stat: str
     event: str = "any"
+    kind: Kind = ANYTHING
     property: str = ""
     window: int = 0
     option: int = 0
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Self:
+        """The feature that `dataclasses.asdict`, and JSON, described."""
+        return cls(**{**data, "kind": Kind.load(data["kind"])})
+
+    def reads(self) -> set[str]:
+        """The properties that it needs of the events."""
+        return {*self.kind.properties, *([self.property] if self.property else [])}
 
     def meaning(self) -> str:
         """The feature in words, as `ethogram features` lists it."""
@@ -77,19 +89,38 @@ class Feature:
         return f"{words}, last {format_duration(self.window)}" if self.window else words
 
 
+class Source(NamedTuple):
+    """What a stream reads.
+
+    Attributes:
+        kinds: Which events enter it; several where a family tells steps apart, each kind being a step.
+        slot: Of the property, or NO_SLOT, DAY_SLOT, TS_SLOT.
+        code: A family's own.
+        option: A family's own.
+        detail: A family's own, as many integers as it likes.
+    """
+
+    kinds: tuple[Kind, ...] = (ANYTHING,)
+    slot: int = NO_SLOT
+    code: int = 0
+    option: int = 0
+    detail: tuple[int, ...] = ()
+
+
 class Table(NamedTuple):
     """The features of one family.
 
     A stream is what one pass over the events accumulates: the events of a kind, or one property of them. Several
-    features, one a window and a statistic, read the same stream.
+    features, one a window and a statistic, read the same stream. An entry is the way of one event code into a stream.
     """
 
     windows: Ints  # ascending, microseconds
-    places: Ints  # shape (n_codes + 1,): the streams of code c are streams[places[c]:places[c + 1]]
-    streams: Ints
-    sources: Ints  # shape (n_streams, 3): slot, kind, option
+    places: Ints  # shape (n_codes + 1,): the entries of code c are entries[places[c]:places[c + 1]]
+    entries: Ints  # shape (n_entries, 3): stream, step, filter (see `marks`)
+    sources: Ints  # shape (n_streams, 4): slot, code, option, where its detail begins
+    details: Ints
     edges: Ints  # shape (n_windows + 1,): the features of window w are features[edges[w]:edges[w + 1]]
-    features: Ints  # shape (n_features, 4): statistic, stream (or event code), factor, column
+    features: Ints  # shape (n_features, 4): statistic, stream (or ~event code), factor, column
 
 
 class User(NamedTuple):
@@ -102,16 +133,41 @@ class User(NamedTuple):
     rows: Ints  # event k is the record slots[rows[k]]
     ts: Ints
     codes: Ints
+    marks: Ints  # see `marks.mark`
+    n_words: int
     past: int
     n: int
     carry: Ints  # what is folded already
     zone_starts: Ints  # see `instants.zone_offsets`
     zone_offsets: Ints
+    spare: Ints  # scratch: as long as `rows`
     seats: Ints  # scratch: see `gather.Scratch`
     era: Ints
     counts: Ints  # scratch: per event code
-    tally: Ints  # scratch: shape (n_streams, 6)
+    tally: Ints  # scratch: shape (n_streams, cells)
     folds: Ints  # scratch: as long as `carry`
+
+
+@compiled
+def enters(user: User, k: int, entry: int, table: Table) -> bool:
+    """Whether event k passes the filter of an entry."""
+    one = table.entries[place(entry), FILTER]
+    if one < 0:
+        return True
+    return bool(user.marks[place(k * user.n_words + (one >> 6))] >> (one & 63) & 1)
+
+
+@compiled
+def value_of(user: User, k: int, entry: int, table: Table) -> int:
+    """What event k brings into an entry's stream: its slot, 1 without one; MISSING where the filter keeps it out."""
+    if not enters(user, k, entry, table):
+        return MISSING
+    slot = table.sources[place(table.entries[place(entry), OF_STREAM]), SLOT]
+    return 1 if slot < 0 else user.slots[place(user.rows[place(k)]), place(slot)]
+
+
+def _cells(source: Source) -> int:
+    return 6
 
 
 @dataclass(frozen=True)
@@ -122,51 +178,76 @@ class Family:
         name: The name that its features carry.
         declarations: What may stand in features.yaml for it.
         stats: The statistics that its loop knows; a feature's code is the place in this list.
-        source: The stream that a feature reads: (event, slot, kind, option); None where it counts an event's code.
+        source: The stream that a feature reads; None where it counts the events of a code.
+        cells: How many integers of `User.tally` a stream needs.
     """
 
     name: str
     declarations: tuple[type["Declaration"], ...]
     stats: tuple[str, ...]
     source: Callable[[Feature, StateSchema], Source | None]
+    cells: Callable[[Source], int] = _cells
+
+    def sources(self, features: Sequence[Feature], schema: StateSchema, first: Iterable[Source] = ()) -> list[Source]:
+        """The streams of its features within all `features`, each once; `first` before them, needed or not."""
+        needed = [self.source(each, schema) for each in features if each.family == self.name]
+        return list(dict.fromkeys([*first, *filter(None, needed)]))
 
 
-def tabulate(family: Family, features: Sequence[Feature], schema: StateSchema, streams: Iterable[Source] = ()) -> Table:
+def tabulate(
+    family: Family,
+    features: Sequence[Feature],
+    schema: StateSchema,
+    filters: Sequence[Kind],
+    first: Iterable[Source] = (),
+) -> Table:
     """The table of a family's features within all `features`, whose places are the columns.
 
     Args:
         family: Whose.
         features: Every declared feature.
         schema: Where properties are.
-        streams: Streams to accumulate first, in this order, needed or not.
+        filters: All kinds with a `where`; a filter's number is its place.
+        first: Streams to accumulate first, in this order, needed or not.
     """
-    mine = [(each.window, column) for column, each in enumerate(features) if each.family == family.name]
-    needed = [family.source(features[column], schema) for _, column in mine]
-    sources = list(dict.fromkeys([*streams, *filter(None, needed)]))
+    sources = family.sources(features, schema, first)
+    mine = sorted((each.window, column) for column, each in enumerate(features) if each.family == family.name)
     windows = sorted({window for window, _ in mine})
-    mine.sort()
     rows = [_row(family, features[column], schema, sources, column) for _, column in mine]
-    edges = np.searchsorted([window for window, _ in mine], windows)
-    codes = [schema.code(event) for event, *_ in sources]
-    of_code = [[place for place, code in enumerate(codes) if code in (0, each)] for each in range(schema.n_codes)]
+    entries = [_entries(code, sources, schema, filters) for code in range(schema.n_codes)]
+    details = np.cumsum([0, *(len(source.detail) for source in sources)])
+    heads = [(s.slot, s.code, s.option, begin) for s, begin in zip(sources, details, strict=False)]
     return Table(
         windows=np.array(windows, np.int64),
-        places=np.cumsum([0, *map(len, of_code)], dtype=np.int64),
-        streams=np.array([place for places in of_code for place in places], np.int64),
-        sources=np.array([rest for _, *rest in sources], np.int64).reshape(-1, 3),
-        edges=np.array([*edges, len(mine)], np.int64),
+        places=np.cumsum([0, *map(len, entries)], dtype=np.int64),
+        entries=np.array([each for of_code in entries for each in of_code], np.int64).reshape(-1, 3),
+        sources=np.array(heads, np.int64).reshape(-1, 4),
+        details=np.array([number for source in sources for number in source.detail], np.int64),
+        edges=np.array([*np.searchsorted([window for window, _ in mine], windows), len(mine)], np.int64),
         features=np.array(rows, np.int64).reshape(-1, 4),
     )
+
+
+def _entries(
+    code: int, sources: Sequence[Source], schema: StateSchema, filters: Sequence[Kind]
+) -> list[tuple[int, int, int]]:
+    return [
+        (stream, step, filters.index(kind) if kind.where else NO_FILTER)
+        for stream, source in enumerate(sources)
+        for step, kind in enumerate(source.kinds)
+        if not kind.events or code in kind.codes(schema)
+    ]
 
 
 def _row(
     family: Family, feature: Feature, schema: StateSchema, sources: list[Source], column: int
 ) -> tuple[int, int, int, int]:
     source = family.source(feature, schema)
-    stream = sources.index(source) if source else schema.code(feature.event)
+    stream = sources.index(source) if source else ~feature.kind.codes(schema)[0]
     return family.stats.index(feature.stat), stream, schema.factor(feature.property), column
 
 
 def of_property(feature: Feature, schema: StateSchema) -> Source:
     """The stream of a property of an event, or of the event alone."""
-    return feature.event, schema.slot(feature.property) if feature.property else NO_SLOT, 0, feature.option
+    slot = schema.slot(feature.property) if feature.property else NO_SLOT
+    return Source((feature.kind,), slot, option=feature.option)

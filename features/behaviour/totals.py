@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from features.behaviour.compiled import Floats, Ints, compiled, place
-from features.behaviour.declarations import Declaration, Names, Windows, event_of, property_of
+from features.behaviour.declarations import Declaration, Windows
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
     COLUMN,
     FACTOR,
-    SLOT,
+    OF_STREAM,
     STAT,
     STREAM,
     Family,
@@ -19,9 +19,10 @@ from features.behaviour.table import (
     Table,
     User,
     of_property,
+    value_of,
 )
+from features.behaviour.words import Names, Words
 from features.errors import DefinitionError
-from features.events.plan import TrackingPlan
 
 STATS = ("count", "sum", "mean", "min", "max", "first", "last")
 COUNT, SUM, MEAN, MIN, MAX, FIRST, LAST = range(len(STATS))
@@ -41,17 +42,17 @@ class Totals(Declaration):
     last: Names = ()
     windows: Windows
 
-    def features(self, plan: TrackingPlan) -> Iterator[Feature]:
+    def features(self, words: Words) -> Iterator[Feature]:
         """`count_<event>_<window>`, `sum_<event>_<property>_<window>` and so on."""
-        for stat in STATS:
-            for name in getattr(self, stat):
-                event, prop = (event_of(name, plan), "") if stat == "count" else property_of(name, plan, numeric=True)
-                subject = f"{event}_{prop}" if prop else event
-                for text, window in self.windows:
-                    family = "totals" if window > 0 else "lifetime"
-                    if family == "lifetime" and stat == "mean":
-                        raise DefinitionError("`mean` has no life-time. Hint: use `sum` and `count`.")
-                    yield Feature(f"{stat}_{subject}_{text}", family, stat, event, prop, window)
+        for text, window in self.windows:
+            family = "totals" if window > 0 else "lifetime"
+            if family == "lifetime" and self.mean:
+                raise DefinitionError("`mean` has no life-time. Hint: use `sum` and `count`.")
+            for name, kind in self.kinds(self.count, words):
+                yield Feature(f"count_{name}_{text}", family, "count", name, kind, "", window)
+            for stat in STATS[1:]:
+                for name, kind, prop in self.properties(getattr(self, stat), words, numeric=True):
+                    yield Feature(f"{stat}_{name}_{prop}_{text}", family, stat, name, kind, prop, window)
 
 
 @compiled
@@ -72,10 +73,9 @@ def totals(user: User, at: int, table: Table, out: Floats) -> None:
         code = place(user.codes[place(k)])
         user.counts[code] += 1
         for each in range(table.places[code], table.places[code + place(1)]):
-            stream = place(table.streams[place(each)])
-            value = user.slots[place(user.rows[place(k)]), place(table.sources[stream, SLOT])]
+            value = value_of(user, k, each, table)
             if value != MISSING:
-                _add(user.tally, stream, value)
+                _add(user.tally, place(table.entries[place(each), OF_STREAM]), value)
     for rest in range(window, n_windows):
         _read_off(user, table, rest, user.n - user.past, out)
 
@@ -107,23 +107,22 @@ def _read_off(user: User, table: Table, window: int, n_events: int, out: Floats)
     """Write a window's features, when `n_events` events of any kind were met."""
     for each in range(table.edges[window], table.edges[window + 1]):
         k = place(each)
-        stat, stream, column = (
-            table.features[k, STAT],
-            place(table.features[k, STREAM]),
-            place(table.features[k, COLUMN]),
-        )
-        if stat == COUNT:
-            out[column] = user.counts[stream] if stream > 0 else n_events
+        stat, column = table.features[k, STAT], place(table.features[k, COLUMN])
+        if table.features[k, STREAM] < 0:
+            code = ~table.features[k, STREAM]
+            out[column] = user.counts[place(code)] if code > 0 else n_events
             continue
+        stream = place(table.features[k, STREAM])
         n, value = user.tally[stream, PLACE[COUNT]], user.tally[stream, place(PLACE[stat])]
-        if stat != SUM and n == 0:
+        if n == 0 and stat not in (COUNT, SUM):
             out[column] = np.nan
         else:
             out[column] = value / (table.features[k, FACTOR] * (n if stat == MEAN else 1))
 
 
 def _source(feature: Feature, schema: StateSchema) -> Source | None:
-    return None if feature.stat == "count" else of_property(feature, schema)
+    plain = feature.stat == "count" and not feature.kind.where and len(feature.kind.events) < 2
+    return None if plain else of_property(feature, schema)
 
 
 FAMILY = Family("totals", (Totals,), STATS, _source)

@@ -14,7 +14,7 @@ from features.behaviour.histories import Histories
 from features.behaviour.schema import StateSchema
 from features.errors import LogError, SourceError
 from features.events import compaction, quarantine
-from features.events.batch import PREFIX, EventBatch
+from features.events.batch import EventBatch
 from features.events.cleaning import Cleaned, clean
 from features.events.compaction import Manifest, bucket_of, bucket_path
 from features.events.erasure import IDS, ErasureReport, Tombstones, erase_from
@@ -241,7 +241,7 @@ def _source(source: str | None, mapping: Mapping | None) -> str:
 
 def _columns(schema: StateSchema) -> list[str]:
     fields = ["user", "event", "ts", "known", "until", "id", "seq", "offset", "consent", "mark"]
-    return [*fields, *[PREFIX + name for name in schema.properties]]
+    return [*fields, *schema.columns]
 
 
 def _held(frame: pl.DataFrame | None) -> pl.DataFrame:

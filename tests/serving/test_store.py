@@ -3,6 +3,7 @@
 import sqlite3
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
+from features.behaviour.kinds import ANYTHING
 from features.behaviour.lifetime import boundary_of
 from features.behaviour.schema import TS, Lifetime
 from features.errors import ProjectError
@@ -221,9 +223,7 @@ def test_the_folds_of_two_ids_that_are_one_person_are_folded_together(plan):
     folds = ("count", "sum", "min", "max", "first", "last")
     schema = shop.features_of(plan).schema
     missing = np.iinfo(np.int64).min
-    schema = type(schema).from_dict(
-        {**schema.to_dict(), "lifetime": [[each.event, each.what, each.property] for each in map(_fold, folds)]}
-    )
+    schema = replace(schema, lifetime=tuple(Lifetime(ANYTHING, what) for what in folds))
     one = np.array([5, 2, 10, 3, 7, 100, missing], np.int64).tobytes()
     two = np.array([5, 1, 20, 1, 9, 50, 60], np.int64).tobytes()
     assert np.frombuffer(merged(schema, one, two), np.int64).tolist() == [5, 3, 30, 1, 9, 50, 60]
@@ -261,10 +261,6 @@ def test_what_lies_behind_the_horizon_is_carried_and_survives_a_merge(plan):
         made.agrees(made.received)
         made.fill()
         made.agrees(made.received + DAY)
-
-
-def _fold(what):
-    return Lifetime("any", what)
 
 
 def test_a_file_of_another_version_is_a_clear_error(tmp_path):

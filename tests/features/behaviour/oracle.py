@@ -4,6 +4,7 @@ It imports nothing of the product but the plan, and shares no idea with the kern
 list, and nothing is remembered from one feature to the next.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -37,7 +38,8 @@ def known_events(events, at):
 class Oracle:
     """One user's features as of `at`."""
 
-    def __init__(self, events, at, plan: TrackingPlan, *, horizon, bound, bounds, zone):
+    def __init__(self, events, at, plan: TrackingPlan, *, horizon, bound, bounds, zone, kinds=None):
+        self.kinds = dict(kinds or {})
         self.at, self.plan, self.horizon, self.zone = at, plan, horizon, ZoneInfo(zone)
         happened = [e for e in known_events(events, at) if e["ts"] <= at]
         midnight = (at - horizon) // DAY * DAY
@@ -55,7 +57,40 @@ class Oracle:
         events = self.ever if window == "lifetime" else self.recent
         if window not in ("lifetime", None):
             events = [e for e in events if self.at - microseconds(window) < e["ts"] <= self.at]
-        return [e for e in events if event in ("any", e["event"])]
+        return [e for e in events if self.is_a(e, event)]
+
+    def is_a(self, event, name):
+        """Whether an event is one of those that a name stands for."""
+        if name not in self.kinds:
+            return name in ("any", event["event"])
+        kind = self.kinds[name]
+        listed = [kind["event"]] if isinstance(kind["event"], str) else kind["event"]
+        if "any" not in listed and event["event"] not in listed:
+            return False
+        return all(self.holds(event["properties"].get(p), test) for p, test in kind.get("where", {}).items())
+
+    def holds(self, value, test):
+        """Whether a property's value passes; what is missing passes nothing but `exists: false`."""
+        test = test if isinstance(test, dict) else {"eq": test}
+        if value is None:
+            return test == {"exists": False}
+        tests = {
+            "eq": lambda v, w: v == w,
+            "ne": lambda v, w: v != w,
+            "gt": lambda v, w: v > w,
+            "gte": lambda v, w: v >= w,
+            "lt": lambda v, w: v < w,
+            "lte": lambda v, w: v <= w,
+            "in": lambda v, w: v in w,
+            "not_in": lambda v, w: v not in w,
+            "between": lambda v, w: w[0] <= v <= w[1],
+            "contains": lambda v, w: w in v,
+            "starts_with": lambda v, w: v.startswith(w),
+            "ends_with": lambda v, w: v.endswith(w),
+            "regex": lambda v, w: re.search(w, v) is not None,
+            "exists": lambda v, w: w,
+        }
+        return all(tests[operator](value, wanted) for operator, wanted in test.items())
 
     def integers(self, event, prop, window):
         spec = self.plan.property(prop)
@@ -115,6 +150,14 @@ class Oracle:
         """Name to value, for a list of entries as in features.yaml."""
         values = {}
         for entry in declared:
+            if "where" in entry:
+                (name,) = [entry[k] for k in entry if k not in ("where", "as", "windows")]
+                self.kinds[entry["as"]] = {"event": name.partition(".")[0], "where": entry["where"]}
+                entry = {
+                    k: entry["as"] + v[len(name.partition(".")[0]) :] if v is name else v
+                    for k, v in entry.items()
+                    if k not in ("where", "as")
+                }
             for kind, what in entry.items():
                 if kind == "sessions":
                     self.put_sessions(values, what, entry["windows"])

@@ -30,9 +30,23 @@ DECLARED = [
     {"tenure": ["any", "order_completed"]},
     {"sessions": {"gap": "30m"}, "windows": ["1d", "7d", "20d"]},
     {"rfm": {"event": "order_completed", "money": "revenue", "window": "20d"}},
+    {"count": ["dear", "looked", "not_b", "unpriced"], "windows": ["1d", "20d", "lifetime"]},
+    {"sum": ["dear.price", "gift.revenue"], "windows": ["7d"]},
+    {"distinct": "not_b.price", "active_days": "looked", "windows": ["7d"]},
+    {"recency": ["dear", "gift"]},
+    {"tenure": "not_b"},
+    {"count": "product_viewed", "where": {"product_id": {"contains": "b"}}, "as": "b_viewed", "windows": ["7d"]},
+    {"max": "product_viewed.price", "where": {"product_id": "a", "price": {"gt": 0.5}}, "as": "a", "windows": ["20d"]},
 ]
+KINDS = {
+    "dear": {"event": "product_viewed", "where": {"price": {"gte": 5.01}}},
+    "looked": {"event": ["page_viewed", "product_viewed"]},
+    "not_b": {"event": "any", "where": {"product_id": {"ne": "b"}}},
+    "unpriced": {"event": "product_viewed", "where": {"price": {"exists": False}}},
+    "gift": {"event": "order_completed", "where": {"gift": True, "revenue": {"between": [1, 15.5]}}},
+}
 SETTINGS = {"horizon": 20 * DAY, "bound": 6, "bounds": {"order_completed": 3}, "zone": "Europe/London"}
-FEATURES = FeatureSet.from_dict({"features": DECLARED}, PLAN, CODES, **SETTINGS)
+FEATURES = FeatureSet.from_dict({"events": KINDS, "features": DECLARED}, PLAN, CODES, **SETTINGS)
 
 COLUMNS = {
     "user": pl.String,

@@ -12,7 +12,7 @@ from features.behaviour.histories import Histories
 from features.behaviour.lifetime import boundary_of
 from features.instants import DAY, HOUR, MINUTE, parse_instant
 from tests.features.behaviour.oracle import Oracle
-from tests.features.behaviour.shop import DECLARED, FEATURES, PLAN, SETTINGS, histories
+from tests.features.behaviour.shop import DECLARED, FEATURES, KINDS, PLAN, SETTINGS, histories
 
 SPRING = parse_instant("2026-03-29T01:00:00")
 """London's clocks go forward; the logs lie around it."""
@@ -79,7 +79,7 @@ def edges(log: Sequence[dict]) -> np.ndarray:
 
 def oracle(log: Sequence[dict], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(values, capped) of a row for each instant."""
-    answers = [Oracle(log, int(instant), PLAN, **SETTINGS) for instant in at]
+    answers = [Oracle(log, int(instant), PLAN, kinds=KINDS, **SETTINGS) for instant in at]
     rows = [[answer.features(DECLARED)[name] for name in FEATURES.names] for answer in answers]
     return np.array(rows), np.array([answer.capped for answer in answers])
 
