@@ -187,7 +187,7 @@ def _fought(state: State, study: Study, rows: TrainingSet, challenger: Model) ->
         return None
     if held.matrix.users.tolist() != test.matrix.users.tolist():
         raise StudyError(f"study {study.name!r}: champion and challenger were not shown the same users.")
-    return duel(study.name, test.y, champion, fresh, test.matrix.users, at=int(test.matrix.at[0]))
+    return duel(study.name, test.y, champion, fresh, test.matrix.users, at=int(test.matrix.at.max()))
 
 
 def _as_champion_sees(state: State, champion: Bundle, spec: PropensitySpec) -> TrainingSet:
@@ -200,6 +200,7 @@ def _as_champion_sees(state: State, champion: Bundle, spec: PropensitySpec) -> T
         codes=state.log.codes,
         population=spec.population,
         blind_spot=spec.blind_spot,
+        models=release.asked(state.project, spec),
     )
     return rows.split_by_time()[2]
 

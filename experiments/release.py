@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from experiments import studies
 from experiments.tracking import CHAMPION, PREVIOUS, Registered, Tracking, scratch
 from features.behaviour.feature_set import FeatureSet
@@ -12,6 +14,7 @@ from features.events.log import EventLog
 from features.project import Project
 from training.bundle import Bundle, current, publish
 from training.model import Model
+from training.outcome import Membership
 
 DIGEST = "ethogram.digest"
 
@@ -125,6 +128,27 @@ class Standing:
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
         return dict(vars(self))
+
+
+def asked(project: Project, spec: studies.PropensitySpec | studies.ClustersSpec) -> dict[str, Membership]:
+    """The newest model of the study of clusters that a label asks, by the study's name; nothing where none does.
+
+    Raises:
+        StudyError: it has no model, or one of other features than the project's.
+    """
+    if not isinstance(spec, studies.PropensitySpec) or spec.predicts.in_cluster is None:
+        return {}
+    study, tracking, log = spec.predicts.in_cluster.study, Tracking(project), EventLog.of(project)
+    versions = tracking.versions(tracking.name(study))
+    if not versions:
+        return {}
+    features = FeatureSet.of(project, log.plan, log.codes)
+    with scratch() as temporary:
+        model = Model.load(tracking.fetch(versions[0], Path(temporary)))
+    if model.kind != "clusters" or model.features != features.fingerprint:
+        what = "no clusters" if model.kind != "clusters" else "other features than the project declares"
+        raise StudyError(f"the newest model of {study!r} has {what}. Hint: `ethogram study run {study}`.")
+    return {study: Membership(features, model, np.empty(0, np.int64), versions[0].version)}
 
 
 def served(project: Project) -> dict[str, int]:

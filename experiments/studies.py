@@ -61,7 +61,9 @@ class PropensitySpec(StudySpec):
     @model_validator(mode="after")
     def _asks_yes_or_no(self) -> Self:
         if not self.predicts.binary:
-            raise ValueError("a propensity asks yes or no. Hint: add `above: AMOUNT` to `predicts`.")
+            raise ValueError(
+                "a propensity asks yes or no. Hint: add `above: AMOUNT` or `top_share: 0.1` to `predicts`."
+            )
         return self
 
 
@@ -80,6 +82,8 @@ class ClustersSpec(StudySpec):
     def _sound(self) -> Self:
         if not 2 <= self.k[0] <= self.k[1] <= 100:
             raise ValueError(f"k is [least, most] between 2 and 100. Got {list(self.k)}.")
+        if self.cuts.on is not None:
+            raise ValueError("clusters are sought among persons at a cut: `on` is for a propensity")
         if self.names is not None and (len(set(self.names)) != len(self.names) or self.k[0] != self.k[1]):
             raise ValueError("`names` are different from each other and need one k, such as [4, 4]")
         return self
@@ -116,7 +120,7 @@ def read(path: Path, plan: TrackingPlan, features: tuple[str, ...]) -> dict[str,
     faults = [
         f"{path.name}:{_line(document, ('studies', name, *where))}: studies.{name}.{'.'.join(map(str, where))}: {fault}"
         for name, spec in studies.items()
-        for where, fault in unknowns(spec, plan, features)
+        for where, fault in (*unknowns(spec, plan, features), *_unknown_study(spec, studies))
     ]
     if faults:
         raise DefinitionError("\n".join(faults))
@@ -152,9 +156,12 @@ def unknowns(
             if name not in there and not made(name):
                 where = ("preparation", place, step.step, "columns", index)
                 yield where, f"unknown feature {name!r}. {nearest(name, there)}"
+    if spec.cuts.on is not None:
+        yield from _unknown_event(spec.cuts.on, ("cuts", "on"), plan)
     if isinstance(spec, PropensitySpec):
-        if spec.predicts.did is not None:
-            yield from _unknown_event(spec.predicts.did, ("predicts", "did"), plan)
+        for kind in ("did", "did_not"):
+            if (event := getattr(spec.predicts, kind)) is not None:
+                yield from _unknown_event(event, ("predicts", kind), plan)
         if spec.predicts.value is not None:
             yield from _unknown_property(spec.predicts.value, ("predicts", "value"), plan)
 
@@ -162,6 +169,17 @@ def unknowns(
 def _unknown_event(name: str, place: tuple[Any, ...], plan: TrackingPlan) -> Iterator[tuple[tuple[Any, ...], str]]:
     if name != "any" and name not in plan.specs:
         yield place, f"unknown event {name!r}. {nearest(name, ['any', *plan.specs])}"
+
+
+def _unknown_study(
+    spec: PropensitySpec | ClustersSpec, studies: Mapping[str, PropensitySpec | ClustersSpec]
+) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """A label may ask studies of clusters."""
+    clusters = [name for name, each in studies.items() if isinstance(each, ClustersSpec)]
+    if isinstance(spec, PropensitySpec) and spec.predicts.in_cluster is not None:
+        name = spec.predicts.in_cluster.study
+        if name not in clusters:
+            yield ("predicts", "in_cluster", "study"), f"unknown study of clusters {name!r}. {nearest(name, clusters)}"
 
 
 def _unknown_property(name: str, place: tuple[Any, ...], plan: TrackingPlan) -> Iterator[tuple[tuple[Any, ...], str]]:

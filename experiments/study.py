@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from experiments import fitting, studies
+from experiments import fitting, release, studies
 from experiments.fitting import Fitted
 from experiments.search import Found, Objective, Range, Tried, search
 from experiments.studies import ClustersSpec, PropensitySpec
@@ -131,6 +131,7 @@ class Study:
             codes=held.codes,
             population=self.spec.population,
             blind_spot=self.spec.blind_spot,
+            models=release.asked(project, self.spec),
         )
 
     def run(

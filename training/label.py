@@ -1,19 +1,20 @@
 """Labels and populations: what is predicted and of whom, evaluated as features; there is one definition of counting."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from features.behaviour.feature_set import FeatureSet
-from features.behaviour.histories import Histories
-from features.behaviour.schema import FIRST_PROPERTY, KNOWN, StateSchema
 from features.document import Definition, Duration
-from features.errors import SchemaError
+from features.errors import StudyError, nearest
 from features.events.plan import Codes, TrackingPlan
 from features.instants import DAY, format_duration
+from training.model import Model
+from training.outcome import Membership, Numbers, Outcome, Source
 
 UNBOUNDED = 1 << 40
 """An outcome counts all events: the bound that keeps a state small is none of its business."""
@@ -31,108 +32,133 @@ class Condition(Definition):
     did: str
     within: Annotated[Duration | None, BeforeValidator(_within)] = None
 
-    def feature_set(self, plan: TrackingPlan, codes: Codes, *, zone: str) -> FeatureSet:
+    def source(self, plan: TrackingPlan, codes: Codes, *, zone: str) -> Outcome:
         """The one count behind the condition."""
-        return _one({"count": [self.did]}, self.within, plan, codes, zone)
+        return Outcome(_one({"count": [self.did]}, self.within, plan, codes, zone))
 
     def __str__(self) -> str:
         return f"did {self.did}" + (f" within {format_duration(self.within)}" if self.within else "")
 
 
-class Label(Definition):
-    """What is predicted, over the horizon H = `within` after `at`.
+class InCluster(Definition):
+    """`{study: STUDY, in: [NAME]}`: clusters of a study's registered model, by name or by number."""
 
-    `{did: EVENT, within: 7d}` is 1 where the event happens at least once. `{value: EVENT.property, within: 90d}` is the
-    sum of the property; with `above: 100` it is 1 where the sum is larger.
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    study: str
+    among: tuple[str | int, ...] = Field(alias="in", min_length=1)
+
+    def __str__(self) -> str:
+        return f"{' or '.join(map(str, self.among))} of {self.study}"
+
+    def places(self, model: Model) -> NDArray[np.int64]:
+        """The clusters' numbers.
+
+        Raises:
+            StudyError: the model has no such cluster.
+        """
+        known: dict[str | int, int] = {name: place for place, name in enumerate(model.names)}
+        known |= {place: place for place in range(len(model.names))}
+        for each in self.among:
+            if each not in known:
+                raise StudyError(f"the study {self.study!r} has no cluster {each!r}. {nearest(str(each), model.names)}")
+        return np.array([known[each] for each in self.among], np.int64)
+
+
+class Label(Definition):
+    """What is predicted, over the horizon H = `within` after `at`, or of the instant `at` + H, H = `after`.
+
+    `{did: EVENT, within: 7d}` is 1 where the event happens at least once, `{did_not: EVENT, within: 30d}` where it does
+    not. `{value: EVENT.property, within: 90d}` is the sum of the property; with `above: 100` it is 1 where the sum is
+    larger, with `top_share: 0.1` where it is larger than that of nine in ten training rows. `{in_cluster: {study:
+    behaviour, in: [NAME]}, after: 30d}` is 1 where a request at `at` + H would be answered with that cluster.
     """
 
     did: str | None = None
+    did_not: str | None = None
     value: str | None = None
-    within: Duration
+    in_cluster: InCluster | None = None
+    within: Duration | None = None
+    after: Duration | None = None
     above: float | None = None
+    top_share: float | None = Field(None, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.did is None) == (self.value is None):
-            raise ValueError("a label is either `did: EVENT` or `value: EVENT.property`")
-        if self.did is not None and self.above is not None:
-            raise ValueError("`above` goes with `value`")
+        given = [name for name in ("did", "did_not", "value", "in_cluster") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("a label is one of `did`, `did_not`, `value` and `in_cluster`")
+        if (self.above is not None or self.top_share is not None) and self.value is None:
+            raise ValueError("`above` and `top_share` go with `value`")
+        if self.above is not None and self.top_share is not None:
+            raise ValueError("a `value` is compared with `above` or with `top_share`, not with both")
+        wanted, other = ("after", "within") if self.in_cluster else ("within", "after")
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            raise ValueError(f"`{given[0]}` needs `{wanted}`, such as {{{given[0]}: ..., {wanted}: 7d}}")
         return self
 
     @property
     def horizon(self) -> int:
         """H in microseconds."""
-        return self.within
+        return int(self.within or self.after or 0)
 
     @property
     def binary(self) -> bool:
         """Whether it is 0 or 1."""
-        return self.did is not None or self.above is not None
+        return self.value is None or self.above is not None or self.top_share is not None
 
     def __str__(self) -> str:
-        what = f"did {self.did}" if self.did else f"value {self.value}"
-        return (
-            what
-            + (f" above {self.above:g}" if self.above is not None else "")
-            + f" within {format_duration(self.within)}"
-        )
+        if self.in_cluster is not None:
+            return f"in cluster {self.in_cluster} after {format_duration(self.horizon)}"
+        what = f"did {self.did}" if self.did else f"did not {self.did_not}" if self.did_not else f"value {self.value}"
+        what = f"top {100 * self.top_share:g} % by {what}" if self.top_share is not None else what
+        limit = f" above {self.above:g}" if self.above is not None else ""
+        return f"{what}{limit} within {format_duration(self.horizon)}"
 
-    def feature_set(self, plan: TrackingPlan, codes: Codes, *, zone: str) -> FeatureSet:
-        """The one count or sum behind the label, over a window as long as H."""
-        what: dict[str, object] = {"count": [self.did]} if self.did else {"sum": self.value}
-        return _one(what, self.within, plan, codes, zone)
+    def source(
+        self, plan: TrackingPlan, codes: Codes, *, zone: str, models: Mapping[str, Membership] | None = None
+    ) -> Source:
+        """What gives the label's number as of `at` + H: a count or sum over the H before, or 1 inside the cluster.
 
-    def outcome(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The label from the count or sum."""
+        Args:
+            plan: Declares the events that it names.
+            codes: Their codes.
+            zone: The project's.
+            models: Of studies of clusters, by name.
+
+        Raises:
+            StudyError: the study of `in_cluster` has no model here.
+        """
+        if self.in_cluster is not None:
+            study = self.in_cluster.study
+            if study not in (models or {}):
+                raise StudyError(f"the study {study!r} has no model yet. Hint: `ethogram study run {study}`.")
+            return replace((models or {})[study], wanted=self.in_cluster.places((models or {})[study].model))
+        event = self.did or self.did_not
+        what: dict[str, object] = {"count": [event]} if event else {"sum": self.value}
+        return Outcome(_one(what, self.within, plan, codes, zone))
+
+    def limit(self, numbers: Numbers) -> float | None:
+        """What `top_share` compares with: at most that share of these rows, the training rows, lies above it.
+
+        Raises:
+            StudyError: there are no rows.
+        """
+        if self.top_share is None:
+            return self.above
+        if not len(numbers):
+            raise StudyError("a top share is cut on the training rows, and there are none.")
+        return float(np.quantile(numbers, 1 - self.top_share, method="inverted_cdf"))
+
+    def outcome(self, numbers: Numbers, limit: float | None = None) -> Numbers:
+        """The label from the number; `limit` as `limit` gave it."""
         if not self.binary:
             return numbers
-        return (numbers > (self.above or 0.0)).astype(np.float64)
+        met = numbers == 0 if self.did_not is not None else numbers > (limit or 0.0)
+        return np.where(met, 1.0, 0.0)
 
 
 def _one(what: dict[str, object], window: int | None, plan: TrackingPlan, codes: Codes, zone: str) -> FeatureSet:
     windows = [format_duration(window) if window else EVER]
     data = {"version": 1, "features": [{**what, "windows": windows}]}
     return FeatureSet.from_dict(data, plan, codes, horizon=window or DAY, bound=UNBOUNDED, zone=zone)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A label or condition made ready for a log: its feature set, read from histories of a wider schema."""
-
-    features: FeatureSet
-
-    def numbers(self, histories: Histories, at: NDArray[np.int64], *, blind_spot: int = 0) -> NDArray[np.float64]:
-        """The count or sum as of `at`, of events known by `at + blind_spot`.
-
-        Args:
-            histories: Rows, with every event in `slots`.
-            at: Shape (n_rows,), microseconds UTC.
-            blind_spot: How much later than it happened an event may become known and still count.
-        """
-        own = narrowed(histories, self.features.schema)
-        if blind_spot:
-            slots = own.slots.copy()
-            slots[:, KNOWN] -= blind_spot
-            own = replace(own, slots=slots)
-        return self.features.compute(own, at).values[:, 0]
-
-
-def covers(schema: StateSchema, other: StateSchema) -> bool:
-    """Whether records of `schema` hold all that `other` wants to know."""
-    return dict(schema.codes) == dict(other.codes) and set(other.properties) <= set(schema.properties)
-
-
-def narrowed(histories: Histories, schema: StateSchema) -> Histories:
-    """The same events under another schema whose properties they hold.
-
-    Raises:
-        SchemaError: the histories lack a property, know other codes, or keep a part of the events in a carry.
-    """
-    held = histories.schema
-    if held.fingerprint == schema.fingerprint:
-        return histories
-    if not covers(held, schema) or histories.carry is not None:
-        raise SchemaError(f"histories of schema {held.fingerprint} cannot be read as {schema.fingerprint}.")
-    places = [*range(FIRST_PROPERTY), *(held.slot(name) for name in schema.properties)]
-    slots = histories.slots if places == list(range(held.n_slots)) else np.ascontiguousarray(histories.slots[:, places])
-    return replace(histories, schema=schema, slots=slots)

@@ -40,9 +40,11 @@ def _ends(seen: Array) -> tuple[float, float]:
 def write_reference(folder: Path, model: Model, rows: TrainingSet, *, seed: int = 0) -> Path:
     """The newest cut's rows, at most MOST, without who and when: the features, the score, and the label.
 
-    One row a person: what a drift test compares is persons.
+    One row a person, the newest: what a drift test compares is persons.
     """
-    newest = np.flatnonzero(rows.matrix.at == rows.matrix.at.max())
+    last = np.flatnonzero(rows.parts == rows.parts.max())
+    ranked = last[np.argsort(-rows.matrix.at[last], kind="stable")]
+    newest = np.sort(ranked[np.unique(rows.matrix.users[ranked].astype(str), return_index=True)[1]])
     if len(newest) > MOST:
         newest = np.sort(np.random.default_rng(seed).choice(newest, MOST, replace=False))
     chosen = rows.take(newest)

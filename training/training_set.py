@@ -1,5 +1,6 @@
 """Training set: rows (user, at) with features as known at `at` and the label of what came after."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -16,13 +17,26 @@ from features.errors import StudyError
 from features.events.plan import Codes, Purpose, TrackingPlan
 from features.instants import format_duration, iso
 from features.people import hash_text
-from training.cuts import PARTS, SHARE, Cuts, CutsSpec
-from training.label import Condition, Label, Outcome, narrowed
+from training.anchors import Anchors
+from training.cuts import Cuts, CutsSpec
+from training.label import Condition, Label
+from training.outcome import Membership, Outcome, Source, narrowed
+from training.parts import EMBARGO, INCOMPLETE, PARTS, TEST, TRAIN, VALIDATION, Candidates
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TRAIN, VALIDATION, TEST = range(3)
+SHARE = 0.2
+"""Share of persons that choose and calibrate where there are too few cuts for a validation cut."""
+
+EVERYBODY = "one per person and cut"
+
+LEFT_OUT = {
+    "population": "not in the population",
+    "incomplete": "whose label is not complete yet",
+    "embargo": "whose label would reach into the next part",
+}
+"""Why candidates are no rows."""
 
 
 class Log(Protocol):
@@ -63,8 +77,12 @@ class TrainingSet:
         codes: Codes,
         population: Condition,
         blind_spot: int = 0,
+        models: Mapping[str, Membership] | None = None,
     ) -> Self:
         """Rows of every person in the population at every cut, with consent to model training as of today.
+
+        A person may be in several rows, each as of its own instant. Rows whose label is not complete, or would reach
+        into the next part, are left out and counted.
 
         Args:
             log: The event log, or all of its histories under a schema that holds what is needed.
@@ -75,6 +93,7 @@ class TrainingSet:
             codes: Their codes.
             population: Who; an event known by `at` is needed in any case.
             blind_spot: How late an event may become known: an outcome counts if known by at + H + blind_spot.
+            models: Of studies of clusters, which the label may ask.
 
         Raises:
             StudyError: the log is too short, or nobody is left.
@@ -82,10 +101,11 @@ class TrainingSet:
         log = _Held(log) if isinstance(log, Histories) else log
         zone, horizon = features.schema.zone, label.horizon if label else 0
         resolved = cuts.resolve(log.span(), horizon=horizon, blind_spot=blind_spot)
-        sources = [population.feature_set(plan, codes, zone=zone)]
-        sources += [label.feature_set(plan, codes, zone=zone)] if label else []
-        builder = _Builder(features, label, [Outcome(each) for each in sources], resolved, blind_spot)
-        schema = wide(features.schema, *(each.schema for each in sources))
+        who = population.source(plan, codes, zone=zone)
+        known = Condition(did="any").source(plan, codes, zone=zone)
+        source = label.source(plan, codes, zone=zone, models=models) if label else None
+        builder = _Builder(features, label, source, who, known, resolved, blind_spot)
+        schema = wide(features.schema, *(each.features.schema for each in (who, known, source) if each))
         pieces = [builder.piece(histories) for histories in log.histories_by_bucket(schema)]
         return cls._joined(pieces, builder, population, log.span())
 
@@ -99,12 +119,15 @@ class TrainingSet:
                 "training. Hint: a longer `within`, or other cuts."
             )
         matrix = concat([piece.matrix for piece in pieces])
-        y = np.concatenate([piece.y for piece in pieces]) if builder.label else None
         parts = np.concatenate([piece.parts for piece in pieces])
+        y, limit = builder.labelled(np.concatenate([piece.numbers for piece in pieces]), parts)
+        left_out = sum((piece.left_out for piece in pieces), Counter[str]())
         provenance = {
+            "rows": f"one per {builder.cuts.event}" if isinstance(builder.cuts, Anchors) else EVERYBODY,
             "cuts": builder.cuts.to_dict(),
             "log": [iso(instant) for instant in span],
-            "label": str(builder.label) if builder.label else None,
+            "label": builder.question(limit),
+            "limit": limit,
             "horizon": format_duration(builder.label.horizon) if builder.label else None,
             "population": str(population),
             "blind_spot": format_duration(builder.blind_spot) if builder.blind_spot else "0s",
@@ -113,6 +136,7 @@ class TrainingSet:
             "n_rows": rows,
             "n_users": len(set(matrix.users.tolist())),
             "n_users_without_consent": refused,
+            "left_out": {name: left_out[name] for name in LEFT_OUT},
             "features": matrix.fingerprint,
         }
         made = cls(matrix, y, parts, provenance)
@@ -148,65 +172,97 @@ class TrainingSet:
         return frame if self.y is None else frame.assign(label=self.y)
 
     def __str__(self) -> str:
-        cuts = self.provenance["cuts"]
         counts = ", ".join(f"{name} {int((self.parts == part).sum()):,}" for part, name in enumerate(PARTS))
-        lines = [
-            f"{len(self):,} rows of {self.provenance['n_users']:,} users ({counts}), {len(self.matrix.names)} features"
-        ]
-        lines += [f"  label: {self.provenance['label']}"] if self.y is not None else []
-        lines += [f"  population: {self.provenance['population']}, consent: {self.provenance['consent']}"]
-        if isinstance(cuts, dict):
-            lines += [f"  {name} cuts: {', '.join(when)}" for name, when in cuts.items() if when]
-        lines += [f"  known: {self.provenance['known']} ({self.provenance['blind_spot']})"]
-        return "\n".join(lines)
+        said = self.provenance
+        lines = [f"{len(self):,} rows of {said['n_users']:,} users ({counts}), {len(self.matrix.names)} features"]
+        lines += [f"  label: {said['label']}"] if self.y is not None else []
+        lines += [f"  population: {said['population']}, consent: {said['consent']}", *self._told()]
+        return "\n".join([*lines, f"  known: {said['known']} ({said['blind_spot']})"])
+
+    def _told(self) -> Iterator[str]:
+        """When, and what is missing."""
+        cuts, left_out = self.provenance["cuts"], self.provenance["left_out"]
+        anchored = self.provenance["rows"] != EVERYBODY
+        if anchored:
+            yield f"  rows: {self.provenance['rows']}, as of the instant at which it was known"
+        for name, when in cuts.items() if isinstance(cuts, dict) else ():
+            if when:
+                yield f"  {name}: {' to '.join(when)}" if anchored else f"  {name} cuts: {', '.join(when)}"
+        if isinstance(left_out, dict) and any(left_out.values()):
+            told = [f"{left_out[name]:,} {words}" for name, words in LEFT_OUT.items() if left_out[name]]
+            yield f"  left out: {', '.join(told)}"
 
 
 @dataclass(frozen=True)
 class _Piece:
     matrix: FeatureMatrix
-    y: NDArray[np.float64]
+    numbers: NDArray[np.float64]
     parts: NDArray[np.int8]
     n_refused: int
+    left_out: Counter[str]
 
 
 @dataclass(frozen=True)
 class _Builder:
-    """What is the same for every bucket: the population's outcome, then the label's."""
+    """What is the same for every bucket."""
 
     features: FeatureSet
     label: Label | None
-    outcomes: list[Outcome]
-    cuts: Cuts
+    source: Source | None
+    population: Outcome
+    known: Outcome
+    cuts: Cuts | Anchors
     blind_spot: int
 
     def piece(self, histories: Histories) -> _Piece:
         """The rows of one bucket's persons."""
         allowed = (histories.consent() & Purpose.MODEL_TRAINING.bit) != 0
-        rows, at, parts = self._rows(histories.take(np.flatnonzero(allowed)))
-        mine = histories.take(np.flatnonzero(allowed)).take(rows)
-        matrix = self.features.compute(narrowed(mine, self.features.schema), at)
-        y = np.zeros(len(rows))
-        if self.label is not None:
-            numbers = self.outcomes[1].numbers(mine, at + self.label.horizon, blind_spot=self.blind_spot)
-            y = self.label.outcome(numbers)
-        return _Piece(matrix, y, self._by_person(mine, parts), int((~allowed).sum()))
+        willing = histories.take(np.flatnonzero(allowed))
+        found, left_out = self._eligible(willing)
+        mine = willing.take(found.rows)
+        matrix = self.features.compute(narrowed(mine, self.features.schema), found.at)
+        numbers = np.zeros(len(found.rows))
+        if self.label is not None and self.source is not None:
+            numbers = self.source.numbers(mine, found.at + self.label.horizon, blind_spot=self.blind_spot)
+        return _Piece(matrix, numbers, self._by_person(mine, found.parts), int((~allowed).sum()), left_out)
 
-    def _rows(self, histories: Histories) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
-        rows, at, parts = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.int8)]
-        for instant, part in self.cuts.all:
-            counts = self.outcomes[0].numbers(histories, np.full(len(histories), instant, np.int64))
-            found = np.flatnonzero(counts > 0)
-            rows.append(found)
-            at.append(np.full(len(found), instant, np.int64))
-            parts.append(np.full(len(found), part, np.int8))
-        return np.concatenate(rows), np.concatenate(at), np.concatenate(parts)
+    def _eligible(self, histories: Histories) -> tuple[Candidates, Counter[str]]:
+        """The candidates that become rows, and how many of the others there are for which reason."""
+        kept: list[Candidates] = []
+        left_out: Counter[str] = Counter()
+        for each in self.cuts.candidates(histories):
+            asked = histories.take(each.rows)
+            inside = self.population.numbers(asked, each.at) > 0
+            used = each.parts >= 0
+            kept.append(each.take(inside & used))
+            left_out["incomplete"] += int((inside & (each.parts == INCOMPLETE)).sum())
+            left_out["embargo"] += int((inside & (each.parts == EMBARGO)).sum())
+            outside = np.flatnonzero(used & ~inside)
+            left_out["population"] += int((self.known.numbers(asked.take(outside), each.at[outside]) > 0).sum())
+        return Candidates.joined(kept), left_out
 
     def _by_person(self, histories: Histories, parts: NDArray[np.int8]) -> NDArray[np.int8]:
-        if self.cuts.validation or not self.cuts.test:
+        if self.cuts.chooses_by_time:
             return parts
         # All rows of a person fall on one side, on every machine and in every run.
         draw = np.array([hash_text("validation" + user) % 1000 for user in histories.users], np.int64)
         return np.where((parts == TRAIN) & (draw < SHARE * 1000), VALIDATION, parts).astype(np.int8)
+
+    def labelled(
+        self, numbers: NDArray[np.float64], parts: NDArray[np.int8]
+    ) -> tuple[NDArray[np.float64] | None, float | None]:
+        """The labels, and what they are compared with: learned from the training rows alone."""
+        if self.label is None:
+            return None, None
+        limit = self.label.limit(numbers[parts == TRAIN])
+        return self.label.outcome(numbers, limit), limit
+
+    def question(self, limit: float | None) -> str | None:
+        """The label in words, with what was learned for it and the model that it asks."""
+        if self.label is None:
+            return None
+        asked = f" (version {self.source.version})" if isinstance(self.source, Membership) else ""
+        return f"{self.label}{asked}" + (f" (above {limit:g})" if self.label.top_share is not None else "")
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,25 @@ def test_promoting_publishes_a_bundle_that_scores_as_the_models_do(made):
     assert (unchanged.version, unchanged.digest) == (first.version, first.digest)
 
 
+def test_a_label_may_ask_which_cluster_people_will_be_in(made):
+    project, results = made
+    label = {"in_cluster": {"study": "kinds", "in": [0]}, "after": "7d"}
+    data = {"name": "stays", "kind": "propensity", "predicts": label, "cuts": {"every": "7d", "last": 4}}
+    rows = Study.from_dict({**data, "population": {"did": "any", "within": "30d"}}).rows(project)
+    assert rows.provenance["label"] == "in cluster 0 of kinds after 7d (version 1)"
+    log, model = EventLog.of(project), Model.load(results["kinds"].folder)
+    features = FeatureSet.of(project, log.plan, log.codes)
+    held = log.histories(features.schema)
+    places = {user: place for place, user in enumerate(held.users.tolist())}
+    asked = held.take(np.array([places[user] for user in rows.matrix.users]))
+    served = model.score(features.compute(asked, rows.matrix.at + 7 * DAY))
+    assert np.array_equal(rows.y, served.cluster == 0)
+    assert 0 < rows.y.mean() < 1
+    label["in_cluster"]["study"] = "buys_7d"
+    with pytest.raises(StudyError, match="the newest model of 'buys_7d' has no clusters"):
+        Study.from_dict(data).rows(project)
+
+
 def test_rolling_back_serves_the_previous_bundle_again(made):
     project, _ = made
     first = promote(project)

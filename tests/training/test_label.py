@@ -5,16 +5,17 @@ from features.behaviour.histories import Histories
 from features.errors import DefinitionError, PlanError, SchemaError
 from features.instants import DAY
 from tests.training.shops import CODES, PLAN, day, feature_set, frame
-from training.label import Condition, Label, Outcome, narrowed
+from training.label import Condition, Label
+from training.outcome import narrowed
 from training.training_set import wide
 
 
 def outcome(label, events, at, blind_spot=0):
     """The label of the one user of `events` at `at`."""
-    features = label.feature_set(PLAN, CODES, zone="UTC")
-    held = Histories.from_frame(wide(feature_set().schema, features.schema), frame(events))
-    numbers = Outcome(features).numbers(held, np.array([at + label.horizon]), blind_spot=blind_spot)
-    return label.outcome(numbers)[0]
+    source = label.source(PLAN, CODES, zone="UTC")
+    held = Histories.from_frame(wide(feature_set().schema, source.features.schema), frame(events))
+    numbers = source.numbers(held, np.array([at + label.horizon]), blind_spot=blind_spot)
+    return label.outcome(numbers, label.limit(numbers))[0]
 
 
 @pytest.mark.parametrize(
@@ -62,9 +63,9 @@ def test_an_outcome_counts_more_events_than_a_state_keeps():
 )
 def test_populations_look_back(condition, counts):
     events = [("u", "viewed", day(6) + 1), ("u", "viewed", day(30))]
-    features = Condition.from_dict(condition).feature_set(PLAN, CODES, zone="UTC")
-    held = Histories.from_frame(features.schema, frame(events))
-    assert (Outcome(features).numbers(held, np.array([day(10)])) > 0).sum() == counts
+    source = Condition.from_dict(condition).source(PLAN, CODES, zone="UTC")
+    held = Histories.from_frame(source.features.schema, frame(events))
+    assert (source.numbers(held, np.array([day(10)])) > 0).sum() == counts
 
 
 def test_they_read_as_sentences():
@@ -76,19 +77,31 @@ def test_they_read_as_sentences():
 
 
 @pytest.mark.parametrize(
-    "data", [{"within": "7d"}, {"did": "a", "value": "a.b", "within": "7d"}, {"did": "a", "above": 1, "within": "7d"}]
+    ("data", "words"),
+    [
+        ({"within": "7d"}, "a label is one of"),
+        ({"did": "a", "value": "a.b", "within": "7d"}, "a label is one of"),
+        ({"did": "a", "above": 1, "within": "7d"}, "go with `value`"),
+        ({"did_not": "a", "top_share": 0.1, "within": "7d"}, "go with `value`"),
+        ({"value": "a.b", "above": 1, "top_share": 0.1, "within": "7d"}, "not with both"),
+        ({"did": "a"}, "`did` needs `within`"),
+        ({"did": "a", "after": "7d"}, "`did` needs `within`"),
+        ({"in_cluster": {"study": "s", "in": [1]}, "within": "7d"}, "`in_cluster` needs `after`"),
+        ({"in_cluster": {"study": "s", "inn": [1]}, "after": "7d"}, "did you mean 'in'"),
+        ({"value": "a.b", "top_share": 10, "within": "7d"}, "less than 1"),
+    ],
 )
-def test_a_label_is_one_thing(data):
-    with pytest.raises(DefinitionError, match=r"label is either|goes with"):
+def test_a_label_is_one_thing(data, words):
+    with pytest.raises(DefinitionError, match=words):
         Label.from_dict(data)
 
 
 def test_unknown_events_are_named_with_the_nearest():
     with pytest.raises((PlanError, DefinitionError), match="did you mean 'bought'"):
-        Label.from_dict({"did": "bougth", "within": "7d"}).feature_set(PLAN, CODES, zone="UTC")
+        Label.from_dict({"did": "bougth", "within": "7d"}).source(PLAN, CODES, zone="UTC")
 
 
 def test_histories_that_lack_a_property_cannot_be_narrowed():
-    value = Label.from_dict({"value": "bought.revenue", "within": "7d"}).feature_set(PLAN, CODES, zone="UTC")
+    value = Label.from_dict({"value": "bought.revenue", "within": "7d"}).source(PLAN, CODES, zone="UTC")
     with pytest.raises(SchemaError, match="cannot be read"):
-        narrowed(Histories.from_frame(feature_set().schema, frame([("u", "viewed", day(1))])), value.schema)
+        narrowed(Histories.from_frame(feature_set().schema, frame([("u", "viewed", day(1))])), value.features.schema)

@@ -1,0 +1,96 @@
+"""Outcome: one number per row as of an instant, which labels and populations ask of histories of a wider schema."""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.behaviour.feature_set import FeatureSet
+from features.behaviour.histories import Histories
+from features.behaviour.schema import FIRST_PROPERTY, KNOWN, StateSchema
+from features.errors import SchemaError
+from training.model import Model
+
+Numbers = NDArray[np.float64]
+
+
+class Source(Protocol):
+    """What gives the numbers."""
+
+    @property
+    def features(self) -> FeatureSet:
+        """What is computed for it."""
+
+    def numbers(self, histories: Histories, at: NDArray[np.int64], *, blind_spot: int = 0) -> Numbers:
+        """One number a row.
+
+        Args:
+            histories: Rows, with every event in `slots`.
+            at: Shape (n_rows,), microseconds UTC.
+            blind_spot: How much later than it happened an event may become known and still count.
+        """
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A count or sum: the first column of its feature set."""
+
+    features: FeatureSet
+
+    def numbers(self, histories: Histories, at: NDArray[np.int64], *, blind_spot: int = 0) -> Numbers:
+        """The count or sum as of `at`, of events known by `at + blind_spot`."""
+        return self.features.compute(_seen(histories, self.features.schema, blind_spot), at).values[:, 0]
+
+
+@dataclass(frozen=True)
+class Membership:
+    """A registered model of clusters, over the features that it was trained on.
+
+    Attributes:
+        features: The model's.
+        model: Of `kind: clusters`.
+        wanted: Numbers of the clusters that count as inside.
+        version: Of the registered model, for the record.
+    """
+
+    features: FeatureSet
+    model: Model
+    wanted: NDArray[np.int64]
+    version: int = 0
+
+    def numbers(self, histories: Histories, at: NDArray[np.int64], *, blind_spot: int = 0) -> Numbers:
+        """1 where a request at `at`, knowing what becomes known by `at + blind_spot`, is answered with the cluster."""
+        matrix = self.features.compute(_seen(histories, self.features.schema, blind_spot), at)
+        return np.isin(self.model.score(matrix).column(), self.wanted).astype(np.float64)
+
+
+def _seen(histories: Histories, schema: StateSchema, blind_spot: int) -> Histories:
+    """The histories under a schema, every event known earlier by the blind spot."""
+    own = narrowed(histories, schema)
+    if not blind_spot:
+        return own
+    slots = own.slots.copy()
+    slots[:, KNOWN] -= blind_spot
+    return replace(own, slots=slots)
+
+
+def covers(schema: StateSchema, other: StateSchema) -> bool:
+    """Whether records of `schema` hold all that `other` wants to know."""
+    return dict(schema.codes) == dict(other.codes) and set(other.properties) <= set(schema.properties)
+
+
+def narrowed(histories: Histories, schema: StateSchema) -> Histories:
+    """The same events under another schema whose properties they hold.
+
+    Raises:
+        SchemaError: the histories lack a property, know other codes, or keep a part of the events in a carry.
+    """
+    held = histories.schema
+    if held.fingerprint == schema.fingerprint:
+        return histories
+    if not covers(held, schema) or histories.carry is not None:
+        raise SchemaError(f"histories of schema {held.fingerprint} cannot be read as {schema.fingerprint}.")
+    places = [*range(FIRST_PROPERTY), *(held.slot(name) for name in schema.properties)]
+    slots = histories.slots if places == list(range(held.n_slots)) else np.ascontiguousarray(histories.slots[:, places])
+    return replace(histories, schema=schema, slots=slots)
