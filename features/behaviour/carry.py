@@ -62,7 +62,7 @@ def _fold_rows(
         mark(slots, room.rows, room.codes, n, filters, room.marks)
         user = User(
             slots, room.rows, room.ts, room.codes, room.marks, filters.n_words, n, n, carry[row],
-            room.spare, room.spare, room.spare, room.seats, room.era, room.counts, room.tally, room.folds,
+            room.spare, room.spare, room.spare, room.seats, room.era, room.counts, room.tally, room.folds, room.heap,
         )  # fmt: skip
         past = 0
         while past < n and room.ts[past] <= boundary:

@@ -129,13 +129,14 @@ def _features(entry: object, words: Words, families: Sequence[Family], where: st
     keys = {key: kind for kind in kinds for key in kind.model_fields if key not in COMMON}
     if not isinstance(entry, Mapping):
         raise _FaultError(f"an entry is a mapping such as {{count: [any], windows: [7d]}}. Got {entry!r}.")
-    kind = next((keys[key] for key in entry if key in keys), None)
-    if kind is None:
+    meant = list(dict.fromkeys(keys[key] for key in entry if key in keys))
+    if not meant:
         other = next((str(key) for key in entry if key not in ("as", *COMMON)), "")
         raise _FaultError(f"unknown kind of feature {other!r}. {nearest(other, keys)}")
-    declaration = validated(kind, entry, where=where)
+    parts = [(kind, {key: entry[key] for key in entry if keys.get(key, kind) is kind}) for kind in meant]
+    declarations = [validated(kind, part if len(parts) > 1 else entry, where=where) for kind, part in parts]
     try:
-        return list(declaration.features(words))
+        return [feature for each in declarations for feature in each.features(words)]
     except DefinitionError as error:
         raise _FaultError(str(error)) from None
 

@@ -27,6 +27,7 @@ class Scratch(NamedTuple):
     tally: Ints  # shape (n_streams, cells): a family's running totals
     folds: Ints  # as long as a carry
     marks: Ints  # see `marks.mark`
+    heap: Ints  # as long as the values that a family's streams take in, twice
 
 
 def scratch(
@@ -38,7 +39,8 @@ def scratch(
     seats = np.zeros((seats_for(n * max(per_event, 1)), 2), np.int64)
     tally = np.empty((max(n_streams, 1), cells), np.int64)
     counts, folds, marks = np.empty(n_codes, np.int64), np.empty(1 + n_folds, np.int64), np.empty(n * n_words, np.int64)
-    return Scratch(rows, ts, codes, spare, counts, seats, np.zeros(1, np.int64), tally, folds, marks)
+    heap = np.empty(2 * n * max(per_event, 1), np.int64)
+    return Scratch(rows, ts, codes, spare, counts, seats, np.zeros(1, np.int64), tally, folds, marks, heap)
 
 
 @compiled

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.behaviour import distinct, lifetime, recency, sessions, totals
+from features.behaviour import distinct, lifetime, recency, sessions, spread, totals
 from features.behaviour.compiled import Floats, Ints, borrowed, compiled
 from features.behaviour.gather import Scratch, gather, scratch
 from features.behaviour.histories import Histories, empty_carry
@@ -18,7 +18,7 @@ from features.behaviour.marks import Filters, filters_of, mark
 from features.behaviour.schema import StateSchema
 from features.behaviour.table import Feature, Table, User, tabulate
 
-FAMILIES = (totals.FAMILY, distinct.FAMILY, recency.FAMILY, sessions.FAMILY, lifetime.FAMILY)
+FAMILIES = (totals.FAMILY, distinct.FAMILY, recency.FAMILY, sessions.FAMILY, lifetime.FAMILY, spread.FAMILY)
 """Every family; the places of their tables."""
 
 BLOCK = 1 << 16
@@ -33,6 +33,7 @@ def all_families(user: User, at: int, tables: tuple[Table, ...], out: Floats) ->
     recency.recency(user, at, tables[2], out)
     sessions.sessions(user, at, tables[3], out)
     lifetime.lifetime(user, at, tables[4], out)
+    spread.spread(user, at, tables[5], out)
 
 
 class Program(NamedTuple):
@@ -92,7 +93,7 @@ def run(
         user = User(
             slots, room.rows, room.ts, room.codes, room.marks, filters.n_words, past, n, carry,
             zone_starts, zone_offsets,
-            room.spare, room.seats, room.era, room.counts, room.tally, room.folds,
+            room.spare, room.seats, room.era, room.counts, room.tally, room.folds, room.heap,
         )  # fmt: skip
         all_families(user, at, tables, values[row])
 

@@ -34,6 +34,8 @@ MEANINGS: Mapping[str, str] = {
     "max": "greatest {what}; missing without one",
     "first": "first {what}; missing without one",
     "last": "newest {what}; missing without one",
+    "std": "standard deviation of {what} (of the whole population); missing without one",
+    "median": "median of {what}; missing without one",
     "distinct": "number of different {what}",
     "active_days": "days with {event}",
     "recency": "seconds since the newest {event}; missing where there was none",
@@ -146,6 +148,7 @@ class User(NamedTuple):
     counts: Ints  # scratch: per event code
     tally: Ints  # scratch: shape (n_streams, cells)
     folds: Ints  # scratch: as long as `carry`
+    heap: Ints  # scratch: see `gather.Scratch`
 
 
 @compiled

@@ -6,6 +6,7 @@ list, and nothing is remembered from one feature to the next.
 
 import re
 from datetime import UTC, datetime, timedelta
+from math import sqrt
 from zoneinfo import ZoneInfo
 
 from features.events.plan import TrackingPlan
@@ -110,6 +111,13 @@ class Oracle:
             return NAN
         if stat == "mean":
             return float(sum(values)) / float(len(values) * factor)
+        if stat == "std":
+            apart = [value - values[-1] for value in values]
+            mean, square = float(sum(apart)) / len(values), float(sum(a * a for a in apart)) / len(values)
+            return sqrt(max(0.0, square - mean * mean)) / float(factor)
+        if stat == "median":
+            ranked = sorted(values)
+            return float(ranked[len(ranked) // 2] + ranked[(len(ranked) - 1) // 2]) / float(2 * factor)
         chosen = {"min": min(values), "max": max(values), "first": values[0], "last": values[-1]}[stat]
         return float(chosen) / float(factor)
 

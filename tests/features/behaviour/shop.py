@@ -37,6 +37,8 @@ DECLARED = [
     {"tenure": "not_b"},
     {"count": "product_viewed", "where": {"product_id": {"contains": "b"}}, "as": "b_viewed", "windows": ["7d"]},
     {"max": "product_viewed.price", "where": {"product_id": "a", "price": {"gt": 0.5}}, "as": "a", "windows": ["20d"]},
+    {"std": ["order_completed.revenue", "any.price"], "windows": ["1d", "7d", "20d"]},
+    {"median": ["order_completed.revenue", "dear.price"], "windows": ["1d", "7d", "20d"]},
 ]
 KINDS = {
     "dear": {"event": "product_viewed", "where": {"price": {"gte": 5.01}}},
