@@ -101,4 +101,5 @@ def histories(frame: pl.DataFrame, features: FeatureSet) -> Histories:
         np.concatenate([part.slots for part in parts]),
         np.concatenate([part.starts + offset for part, offset in zip(parts, offsets, strict=True)]),
         np.concatenate([part.ends + offset for part, offset in zip(parts, offsets, strict=True)]),
+        settled=all(part.settled for part in parts),
     )

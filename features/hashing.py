@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.behaviour.compiled import compiled
+from features.behaviour.compiled import compiled, compiled_allocating
 
 ROWS = 1 << 22
 LOWEST = np.uint64(1 << 63)
@@ -63,7 +63,7 @@ def _stripes(data: NDArray[np.uint8], place: int, last: int) -> np.uint64:
     return total
 
 
-@compiled
+@compiled_allocating
 def hash_slices(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
     """xxh64 with seed 0 of `data[ends[i - 1]:ends[i]]`, for every i."""
     out = np.empty(len(ends), np.uint64)

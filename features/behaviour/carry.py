@@ -58,7 +58,7 @@ def _fold_rows(
     total = 0
     for row in range(len(starts)):
         start, end = starts[row], ends[row]
-        n, _ = gather(slots, start, end, NEVER, carry[row, 0], NEVER, bounds, room)
+        n, _ = gather(slots, start, end, False, NEVER, carry[row, 0], NEVER, bounds, room)
         mark(slots, room.rows, room.codes, n, filters, room.marks)
         user = User(
             slots, room.rows, room.ts, room.codes, room.marks, filters.n_words, n, n, carry[row],

@@ -11,13 +11,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import numba
 import numpy as np
-from llvmlite.ir import Constant
 from numba import types
-from numba.core import cgutils
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.caching import _CacheLocator as CacheLocator
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
 
 P = ParamSpec("P")
@@ -31,12 +28,24 @@ HERE = Path(__file__).parent
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """The function as machine code: releases the GIL, keeps IEEE arithmetic, cached on disk.
+    """The function as machine code: releases the GIL, keeps IEEE arithmetic, cached on disk; it makes no arrays.
+
+    Numba counts references to every array of a tuple that a loop hands on, for each event, which takes longer than the
+    loops themselves. What makes no array needs no count.
 
     Numba itself looks for edits in the function's own file only. The digest in the cache's path covers every kernel,
     so an edit in a callee is seen. Without a writable folder kernels are compiled anew in each process.
     """
-    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    return _machine_code(function, _nrt=False)
+
+
+def compiled_allocating(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for a function that makes arrays."""
+    return _machine_code(function)
+
+
+def _machine_code(function: Callable[P, R], **options: bool) -> Callable[P, R]:
+    dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
     if cache_folder(Path(function.__code__.co_filename).parent) is not None:
         dispatcher._cache = _Cache(function)
     return dispatcher  # type: ignore[no-any-return] # numba ships no types
@@ -82,32 +91,6 @@ def place(typing: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
         return context.cast(builder, arguments[0], k, types.uint64)
 
     return types.uint64(k), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
-def borrowed(typing: Any, value: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """The same array, or tuple of such, without references of its own; its owner must outlive the call.
-
-    Loops take tuples of arrays apart for each user. With owned arrays each step counts references, atomically and in
-    memory that threads share, which takes longer than the loops themselves.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
-        return _without_references(context, builder, signature.return_type, arguments[0])
-
-    return value(value), generate
-
-
-def _without_references(context: Any, builder: Any, kind: Any, value: Any) -> Any:  # noqa: ANN401 - numba's own types
-    if isinstance(kind, types.BaseTuple):
-        parts = zip(kind.types, cgutils.unpack_tuple(builder, value), strict=True)
-        return context.make_tuple(builder, kind, [_without_references(context, builder, *part) for part in parts])
-    if not isinstance(kind, types.Array):
-        return value
-    proxy = make_array(kind)(context, builder, value)
-    proxy.meminfo = Constant(proxy.meminfo.type, None)
-    proxy.parent = Constant(proxy.parent.type, None)
-    return proxy._getvalue()
 
 
 @cache

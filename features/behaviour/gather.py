@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.behaviour.compiled import Ints, compiled, place
+from features.behaviour.compiled import Ints, compiled, compiled_allocating, place
 from features.behaviour.schema import CODE_MASK, FLAG_SHIFT, HEAD, ID, KNOWN, MISSING, REMOVED, SEQ_SHIFT, TS
 
 ERA = 1 << 32
@@ -54,7 +54,7 @@ def seats_for(n: int) -> int:
 
 @compiled
 def gather(
-    slots: Ints, start: int, end: int, at: int, floor: int, boundary: int, bounds: Ints, room: Scratch
+    slots: Ints, start: int, end: int, settled: bool, at: int, floor: int, boundary: int, bounds: Ints, room: Scratch
 ) -> tuple[int, bool]:
     """Fill `room` with what counts of the records `start:end`.
 
@@ -66,6 +66,7 @@ def gather(
         slots: Records, shape (n_records, n_slots).
         start: The user's first record.
         end: Behind the user's last record.
+        settled: Whether the records are in order, each id once, none taken back (see `are_settled`).
         at: As of.
         floor: What happened up to here is in the carry.
         boundary: Events up to here matter to life-time folds alone and are not bounded.
@@ -75,17 +76,57 @@ def gather(
     Returns:
         (the number of events, whether the bound dropped any).
     """
-    n, removals = _first_known(slots, start, end, at, False, room)
-    if removals:
-        _taken_back(slots, start, end, at, room)
-        n, _ = _first_known(slots, start, end, at, True, room)
-    n = _in_order(slots, n, floor, at, room)
+    if settled:
+        n = _as_they_are(slots, start, end, floor, at, room)
+    else:
+        n, removals = _first_known(slots, start, end, at, False, room)
+        if removals:
+            _taken_back(slots, start, end, at, room)
+            n, _ = _first_known(slots, start, end, at, True, room)
+        n = _in_order(slots, n, floor, at, room)
     least = n
     for bound in bounds:
         least = min(least, bound)
     if least == n:
         return n, False
     return _bounded(n, boundary, bounds, room)
+
+
+@compiled_allocating
+def are_settled(slots: Ints, starts: Ints, ends: Ints) -> bool:
+    """Whether each row's records are in the order (ts, seq, id), hold each id once and take none back."""
+    longest = 0
+    for row in range(len(starts)):
+        longest = max(longest, ends[row] - starts[row])
+    seats, clock = np.zeros((seats_for(longest), 2), np.int64), np.zeros(1, np.int64)
+    for row in range(len(starts)):
+        mask, era = freed(seats, clock, ends[row] - starts[row])
+        for record in range(starts[row], ends[row]):
+            if slots[record, HEAD] >> FLAG_SHIFT & REMOVED:
+                return False
+            if record > starts[row] and not _precedes(slots, record - 1, record):
+                return False
+            seat = seat_of(seats, mask, era, slots[record, ID])
+            if seats[seat, 1] > era:
+                return False
+            seats[seat, 0], seats[seat, 1] = slots[record, ID], era + 1
+    return True
+
+
+@compiled
+def _as_they_are(slots: Ints, start: int, end: int, floor: int, at: int, room: Scratch) -> int:
+    """What counts of settled records."""
+    kept = 0
+    for row in range(start, end):
+        record = place(row)
+        ts = slots[record, TS]
+        if ts > at:
+            break
+        if ts > floor and slots[record, KNOWN] <= at:
+            to = place(kept)
+            room.rows[to], room.ts[to], room.codes[to] = row, ts, slots[record, HEAD] & CODE_MASK
+            kept += 1
+    return kept
 
 
 @compiled

@@ -28,6 +28,8 @@ class Histories:
         ends: Shape (n_rows,).
         carry: Shape (n_rows, 1 + len(schema.lifetime)): the boundary up to which all events are folded, then the
             folds; None where every event is in `slots`.
+        settled: Whether each row is in the order (ts, seq, id), holds each id once and takes nothing back: what the
+            compacted log guarantees. The kernel then need not settle it again.
     """
 
     schema: StateSchema
@@ -36,10 +38,17 @@ class Histories:
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     carry: NDArray[np.int64] | None = None
+    settled: bool = False
 
     @classmethod
-    def from_frame(cls, schema: StateSchema, frame: pl.DataFrame) -> Self:
-        """Histories from a log frame; users in order of their ids, unless each user's events are together already."""
+    def from_frame(cls, schema: StateSchema, frame: pl.DataFrame, *, settled: bool | None = None) -> Self:
+        """Histories from a log frame; users in order of their ids, unless each user's events are together already.
+
+        Args:
+            schema: What to keep of an event.
+            frame: See `StateSchema.encode`.
+            settled: Whether the frame has each event once, in order; None to look.
+        """
         frame = schema.counting(frame)
         runs = frame.select(pl.col("user").rle()).unnest("user")
         if runs["value"].n_unique() < runs.height:
@@ -50,7 +59,12 @@ class Histories:
             removals = np.concatenate([[0], frame["until"].is_not_null().cum_sum().to_numpy()])
             ends += removals[ends].astype(np.int64)
         starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
-        return cls(schema, runs["value"].to_numpy().astype(object), schema.records(frame), starts, ends)
+        slots, users = schema.records(frame), runs["value"].to_numpy().astype(object)
+        if settled is None:
+            from features.behaviour.gather import are_settled
+
+            settled = are_settled(slots, starts, ends)
+        return cls(schema, users, slots, starts, ends, settled=settled and len(slots) == frame.height)
 
     @classmethod
     def from_states(
@@ -87,7 +101,9 @@ class Histories:
     def take(self, rows: NDArray[np.int64]) -> "Histories":
         """These rows, in this order, repeated where asked; no event is copied."""
         carry = None if self.carry is None else self.carry[rows]
-        return Histories(self.schema, self.users[rows], self.slots, self.starts[rows], self.ends[rows], carry)
+        return Histories(
+            self.schema, self.users[rows], self.slots, self.starts[rows], self.ends[rows], carry, self.settled
+        )
 
     def state(self, row: int) -> bytes:
         """One row's records as a store keeps them."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.behaviour import distinct, lifetime, recency, sessions, spread, totals
-from features.behaviour.compiled import Floats, Ints, borrowed, compiled
+from features.behaviour.compiled import Floats, Ints, compiled
 from features.behaviour.gather import Scratch, gather, scratch
 from features.behaviour.histories import Histories, empty_carry
 from features.behaviour.marks import Filters, filters_of, mark
@@ -55,6 +55,7 @@ class Rows(NamedTuple):
     ends: Ints
     carry: Ints
     at: Ints
+    settled: bool
 
 
 def program(features: Sequence[Feature], schema: StateSchema) -> Program:
@@ -72,30 +73,22 @@ def run(
     rows: Rows, first: int, last: int, program: Program, room: Scratch, values: Floats, capped: NDArray[np.bool_]
 ) -> None:
     """Fill the rows `first:last` of `values` and `capped`."""
-    slots, carries, bounds = borrowed(rows.slots), borrowed(rows.carry), borrowed(program.bounds)
-    zone_starts, zone_offsets = borrowed(program.zone_starts), borrowed(program.zone_offsets)
-    tables, filters, room, values = (
-        borrowed(program.tables),
-        borrowed(program.filters),
-        borrowed(room),
-        borrowed(values),
-    )
     for row in range(first, last):
         at = rows.at[row]
-        carry = carries[row if len(carries) > 1 else 0]
+        carry = rows.carry[row if len(rows.carry) > 1 else 0]
         boundary = lifetime.boundary_of(at, program.horizon)
         start, end = rows.starts[row], rows.ends[row]
-        n, capped[row] = gather(slots, start, end, at, carry[0], boundary, bounds, room)
-        mark(slots, room.rows, room.codes, n, filters, room.marks)
+        n, capped[row] = gather(rows.slots, start, end, rows.settled, at, carry[0], boundary, program.bounds, room)
+        mark(rows.slots, room.rows, room.codes, n, program.filters, room.marks)
         past = n
         while past > 0 and room.ts[past - 1] > at - program.horizon:
             past -= 1
         user = User(
-            slots, room.rows, room.ts, room.codes, room.marks, filters.n_words, past, n, carry,
-            zone_starts, zone_offsets,
+            rows.slots, room.rows, room.ts, room.codes, room.marks, program.filters.n_words, past, n, carry,
+            program.zone_starts, program.zone_offsets,
             room.spare, room.seats, room.era, room.counts, room.tally, room.folds, room.heap,
         )  # fmt: skip
-        all_families(user, at, tables, values[row])
+        all_families(user, at, program.tables, values[row])
 
 
 class Kernel:
@@ -116,7 +109,7 @@ class Kernel:
         values = np.empty((len(histories), self.n_features))
         capped = np.zeros(len(histories), np.bool_)
         carry = histories.carry if histories.carry is not None else self._no_carry
-        rows = Rows(histories.slots, histories.starts, histories.ends, carry, at)
+        rows = Rows(histories.slots, histories.starts, histories.ends, carry, at, histories.settled)
         lengths = histories.ends - histories.starts
 
         def work(block: tuple[int, int]) -> None:

@@ -160,13 +160,13 @@ class EventLog:
 
     def histories(self, schema: StateSchema, *, users: Sequence[str] | None = None) -> Histories:
         """Histories of everybody, or of these canonical ids; compacts first when stale."""
-        return Histories.from_frame(schema, self.frame(users=users, columns=_columns(schema)))
+        return Histories.from_frame(schema, self.frame(users=users, columns=_columns(schema)), settled=True)
 
     def histories_by_bucket(self, schema: StateSchema) -> Iterator[Histories]:
         """The same, a bucket at a time: the unit of memory and of parallel work."""
         manifest = self._current()
         for bucket in range(manifest.n_buckets):
-            yield Histories.from_frame(schema, self._read(manifest, [bucket], _columns(schema)))
+            yield Histories.from_frame(schema, self._read(manifest, [bucket], _columns(schema)), settled=True)
 
     def _current(self) -> Manifest:
         manifest = self.compact()

@@ -3,13 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from features.behaviour.compiled import compiled
+from features.behaviour.compiled import compiled, compiled_allocating
 
 Ints = NDArray[np.int64]
 RUN = 8
 
 
-@compiled
+@compiled_allocating
 def order_of(code: NDArray[np.uint32], ts: Ints, seq: Ints, ids: Ints, n_codes: int) -> tuple[Ints, Ints]:
     """Where each event of the sorted log is found.
 
