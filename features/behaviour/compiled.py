@@ -3,7 +3,7 @@
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -11,10 +11,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import numba
 import numpy as np
+from llvmlite.ir import Constant
 from numba import types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.caching import _CacheLocator as CacheLocator
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
 from numpy.typing import NDArray
 
 P = ParamSpec("P")
@@ -91,6 +93,47 @@ def place(typing: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
         return context.cast(builder, arguments[0], k, types.uint64)
 
     return types.uint64(k), generate
+
+
+def views(arrays: Sequence[Ints]) -> Ints:
+    """Where arrays are: address, length, width; handed to a loop as one array, which is a hundred times cheaper.
+
+    The caller keeps the arrays alive. They are contiguous, of one dimension or two.
+
+    Returns:
+        Shape (n_arrays, 3).
+    """
+    return np.array([(each.ctypes.data, len(each), each.shape[-1]) for each in arrays], np.int64).reshape(-1, 3)
+
+
+@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
+def vector(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """The k-th of `views`' arrays, which has one dimension."""
+    return _view(1)(arrays, k)
+
+
+@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
+def grid(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """The k-th of `views`' arrays, which has two dimensions."""
+    return _view(2)(arrays, k)
+
+
+def _view(n_dimensions: int) -> Any:  # noqa: ANN401 - numba's own types
+    kind = types.Array(types.int64, n_dimensions, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        word = context.get_value_type(types.int64)
+        first = builder.mul(context.cast(builder, arguments[1], signature.args[1], types.int64), Constant(word, 3))
+        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        cells = [builder.gep(data, [builder.add(first, Constant(word, cell))]) for cell in range(3)]
+        address, *shape = (builder.load(cell) for cell in cells[: n_dimensions + 1])
+        array, size = make_array(kind)(context, builder), Constant(word, 8)
+        strides = [size] if n_dimensions == 1 else [builder.mul(shape[1], size), size]
+        pointer = builder.inttoptr(address, array.data.type)
+        populate_array(array, data=pointer, shape=shape, strides=strides, itemsize=size, meminfo=None)
+        return array._getvalue()
+
+    return lambda arrays, k: (kind(arrays, k), generate)
 
 
 @cache

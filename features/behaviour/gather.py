@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.behaviour.compiled import Ints, compiled, compiled_allocating, place
+from features.behaviour.compiled import Ints, compiled, compiled_allocating, grid, place, vector
 from features.behaviour.schema import CODE_MASK, FLAG_SHIFT, HEAD, ID, KNOWN, MISSING, REMOVED, SEQ_SHIFT, TS
 
 ERA = 1 << 32
@@ -41,6 +41,15 @@ def scratch(
     counts, folds, marks = np.empty(n_codes, np.int64), np.empty(1 + n_folds, np.int64), np.empty(n * n_words, np.int64)
     heap = np.empty(2 * n * max(per_event, 1), np.int64)
     return Scratch(rows, ts, codes, spare, counts, seats, np.zeros(1, np.int64), tally, folds, marks, heap)
+
+
+@compiled
+def room_of(arrays: Ints) -> Scratch:
+    """The scratch whose arrays these are the views of."""
+    return Scratch(
+        vector(arrays, 0), vector(arrays, 1), vector(arrays, 2), vector(arrays, 3), vector(arrays, 4),
+        grid(arrays, 5), vector(arrays, 6), grid(arrays, 7), vector(arrays, 8), vector(arrays, 9), vector(arrays, 10),
+    )  # fmt: skip
 
 
 @compiled

@@ -5,18 +5,17 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.behaviour import distinct, lifetime, recency, sessions, spread, totals
-from features.behaviour.compiled import Floats, Ints, compiled
-from features.behaviour.gather import Scratch, gather, scratch
+from features.behaviour.compiled import Floats, Ints, compiled, vector, views
+from features.behaviour.gather import gather, room_of, scratch
 from features.behaviour.histories import Histories, empty_carry
-from features.behaviour.marks import Filters, filters_of, mark
+from features.behaviour.marks import Filters, filters, filters_of, mark
 from features.behaviour.schema import StateSchema
-from features.behaviour.table import Feature, Table, User, tabulate
+from features.behaviour.table import N_ARRAYS, Feature, Table, User, table, tabulate
 
 FAMILIES = (totals.FAMILY, distinct.FAMILY, recency.FAMILY, sessions.FAMILY, lifetime.FAMILY, spread.FAMILY)
 """Every family; the places of their tables."""
@@ -26,69 +25,70 @@ BLOCK = 1 << 16
 
 
 @compiled
-def all_families(user: User, at: int, tables: tuple[Table, ...], out: Floats) -> None:
+def all_families(user: User, at: int, tables: Ints, out: Floats) -> None:
     """One user's row; a family's line here has the place of its table in FAMILIES."""
-    totals.totals(user, at, tables[0], out)
-    distinct.distinct(user, at, tables[1], out)
-    recency.recency(user, at, tables[2], out)
-    sessions.sessions(user, at, tables[3], out)
-    lifetime.lifetime(user, at, tables[4], out)
-    spread.spread(user, at, tables[5], out)
+    totals.totals(user, at, table(tables, 0), out)
+    distinct.distinct(user, at, table(tables, 1), out)
+    recency.recency(user, at, table(tables, 2), out)
+    sessions.sessions(user, at, table(tables, 3), out)
+    lifetime.lifetime(user, at, table(tables, 4), out)
+    spread.spread(user, at, table(tables, 5), out)
 
 
-class Program(NamedTuple):
-    """Everything about the definitions that the loops read."""
+class Program:
+    """Everything about the definitions that the loops read.
 
-    tables: tuple[Table, ...]
-    filters: Filters
-    bounds: Ints
-    zone_starts: Ints
-    zone_offsets: Ints
-    horizon: int
+    Attributes:
+        tables: In the order of FAMILIES.
+        filters: Of all kinds with a `where`.
+        arrays: The views of the tables' arrays, the filters', the bounds, and the zone's steps.
+        numbers: n_words, horizon.
+    """
 
-
-class Rows(NamedTuple):
-    """Everything about the users that the loops read; a carry of one row holds for all."""
-
-    slots: Ints
-    starts: Ints
-    ends: Ints
-    carry: Ints
-    at: Ints
-    settled: bool
+    def __init__(self, features: Sequence[Feature], schema: StateSchema) -> None:
+        self.tables, self.filters = _tables(features, schema)
+        self._alive = [array for table in self.tables for array in table]
+        self._alive += [*self.filters[:-1], schema.code_bounds, *schema.zone_steps]
+        self.arrays = views(self._alive)
+        self.numbers = np.array([self.filters.n_words, schema.horizon], np.int64)
 
 
-def program(features: Sequence[Feature], schema: StateSchema) -> Program:
-    """The tables of these features, in the order of FAMILIES."""
+def _tables(features: Sequence[Feature], schema: StateSchema) -> tuple[list[Table], Filters]:
     folds = {lifetime.FAMILY.name: [lifetime.stream_of(each, schema) for each in schema.lifetime]}
     first = [folds.get(family.name, []) for family in FAMILIES]
     sources = [family.sources(features, schema, mine) for family, mine in zip(FAMILIES, first, strict=True)]
     kinds = list(dict.fromkeys(k for mine in sources for source in mine for k in source.kinds if k.where))
     tables = [tabulate(family, features, schema, kinds, mine) for family, mine in zip(FAMILIES, first, strict=True)]
-    return Program(tuple(tables), filters_of(kinds, schema), schema.code_bounds, *schema.zone_steps, schema.horizon)
+    return tables, filters_of(kinds, schema)
+
+
+FILTERS = len(FAMILIES) * N_ARRAYS
+BOUNDS, ZONE_STARTS, ZONE_OFFSETS = (FILTERS + len(Filters._fields) - 1 + k for k in range(3))
+"""Where a program's arrays are."""
 
 
 @compiled
 def run(
-    rows: Rows, first: int, last: int, program: Program, room: Scratch, values: Floats, capped: NDArray[np.bool_]
-) -> None:
-    """Fill the rows `first:last` of `values` and `capped`."""
+    slots: Ints, starts: Ints, ends: Ints, carry: Ints, at: Ints, settled: bool, first: int, last: int,
+    arrays: Ints, numbers: Ints, scratch: Ints, values: Floats, capped: NDArray[np.bool_],
+) -> None:  # fmt: skip
+    """Fill the rows `first:last` of `values` and `capped`; a carry or an instant of one row holds for all."""
+    room, n_words, horizon = room_of(scratch), numbers[0], numbers[1]
+    passing, bounds = filters(arrays, FILTERS, n_words), vector(arrays, BOUNDS)
+    zone_starts, zone_offsets = vector(arrays, ZONE_STARTS), vector(arrays, ZONE_OFFSETS)
     for row in range(first, last):
-        at = rows.at[row]
-        carry = rows.carry[row if len(rows.carry) > 1 else 0]
-        boundary = lifetime.boundary_of(at, program.horizon)
-        start, end = rows.starts[row], rows.ends[row]
-        n, capped[row] = gather(rows.slots, start, end, rows.settled, at, carry[0], boundary, program.bounds, room)
-        mark(rows.slots, room.rows, room.codes, n, program.filters, room.marks)
+        now, mine = at[row if len(at) > 1 else 0], carry[row if len(carry) > 1 else 0]
+        boundary = lifetime.boundary_of(now, horizon)
+        n, capped[row] = gather(slots, starts[row], ends[row], settled, now, mine[0], boundary, bounds, room)
+        mark(slots, room.rows, room.codes, n, passing, room.marks)
         past = n
-        while past > 0 and room.ts[past - 1] > at - program.horizon:
+        while past > 0 and room.ts[past - 1] > now - horizon:
             past -= 1
         user = User(
-            rows.slots, room.rows, room.ts, room.codes, room.marks, program.filters.n_words, past, n, carry,
-            program.zone_starts, program.zone_offsets,
+            slots, room.rows, room.ts, room.codes, room.marks, n_words, past, n, mine, zone_starts, zone_offsets,
             room.spare, room.seats, room.era, room.counts, room.tally, room.folds, room.heap,
         )  # fmt: skip
-        all_families(user, at, program.tables, values[row])
+        all_families(user, now, arrays, values[row])
 
 
 class Kernel:
@@ -97,7 +97,7 @@ class Kernel:
     def __init__(self, features: Sequence[Feature], schema: StateSchema) -> None:
         self.schema = schema
         self.n_features = len(features)
-        self.program = program(features, schema)
+        self.program = Program(features, schema)
         self._cells = max([6, *(f.cells(s) for f in FAMILIES for s in f.sources(features, schema))])
         self._no_carry = empty_carry(schema)[None]
         self._rooms = threading.local()
@@ -109,12 +109,13 @@ class Kernel:
         values = np.empty((len(histories), self.n_features))
         capped = np.zeros(len(histories), np.bool_)
         carry = histories.carry if histories.carry is not None else self._no_carry
-        rows = Rows(histories.slots, histories.starts, histories.ends, carry, at, histories.settled)
+        rows = histories.slots, histories.starts, histories.ends, carry, at, histories.settled
+        program = self.program.arrays, self.program.numbers
         lengths = histories.ends - histories.starts
 
         def work(block: tuple[int, int]) -> None:
             room = self._room(int(lengths[slice(*block)].max()))
-            run(rows, *block, self.program, room, values, capped)
+            run(*rows, *block, *program, room, values, capped)
 
         if len(lengths) == 1:
             work((0, 1))
@@ -124,12 +125,11 @@ class Kernel:
             list(pool.map(work, blocks) if len(blocks) > 1 else map(work, blocks))
         return values, capped
 
-    def _room(self, n_events: int) -> Scratch:
-        """This thread's scratch, made anew when a longer history comes."""
-        room: Scratch | None = getattr(self._rooms, "room", None)
-        if room is None or len(room.rows) < n_events:
+    def _room(self, n_events: int) -> Ints:
+        """The views of this thread's scratch, made anew when a longer history comes."""
+        if getattr(self._rooms, "n_events", -1) < n_events:
             tables = self.program.tables
-            room = self._rooms.room = scratch(
+            self._rooms.scratch = scratch(
                 n_events=2 * n_events,
                 n_codes=self.schema.n_codes,
                 n_streams=max(len(table.sources) for table in tables),
@@ -138,7 +138,8 @@ class Kernel:
                 cells=self._cells,
                 n_words=self.program.filters.n_words,
             )
-        return room
+            self._rooms.views, self._rooms.n_events = views(self._rooms.scratch), 2 * n_events
+        return self._rooms.views  # type: ignore[no-any-return] # a thread's own
 
 
 def _blocks(lengths: Ints) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.behaviour.compiled import Ints, compiled, place
+from features.behaviour.compiled import Ints, compiled, grid, place, vector
 from features.behaviour.kinds import Kind
 from features.behaviour.schema import StateSchema
 
@@ -23,6 +23,15 @@ class Filters(NamedTuple):
     edges: Ints  # shape (n_tests + 1,): the intervals of test t
     intervals: Ints  # shape (n_intervals, 2), both ends within
     n_words: int  # of 64 marks each, per event
+
+
+@compiled
+def filters(arrays: Ints, k: int, n_words: int) -> Filters:
+    """The filters whose arrays begin at the k-th of `views`."""
+    return Filters(
+        vector(arrays, k), vector(arrays, k + 1), vector(arrays, k + 2), vector(arrays, k + 3), vector(arrays, k + 4),
+        grid(arrays, k + 5), n_words,
+    )  # fmt: skip
 
 
 def filters_of(kinds: Sequence[Kind], schema: StateSchema) -> Filters:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from features.behaviour.compiled import Ints, compiled, place
+from features.behaviour.compiled import Ints, compiled, grid, place, vector
 from features.behaviour.kinds import ANYTHING, Kind
 from features.behaviour.marks import NO_FILTER
 from features.behaviour.schema import MISSING, TS, StateSchema
@@ -123,6 +123,19 @@ class Table(NamedTuple):
     details: Ints
     edges: Ints  # shape (n_windows + 1,): the features of window w are features[edges[w]:edges[w + 1]]
     features: Ints  # shape (n_features, 4): statistic, stream (or ~event code), factor, column
+
+
+N_ARRAYS = len(Table._fields)
+
+
+@compiled
+def table(arrays: Ints, family: int) -> Table:
+    """A family's table among the views of all families' arrays."""
+    k = family * N_ARRAYS
+    return Table(
+        vector(arrays, k), vector(arrays, k + 1), grid(arrays, k + 2), grid(arrays, k + 3), vector(arrays, k + 4),
+        vector(arrays, k + 5), grid(arrays, k + 6),
+    )  # fmt: skip
 
 
 class User(NamedTuple):
