@@ -1,10 +1,11 @@
 """Declarations: features.yaml, read entry by entry; every fault is named with its line."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from features.behaviour.kinds import Kind
 from features.behaviour.table import LIFETIME, Family, Feature
@@ -33,6 +34,16 @@ Windows = Annotated[tuple[tuple[str, int], ...], Field(min_length=1), BeforeVali
 """Windows as written, and in microseconds; `lifetime` is LIFETIME."""
 
 
+def _ending(windows: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+    if any(window == LIFETIME for _, window in windows):
+        raise ValueError("this has no life-time. Hint: name a window such as 90d.")
+    return windows
+
+
+Spans = Annotated[Windows, AfterValidator(_ending)]
+"""Windows of what has no life-time."""
+
+
 class Declaration(Definition):
     """One entry of features.yaml; each family has its own.
 
@@ -54,6 +65,17 @@ class Declaration(Definition):
             raise DefinitionError("what `where` leaves of one event needs a name. Hint: `as: buy_clicked`.")
         for name in names:
             yield self.name or name, words.kind(name, self.where)
+
+    def steps(self, names: Names, words: Words) -> tuple[Kind, ...]:
+        """Which events each name means, where several are told apart."""
+        if self.where:
+            raise DefinitionError("`where` narrows one event, and here are several. Hint: name kinds under `events:`.")
+        return tuple(words.kind(name) for name in names)
+
+    @property
+    def suffix(self) -> str:
+        """`_<as>`, where features of several events would have one name."""
+        return f"_{self.name}" if self.name else ""
 
     def properties(self, names: Names, words: Words, *, numeric: bool = False) -> Iterator[tuple[str, Kind, str]]:
         """Of each `<event>.<property>` that it names, the same, and the property."""
@@ -126,19 +148,35 @@ class _FaultError(Exception):
 
 def _features(entry: object, words: Words, families: Sequence[Family], where: str) -> Iterable[Feature]:
     kinds = [kind for family in families for kind in family.declarations]
-    keys = {key: kind for kind in kinds for key in kind.model_fields if key not in COMMON}
+    known = Counter(key for kind in kinds for key in kind.model_fields if key not in COMMON)
+    keys = {key: kind for kind in kinds for key in kind.model_fields if known[key] == 1}
     if not isinstance(entry, Mapping):
         raise _FaultError(f"an entry is a mapping such as {{count: [any], windows: [7d]}}. Got {entry!r}.")
     meant = list(dict.fromkeys(keys[key] for key in entry if key in keys))
     if not meant:
         other = next((str(key) for key in entry if key not in ("as", *COMMON)), "")
         raise _FaultError(f"unknown kind of feature {other!r}. {nearest(other, keys)}")
-    parts = [(kind, {key: entry[key] for key in entry if keys.get(key, kind) is kind}) for kind in meant]
-    declarations = [validated(kind, part if len(parts) > 1 else entry, where=where) for kind, part in parts]
+    parts = [_part(entry, kind, keys, meant) for kind in meant] if len(meant) > 1 else [entry]
+    declarations = [validated(kind, part, where=where) for kind, part in zip(meant, parts, strict=True)]
     try:
-        return [feature for each in declarations for feature in each.features(words)]
+        found = [feature for each in declarations for feature in each.features(words)]
     except DefinitionError as error:
         raise _FaultError(str(error)) from None
+    if not found:
+        raise _FaultError(f"the entry gives no feature. It says {dict(entry)!r}.")
+    return found
+
+
+def _part(
+    entry: Mapping[str, Any],
+    mine: type[Declaration],
+    keys: Mapping[str, type[Declaration]],
+    meant: list[type[Declaration]],
+) -> dict[str, Any]:
+    """What an entry of several families says to one of them; an option goes to those that know it, else to all."""
+    known = {kind: {field.alias or name for name, field in kind.model_fields.items()} for kind in meant}
+    strange = {key for key in entry if key not in keys and not any(key in names for names in known.values())}
+    return {key: entry[key] for key in entry if keys.get(key, mine) is mine and key in known[mine] | strange}
 
 
 def _within(feature: Feature, horizon: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from features.behaviour.compiled import Floats, Ints, compiled, place
-from features.behaviour.declarations import Declaration, Windows
+from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.gather import MIX, freed
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
@@ -21,7 +21,6 @@ from features.behaviour.table import (
     value_of,
 )
 from features.behaviour.words import Names, Words
-from features.errors import DefinitionError
 from features.instants import DAY, NEVER
 
 STATS = ("distinct", "active_days")
@@ -34,15 +33,11 @@ class Distinct(Declaration):
 
     distinct: Names = ()
     active_days: Names = ()
-    windows: Windows
+    windows: Spans
 
     def features(self, words: Words) -> Iterator[Feature]:
         """`distinct_<event>_<property>_<window>`, `active_days_<event>_<window>`."""
         for text, window in self.windows:
-            if window < 0:
-                raise DefinitionError(
-                    "`distinct` and `active_days` have no life-time. Hint: name a window such as 90d."
-                )
             for name, kind, prop in self.properties(self.distinct, words):
                 yield Feature(f"distinct_{name}_{prop}_{text}", "distinct", "distinct", name, kind, prop, window)
             for name, kind in self.kinds(self.active_days, words):
@@ -56,7 +51,7 @@ def distinct(user: User, at: int, table: Table, out: Floats) -> None:
     n_windows, window = len(table.windows), 0
     if n_windows == 0:
         return
-    mask, era = freed(user.seats, user.era, (user.n - user.past) * _streams_per_event(table))
+    mask, era = freed(user.seats, user.era, (user.n - user.past) * streams_per_event(table))
     for stream in range(len(table.sources)):
         tally[stream, COUNT] = 0
     edge = at - table.windows[0]
@@ -82,7 +77,7 @@ def distinct(user: User, at: int, table: Table, out: Floats) -> None:
             if value == MISSING or (tally[stream, COUNT] > 0 and value == tally[stream, LATEST]):
                 continue
             tally[stream, LATEST] = value
-            if _new(user.seats, mask, era, value, table.entries[place(each), OF_STREAM]):
+            if is_new(user.seats, mask, era, value, table.entries[place(each), OF_STREAM]):
                 tally[stream, COUNT] += 1
     for rest in range(window, n_windows):
         _read_off(tally, table, rest, out)
@@ -97,7 +92,7 @@ def _value(user: User, k: int, entry: int, table: Table, day: int) -> int:
 
 
 @compiled
-def _streams_per_event(table: Table) -> int:
+def streams_per_event(table: Table) -> int:
     """The most streams that one event enters."""
     most = 0
     for code in range(len(table.places) - 1):
@@ -106,7 +101,7 @@ def _streams_per_event(table: Table) -> int:
 
 
 @compiled
-def _new(seats: Ints, mask: int, era: int, value: int, stream: int) -> bool:
+def is_new(seats: Ints, mask: int, era: int, value: int, stream: int) -> bool:
     """Whether the stream meets the value for the first time; it is seated then."""
     owner = era + stream + 1
     seat = ((value + stream) * MIX >> 32) & mask

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from features.behaviour import distinct, lifetime, recency, sessions, spread, totals
+from features.behaviour import distinct, dwell, lifetime, recency, sessions, spread, totals
 from features.behaviour.compiled import Floats, Ints, compiled, vector, views
 from features.behaviour.gather import gather, room_of, scratch
 from features.behaviour.histories import Histories, empty_carry
@@ -17,7 +17,15 @@ from features.behaviour.marks import Filters, filters, filters_of, mark
 from features.behaviour.schema import StateSchema
 from features.behaviour.table import N_ARRAYS, Feature, Table, User, table, tabulate
 
-FAMILIES = (totals.FAMILY, distinct.FAMILY, recency.FAMILY, sessions.FAMILY, lifetime.FAMILY, spread.FAMILY)
+FAMILIES = (
+    totals.FAMILY,
+    distinct.FAMILY,
+    recency.FAMILY,
+    sessions.FAMILY,
+    lifetime.FAMILY,
+    spread.FAMILY,
+    dwell.FAMILY,
+)
 """Every family; the places of their tables."""
 
 BLOCK = 1 << 16
@@ -33,6 +41,7 @@ def all_families(user: User, at: int, tables: Ints, out: Floats) -> None:
     sessions.sessions(user, at, table(tables, 3), out)
     lifetime.lifetime(user, at, table(tables, 4), out)
     spread.spread(user, at, table(tables, 5), out)
+    dwell.dwell(user, at, table(tables, 6), out)
 
 
 class Program:

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from features.behaviour.compiled import Floats, compiled, place
-from features.behaviour.declarations import Declaration, Windows
+from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.table import COLUMN, OF_STREAM, STREAM, Family, Feature, Table, User, enters, of_property
 from features.behaviour.words import Names, Words
-from features.errors import DefinitionError
 from features.instants import SECOND
 
 STATS = ("recency",)
@@ -30,7 +29,7 @@ class RfmSpec(Declaration):
 
     event: str
     money: str
-    window: Windows
+    window: Spans
 
     def features(self, words: Words) -> Iterator[Feature]:
         """`recency_<event>_s`, `count_<event>_<window>`, `sum_<event>_<money>_<window>`."""
@@ -38,8 +37,6 @@ class RfmSpec(Declaration):
         kind = words.kind(event)
         yield Feature(f"recency_{event}_s", "recency", "recency", event, kind)
         for text, window in self.window:
-            if window < 0:
-                raise DefinitionError("`rfm` needs a window such as 90d, not `lifetime`.")
             yield Feature(f"count_{event}_{text}", "totals", "count", event, kind, "", window)
             yield Feature(f"sum_{event}_{prop}_{text}", "totals", "sum", event, kind, prop, window)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from features.behaviour.compiled import Floats, Ints, compiled, place
-from features.behaviour.declarations import Declaration, Windows
+from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.schema import MISSING
 from features.behaviour.table import (
     COLUMN,
@@ -21,7 +21,6 @@ from features.behaviour.table import (
     value_of,
 )
 from features.behaviour.words import Names, Words
-from features.errors import DefinitionError
 
 STATS = ("std", "median")
 STD = 0
@@ -34,13 +33,11 @@ class Spread(Declaration):
 
     std: Names = ()
     median: Names = ()
-    windows: Windows
+    windows: Spans
 
     def features(self, words: Words) -> Iterator[Feature]:
         """`std_<event>_<property>_<window>`, `median_<event>_<property>_<window>`."""
         for text, window in self.windows:
-            if window < 0:
-                raise DefinitionError("`std` and `median` have no life-time. Hint: name a window such as 90d.")
             for stat in STATS:
                 for name, kind, prop in self.properties(getattr(self, stat), words, numeric=True):
                     yield Feature(f"{stat}_{name}_{prop}_{text}", "spread", stat, name, kind, prop, window)

@@ -23,7 +23,7 @@ NO_SLOT, DAY_SLOT, TS_SLOT = -1, -2, TS
 
 SLOT, CODE, OPTION, DETAIL = range(4)
 OF_STREAM, STEP, FILTER = range(3)
-STAT, STREAM, FACTOR, COLUMN = range(4)
+STAT, STREAM, FACTOR, COLUMN, PART = range(5)
 
 
 MEANINGS: Mapping[str, str] = {
@@ -40,10 +40,18 @@ MEANINGS: Mapping[str, str] = {
     "active_days": "days with {event}",
     "recency": "seconds since the newest {event}; missing where there was none",
     "tenure": "seconds since the first {event} ever; missing where there was none",
-    "sessions": "number of sessions (ended by {option} of silence)",
-    "session_minutes": "mean minutes of a session (ended by {option} of silence); missing without one",
-    "session_depth": "mean events of a session (ended by {option} of silence); missing without one",
-    "bounce_share": "share of sessions of one event (ended by {option} of silence); missing without one",
+    "sessions": "number of sessions ({option} of silence end it)",
+    "session_minutes": "mean minutes of a session ({option} of silence end it); missing without one",
+    "session_depth": "mean events of a session ({option} of silence end it); missing without one",
+    "bounce_share": "share of sessions of one event ({option} of silence end it); missing without one",
+    "session_pause_minutes": "mean minutes between sessions ({option} of silence end it); missing without two",
+    "session_count": "mean number of {event} in a session ({option} of silence end it); missing without one",
+    "session_distinct": "mean number of different {what} in a session ({option} of silence end it); missing without",
+    "current_session_minutes": "minutes of the open session ({option} of silence end it); 0 without one",
+    "current_session_count": "number of {event} in the open session ({option} of silence end it)",
+    "current_session_distinct": "number of different {what} in the open session ({option} of silence end it)",
+    "dwell": "seconds from each {event} to what came next, each at most {option}, summed",
+    "mean_dwell": "mean seconds from {event} to what came next, each at most {option}; missing without one",
 }
 """What each statistic says, in words."""
 
@@ -61,6 +69,10 @@ class Feature:
         property: Which property; empty where events or instants are counted.
         window: Microseconds; 0 where the family looks back as far as the horizon; LIFETIME.
         option: A family's own setting, such as the gap of sessions in microseconds.
+        steps: The events that the family tells apart, in order, where it takes several.
+        detail: A family's own settings beside it, as many integers as it likes.
+        part: Which part of what its stream holds it is, such as a step of a funnel.
+        said: What its declaration says beyond all that, for its meaning.
     """
 
     name: str
@@ -71,21 +83,27 @@ class Feature:
     property: str = ""
     window: int = 0
     option: int = 0
+    steps: tuple[Kind, ...] = ()
+    detail: tuple[int, ...] = ()
+    part: int = 0
+    said: str = ""
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
         """The feature that `dataclasses.asdict`, and JSON, described."""
-        return cls(**{**data, "kind": Kind.load(data["kind"])})
+        steps = tuple(Kind.load(step) for step in data["steps"])
+        return cls(**{**data, "kind": Kind.load(data["kind"]), "steps": steps, "detail": tuple(data["detail"])})
 
     def reads(self) -> set[str]:
         """The properties that it needs of the events."""
-        return {*self.kind.properties, *([self.property] if self.property else [])}
+        kinds = (self.kind, *self.steps)
+        return {name for kind in kinds for name in kind.properties} | ({self.property} if self.property else set())
 
     def meaning(self) -> str:
         """The feature in words, as `ethogram features` lists it."""
         what = f"{self.event}.{self.property}" if self.property else self.event
-        option = format_duration(self.option) if self.family == "sessions" and self.option else ""
-        words = MEANINGS[self.stat].format(event=self.event, what=what, option=option)
+        option = format_duration(self.option) if self.option else ""
+        words = MEANINGS[self.stat].format(event=self.event, what=what, option=option, said=self.said)
         if self.window == LIFETIME:
             return f"{words}, ever"
         return f"{words}, last {format_duration(self.window)}" if self.window else words
@@ -122,7 +140,7 @@ class Table(NamedTuple):
     sources: Ints  # shape (n_streams, 4): slot, code, option, where its detail begins
     details: Ints
     edges: Ints  # shape (n_windows + 1,): the features of window w are features[edges[w]:edges[w + 1]]
-    features: Ints  # shape (n_features, 4): statistic, stream (or ~event code), factor, column
+    features: Ints  # shape (n_features, 5): statistic, stream (or ~event code), factor, column, part
 
 
 N_ARRAYS = len(Table._fields)
@@ -171,6 +189,15 @@ def enters(user: User, k: int, entry: int, table: Table) -> bool:
     if one < 0:
         return True
     return bool(user.marks[place(k * user.n_words + (one >> 6))] >> (one & 63) & 1)
+
+
+@compiled
+def leads(stream: int, table: Table) -> bool:
+    """Whether no stream before it has its option; what depends on a gap is one pass over the events a gap."""
+    first = 0
+    while table.sources[place(first), OPTION] != table.sources[place(stream), OPTION]:
+        first += 1
+    return first == stream
 
 
 @compiled
@@ -240,7 +267,7 @@ def tabulate(
         sources=np.array(heads, np.int64).reshape(-1, 4),
         details=np.array([number for source in sources for number in source.detail], np.int64),
         edges=np.array([*np.searchsorted([window for window, _ in mine], windows), len(mine)], np.int64),
-        features=np.array(rows, np.int64).reshape(-1, 4),
+        features=np.array(rows, np.int64).reshape(-1, 5),
     )
 
 
@@ -257,13 +284,18 @@ def _entries(
 
 def _row(
     family: Family, feature: Feature, schema: StateSchema, sources: list[Source], column: int
-) -> tuple[int, int, int, int]:
+) -> tuple[int, int, int, int, int]:
     source = family.source(feature, schema)
     stream = sources.index(source) if source else ~feature.kind.codes(schema)[0]
-    return family.stats.index(feature.stat), stream, schema.factor(feature.property), column
+    return family.stats.index(feature.stat), stream, schema.factor(feature.property), column, feature.part
 
 
 def of_property(feature: Feature, schema: StateSchema) -> Source:
     """The stream of a property of an event, or of the event alone."""
     slot = schema.slot(feature.property) if feature.property else NO_SLOT
     return Source((feature.kind,), slot, option=feature.option)
+
+
+def of_steps(feature: Feature, schema: StateSchema) -> Source:
+    """The stream of events told apart by step."""
+    return Source(feature.steps, option=feature.option, detail=feature.detail)

@@ -6,6 +6,7 @@ list, and nothing is remembered from one feature to the next.
 
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from math import sqrt
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,16 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 NAN = float("nan")
+OPTIONS = ("where", "as", "windows", "gap")
+"""Keys of an entry that say how, not what."""
+
+
+def listed(names):
+    return [names] if isinstance(names, str) else names
+
+
+def named(name, entry):
+    return f"{name}_{entry['as']}" if "as" in entry else name
 
 
 def microseconds(text):
@@ -138,46 +149,61 @@ class Oracle:
         events = self.of(event, "lifetime")
         return float(self.at - events[0]["ts"]) / SECOND if events else NAN
 
-    def sessions(self, gap, window):
+    def runs(self, gap, window=None):
+        """The events of a window in sessions."""
         runs = []
-        for event in self.recent:
+        for event in self.of("any", window):
             if runs and event["ts"] - runs[-1][-1]["ts"] <= gap:
                 runs[-1].append(event)
             else:
                 runs.append([event])
-        over = [run for run in runs if self.at - run[-1]["ts"] > gap]
-        mine = [run for run in over if self.at - microseconds(window) < run[-1]["ts"]]
-        if not mine:
-            return 0.0, NAN, NAN, NAN
-        length = sum(run[-1]["ts"] - run[0]["ts"] for run in mine)
-        bounces = sum(len(run) == 1 for run in mine)
-        minutes = float(length) / float(len(mine) * 60 * SECOND)
-        return float(len(mine)), minutes, sum(map(len, mine)) / len(mine), bounces / len(mine)
+        return runs
+
+    def over(self, gap, window):
+        """The sessions that are over, of those the ones that ended in the window."""
+        over = [run for run in self.runs(gap) if self.at - run[-1]["ts"] > gap]
+        return [run for run in over if self.at - microseconds(window) < run[-1]["ts"]]
+
+    def distinct_in(self, events, name):
+        event, prop = name.split(".")
+        mine = [e for e in events if self.is_a(e, event)]
+        return len({e["properties"][prop] for e in mine if prop in e["properties"]})
+
+    def dwell(self, name, gap, window):
+        """Time to the next event, or the gap where it is over; of the window's events of which one of both is true."""
+        stays = []
+        for event in self.of(name, window):
+            place = self.recent.index(event)
+            if place + 1 < len(self.recent):
+                stays.append(min(self.recent[place + 1]["ts"] - event["ts"], gap))
+            elif self.at - event["ts"] >= gap:
+                stays.append(gap)
+        return stays
 
     def features(self, declared):
         """Name to value, for a list of entries as in features.yaml."""
         values = {}
-        for entry in declared:
-            if "where" in entry:
-                (name,) = [entry[k] for k in entry if k not in ("where", "as", "windows")]
-                self.kinds[entry["as"]] = {"event": name.partition(".")[0], "where": entry["where"]}
-                entry = {
-                    k: entry["as"] + v[len(name.partition(".")[0]) :] if v is name else v
-                    for k, v in entry.items()
-                    if k not in ("where", "as")
-                }
-            for kind, what in entry.items():
-                if kind == "sessions":
-                    self.put_sessions(values, what, entry["windows"])
-                elif kind == "rfm":
-                    event, money, window = what["event"], what["money"], what["window"]
-                    self.put(values, "recency", event, ["s"])
-                    self.put(values, "count", event, [window])
-                    self.put(values, "sum", f"{event}.{money}", [window])
-                elif kind != "windows":
-                    for name in [what] if isinstance(what, str) else what:
-                        self.put(values, kind, name, entry.get("windows", ["s"]))
+        for entry in map(self.named, declared):
+            for key, what in entry.items():
+                if key in OPTIONS:
+                    continue
+                if hasattr(self, f"put_{key}"):
+                    for window in entry.get("windows", [None]):
+                        getattr(self, f"put_{key}")(values, what, window, entry)
+                    continue
+                for name in [what] if isinstance(what, str) else what:
+                    self.put(values, key, name, entry.get("windows", ["s"]))
         return values
+
+    def named(self, entry):
+        """The entry without its `where`: what it says becomes a kind, and the kind's name stands in its place."""
+        if "where" not in entry:
+            return entry
+        ((key, name),) = [(k, v) for k, v in entry.items() if k not in OPTIONS]
+        event = name.partition(".")[0]
+        self.kinds[entry["as"]] = {"event": event, "where": entry["where"]}
+        options = {k: v for k, v in entry.items() if k in OPTIONS and k not in ("where", "as")}
+        return {key: entry["as"] + name[len(event) :], **options}
 
     def put(self, values, kind, name, windows):
         for window in windows:
@@ -189,8 +215,54 @@ class Oracle:
                 value = self.total(kind, name, window)
             values[f"{kind}_{name.replace('.', '_')}_{window}"] = value
 
-    def put_sessions(self, values, what, windows):
-        for window in windows:
-            labels = ("sessions", "session_minutes", "session_depth", "bounce_share")
-            numbers = self.sessions(microseconds(what.get("gap", "30m")), window)
-            values |= {f"{label}_{window}": number for label, number in zip(labels, numbers, strict=True)}
+    def put_rfm(self, values, what, _, __):
+        event, money, window = what["event"], what["money"], what["window"]
+        self.put(values, "recency", event, ["s"])
+        self.put(values, "count", event, [window])
+        self.put(values, "sum", f"{event}.{money}", [window])
+
+    def put_sessions(self, values, what, window, entry):
+        mine = self.over(microseconds(what.get("gap", "30m")), window)
+        n, length = len(mine), sum(run[-1]["ts"] - run[0]["ts"] for run in mine)
+        end = named("", entry) + f"_{window}"
+        values[f"sessions{end}"] = float(n)
+        values[f"session_minutes{end}"] = float(length) / float(n * 60 * SECOND) if n else NAN
+        values[f"session_depth{end}"] = sum(map(len, mine)) / n if n else NAN
+        values[f"bounce_share{end}"] = sum(len(run) == 1 for run in mine) / n if n else NAN
+        if what.get("pauses"):
+            pauses = [b[0]["ts"] - a[-1]["ts"] for a, b in pairwise(mine)]
+            mean = float(sum(pauses)) / float(len(pauses) * 60 * SECOND) if pauses else NAN
+            values[f"session_pause_minutes{end}"] = mean
+
+    def put_in_session(self, values, what, window, entry):
+        end = named("", entry) + f"_{window}"
+        mine = self.over(microseconds(what.get("gap", "30m")), window)
+        for name in listed(what.get("count", [])):
+            total = sum(self.is_a(e, name) for run in mine for e in run)
+            values[f"session_count_{name}{end}"] = total / len(mine) if mine else NAN
+        for name in listed(what.get("distinct", [])):
+            total = sum(self.distinct_in(run, name) for run in mine)
+            values[f"session_distinct_{name.replace('.', '_')}{end}"] = total / len(mine) if mine else NAN
+
+    def put_current_session(self, values, what, _, entry):
+        gap = microseconds(what.get("gap", "30m"))
+        current = [run for run in self.runs(gap) if self.at - run[-1]["ts"] <= gap]
+        events = current[0] if current else []
+        length = events[-1]["ts"] - events[0]["ts"] if events else 0
+        values[named("current_session_minutes", entry)] = float(length) / float(60 * SECOND)
+        for name in listed(what.get("count", [])):
+            values[named(f"current_session_count_{name}", entry)] = float(sum(self.is_a(e, name) for e in events))
+        for name in listed(what.get("distinct", [])):
+            values[named(f"current_session_distinct_{name.replace('.', '_')}", entry)] = float(
+                self.distinct_in(events, name)
+            )
+
+    def put_dwell(self, values, what, window, entry):
+        for name in listed(what):
+            stays = self.dwell(name, microseconds(entry.get("gap", "30m")), window)
+            values[f"dwell_{name}_s_{window}"] = float(sum(stays)) / SECOND
+
+    def put_mean_dwell(self, values, what, window, entry):
+        for name in listed(what):
+            stays = self.dwell(name, microseconds(entry.get("gap", "30m")), window)
+            values[f"mean_dwell_{name}_s_{window}"] = float(sum(stays)) / (len(stays) * SECOND) if stays else NAN

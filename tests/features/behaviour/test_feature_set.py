@@ -89,6 +89,8 @@ def test_features_run_on_a_schema_that_holds_more() -> None:
         ("{distinct: product_viewed.product_id, windows: [lifetime]}", "no life-time"),
         ("{sessions: {gap: 30x}, windows: [7d]}", "a whole number and a unit"),
         ("{recency: page_viewed.seconds}", "unknown event"),
+        ("{sessions: {gap: 30m}, where: {price: 3}, as: dear, windows: [7d]}", "`where` narrows one event"),
+        ("{count: [], windows: [7d]}", "no feature"),
         ("just words", "an entry is a mapping"),
     ],
 )

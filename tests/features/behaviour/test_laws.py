@@ -23,6 +23,7 @@ ago = st.one_of(
     st.integers(0, 45 * 24).map(lambda hours: hours * HOUR),
     st.integers(0, 45 * DAY),
     st.integers(0, 4 * HOUR),
+    st.integers(0, 40).map(lambda steps: steps * 10 * MINUTE),
 )
 prices = st.integers(-5, 2000).map(lambda cents: cents / 100)
 
