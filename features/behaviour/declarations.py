@@ -85,7 +85,33 @@ class Declaration(Definition):
                 yield called, kind, prop
 
 
-COMMON = ("windows", *Declaration.model_fields)
+class Listing(Declaration):
+    """An entry whose features may be categories.
+
+    Attributes:
+        values: The list that their numbers are places in; else the plan's `allowed`.
+    """
+
+    values: tuple[str | bool | float, ...] = ()
+
+    def listed(self, kind: Kind, prop: str, words: Words) -> dict[str, Any]:
+        """`values` and `top` of a feature whose number is this property's; nothing where it is no category.
+
+        Raises:
+            DefinitionError: a category without a list, or a list of what is no category.
+        """
+        spec = words.spec(prop, kind)
+        if spec.type not in ("category", "text"):
+            if self.values:
+                raise DefinitionError(f"`values` are for categories, and {prop!r} is a {spec.type}.")
+            return {}
+        values = tuple(dict.fromkeys(str(value) for value in self.values or spec.allowed or ()))
+        if not values:
+            raise DefinitionError(f"{prop!r} is a category. Hint: `values: [...]` lists what its places stand for.")
+        return {"values": values, "top": len(values)}
+
+
+COMMON = ("windows", *Listing.model_fields)
 
 
 class Document(Definition):

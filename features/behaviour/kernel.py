@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from features.behaviour import distinct, dwell, lifetime, recency, sessions, spread, totals
+from features.behaviour import distinct, dwell, frequencies, lifetime, recency, sessions, spread, totals
+from features.behaviour.categories import Lists, listed, lists_of
 from features.behaviour.compiled import Floats, Ints, compiled, vector, views
 from features.behaviour.gather import gather, room_of, scratch
 from features.behaviour.histories import Histories, empty_carry
@@ -25,6 +26,7 @@ FAMILIES = (
     lifetime.FAMILY,
     spread.FAMILY,
     dwell.FAMILY,
+    frequencies.FAMILY,
 )
 """Every family; the places of their tables."""
 
@@ -42,6 +44,7 @@ def all_families(user: User, at: int, tables: Ints, out: Floats) -> None:
     lifetime.lifetime(user, at, table(tables, 4), out)
     spread.spread(user, at, table(tables, 5), out)
     dwell.dwell(user, at, table(tables, 6), out)
+    frequencies.frequencies(user, at, table(tables, 7), out)
 
 
 class Program:
@@ -50,14 +53,14 @@ class Program:
     Attributes:
         tables: In the order of FAMILIES.
         filters: Of all kinds with a `where`.
-        arrays: The views of the tables' arrays, the filters', the bounds, and the zone's steps.
+        arrays: The views of the tables' arrays, the filters', the bounds, the zone's steps, and the categories' lists.
         numbers: n_words, horizon.
     """
 
     def __init__(self, features: Sequence[Feature], schema: StateSchema) -> None:
         self.tables, self.filters = _tables(features, schema)
         self._alive = [array for table in self.tables for array in table]
-        self._alive += [*self.filters[:-1], schema.code_bounds, *schema.zone_steps]
+        self._alive += [*self.filters[:-1], schema.code_bounds, *schema.zone_steps, *lists_of(features)]
         self.arrays = views(self._alive)
         self.numbers = np.array([self.filters.n_words, schema.horizon], np.int64)
 
@@ -72,7 +75,7 @@ def _tables(features: Sequence[Feature], schema: StateSchema) -> tuple[list[Tabl
 
 
 FILTERS = len(FAMILIES) * N_ARRAYS
-BOUNDS, ZONE_STARTS, ZONE_OFFSETS = (FILTERS + len(Filters._fields) - 1 + k for k in range(3))
+BOUNDS, ZONE_STARTS, ZONE_OFFSETS, LISTS = (FILTERS + len(Filters._fields) - 1 + k for k in range(4))
 """Where a program's arrays are."""
 
 
@@ -85,6 +88,7 @@ def run(
     room, n_words, horizon = room_of(scratch), numbers[0], numbers[1]
     passing, bounds = filters(arrays, FILTERS, n_words), vector(arrays, BOUNDS)
     zone_starts, zone_offsets = vector(arrays, ZONE_STARTS), vector(arrays, ZONE_OFFSETS)
+    lists = Lists(vector(arrays, LISTS), vector(arrays, LISTS + 1), vector(arrays, LISTS + 2))
     for row in range(first, last):
         now, mine = at[row if len(at) > 1 else 0], carry[row if len(carry) > 1 else 0]
         boundary = lifetime.boundary_of(now, horizon)
@@ -98,6 +102,7 @@ def run(
             room.spare, room.seats, room.era, room.counts, room.tally, room.folds, room.heap,
         )  # fmt: skip
         all_families(user, now, arrays, values[row])
+        listed(values[row], lists)
 
 
 class Kernel:

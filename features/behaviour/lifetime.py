@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from features.behaviour.compiled import Floats, Ints, compiled, place
 from features.behaviour.declarations import Declaration
 from features.behaviour.schema import MISSING, Lifetime, StateSchema
@@ -21,6 +19,7 @@ from features.behaviour.table import (
     Source,
     Table,
     User,
+    put,
     value_of,
 )
 from features.behaviour.words import Names, Words
@@ -97,12 +96,9 @@ def lifetime(user: User, at: int, table: Table, out: Floats) -> None:
     for k in range(len(table.features)):
         stat, factor = table.features[k, STAT], table.features[k, FACTOR]
         value = user.folds[table.features[k, STREAM] + 1]
-        if value == MISSING:
-            out[table.features[k, COLUMN]] = np.nan
-        elif stat == TENURE:
-            out[table.features[k, COLUMN]] = (at - value) / SECOND
-        else:
-            out[table.features[k, COLUMN]] = value / factor
+        if stat == TENURE and value != MISSING:
+            value, factor = at - value, SECOND
+        put(out, place(table.features[k, COLUMN]), value, factor)
 
 
 FAMILY = Family("lifetime", (Tenure,), STATS, _source)

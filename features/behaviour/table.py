@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from features.behaviour.compiled import Ints, compiled, grid, place, vector
+from features.behaviour.compiled import Floats, Ints, compiled, grid, place, vector
 from features.behaviour.kinds import ANYTHING, Kind
 from features.behaviour.marks import NO_FILTER
 from features.behaviour.schema import MISSING, TS, StateSchema
@@ -36,6 +36,9 @@ MEANINGS: Mapping[str, str] = {
     "last": "newest {what}; missing without one",
     "std": "standard deviation of {what} (of the whole population); missing without one",
     "median": "median of {what}; missing without one",
+    "mode": "most frequent {what}, of equally frequent ones the newest; missing without one",
+    "top_share": "share of the {said} most frequent {what}; missing without one",
+    "share": "share of {said} in {what}; missing without one",
     "distinct": "number of different {what}",
     "active_days": "days with {event}",
     "recency": "seconds since the newest {event}; missing where there was none",
@@ -73,6 +76,8 @@ class Feature:
         detail: A family's own settings beside it, as many integers as it likes.
         part: Which part of what its stream holds it is, such as a step of a funnel.
         said: What its declaration says beyond all that, for its meaning.
+        values: Of a category the frozen list that its numbers are places in.
+        top: Of a category the length of that list; 0 for numbers.
     """
 
     name: str
@@ -87,12 +92,15 @@ class Feature:
     detail: tuple[int, ...] = ()
     part: int = 0
     said: str = ""
+    values: tuple[str, ...] = ()
+    top: int = 0
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
         """The feature that `dataclasses.asdict`, and JSON, described."""
         steps = tuple(Kind.load(step) for step in data["steps"])
-        return cls(**{**data, "kind": Kind.load(data["kind"]), "steps": steps, "detail": tuple(data["detail"])})
+        lists = {name: tuple(data[name]) for name in ("detail", "values")}
+        return cls(**{**data, "kind": Kind.load(data["kind"]), "steps": steps, **lists})
 
     def reads(self) -> set[str]:
         """The properties that it needs of the events."""
@@ -105,8 +113,14 @@ class Feature:
         option = format_duration(self.option) if self.option else ""
         words = MEANINGS[self.stat].format(event=self.event, what=what, option=option, said=self.said)
         if self.window == LIFETIME:
-            return f"{words}, ever"
-        return f"{words}, last {format_duration(self.window)}" if self.window else words
+            words += ", ever"
+        elif self.window:
+            words += f", last {format_duration(self.window)}"
+        return words + (f" ({self.listing()})" if self.top else "")
+
+    def listing(self) -> str:
+        """What a category's numbers stand for."""
+        return ", ".join(f"{place} = {value}" for place, value in enumerate([*self.values, "other"]))
 
 
 class Source(NamedTuple):
@@ -140,7 +154,7 @@ class Table(NamedTuple):
     sources: Ints  # shape (n_streams, 4): slot, code, option, where its detail begins
     details: Ints
     edges: Ints  # shape (n_windows + 1,): the features of window w are features[edges[w]:edges[w + 1]]
-    features: Ints  # shape (n_features, 5): statistic, stream (or ~event code), factor, column, part
+    features: Ints  # shape (n_features, 5): statistic, stream (or ~event code), factor (0: a category), column, part
 
 
 N_ARRAYS = len(Table._fields)
@@ -207,6 +221,15 @@ def value_of(user: User, k: int, entry: int, table: Table) -> int:
         return MISSING
     slot = table.sources[place(table.entries[place(entry), OF_STREAM]), SLOT]
     return 1 if slot < 0 else user.slots[place(user.rows[place(k)]), place(slot)]
+
+
+@compiled
+def put(out: Floats, column: int, value: int, factor: int) -> None:
+    """A property's value, NaN where it is MISSING; a hash, which has no factor, as it is: see `categories.listed`."""
+    if factor == 0:
+        out.view(np.int64)[column] = value
+    else:
+        out[column] = np.nan if value == MISSING else value / factor
 
 
 def _cells(source: Source) -> int:
@@ -287,7 +310,8 @@ def _row(
 ) -> tuple[int, int, int, int, int]:
     source = family.source(feature, schema)
     stream = sources.index(source) if source else ~feature.kind.codes(schema)[0]
-    return family.stats.index(feature.stat), stream, schema.factor(feature.property), column, feature.part
+    factor = 0 if feature.top else schema.factor(feature.property)
+    return family.stats.index(feature.stat), stream, factor, column, feature.part
 
 
 def of_property(feature: Feature, schema: StateSchema) -> Source:

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from features.behaviour.compiled import Floats, Ints, compiled, place
-from features.behaviour.declarations import Declaration, Windows
+from features.behaviour.declarations import Listing, Windows
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
     COLUMN,
@@ -19,6 +17,7 @@ from features.behaviour.table import (
     Table,
     User,
     of_property,
+    put,
     value_of,
 )
 from features.behaviour.words import Names, Words
@@ -30,7 +29,7 @@ PLACES, PLACE = 6, (0, 1, 1, 2, 3, 4, 5)
 """Where in a stream's tally a statistic is kept."""
 
 
-class Totals(Declaration):
+class Totals(Listing):
     """`{count: [any, product_viewed], windows: [1d, lifetime]}`, `{sum: order_completed.revenue, windows: [30d]}`."""
 
     count: Names = ()
@@ -51,8 +50,10 @@ class Totals(Declaration):
             for name, kind in self.kinds(self.count, words):
                 yield Feature(f"count_{name}_{text}", family, "count", name, kind, "", window)
             for stat in STATS[1:]:
-                for name, kind, prop in self.properties(getattr(self, stat), words, numeric=True):
-                    yield Feature(f"{stat}_{name}_{prop}_{text}", family, stat, name, kind, prop, window)
+                either = stat in ("first", "last")
+                for name, kind, prop in self.properties(getattr(self, stat), words, numeric=not either):
+                    listed = self.listed(kind, prop, words) if either else {}
+                    yield Feature(f"{stat}_{name}_{prop}_{text}", family, stat, name, kind, prop, window, **listed)
 
 
 @compiled
@@ -114,10 +115,8 @@ def _read_off(user: User, table: Table, window: int, n_events: int, out: Floats)
             continue
         stream = place(table.features[k, STREAM])
         n, value = user.tally[stream, PLACE[COUNT]], user.tally[stream, place(PLACE[stat])]
-        if n == 0 and stat not in (COUNT, SUM):
-            out[column] = np.nan
-        else:
-            out[column] = value / (table.features[k, FACTOR] * (n if stat == MEAN else 1))
+        factor = table.features[k, FACTOR] * (max(n, 1) if stat == MEAN else 1)
+        put(out, column, MISSING if n == 0 and stat not in (COUNT, SUM) else value, factor)
 
 
 def _source(feature: Feature, schema: StateSchema) -> Source | None:

@@ -76,9 +76,9 @@ def _intervals(name: str, operator: str, value: object, spec: PropertySpec) -> I
     if operator in ("in", "not_in", "between"):
         if isinstance(value, str) or not isinstance(value, Sequence) or not value:
             raise DefinitionError(f"`{operator}` of {name!r} takes a list. Got {value!r}.")
-        numbers = [_number(name, each, spec) for each in value]
+        numbers = [number_of(name, each, spec) for each in value]
     else:
-        numbers = [_number(name, value, spec)]
+        numbers = [number_of(name, value, spec)]
     return _between(name, numbers) if operator == "between" else _SIMPLE[operator](numbers)
 
 
@@ -88,8 +88,12 @@ def _between(name: str, numbers: list[Fraction]) -> Intervals:
     return _interval(ceil(numbers[0]), floor(numbers[1]))
 
 
-def _number(name: str, value: object, spec: PropertySpec) -> Fraction:
-    """The value as state would hold it, unrounded."""
+def number_of(name: str, value: object, spec: PropertySpec) -> Fraction:
+    """The value as state would hold it, unrounded.
+
+    Raises:
+        DefinitionError: it is none of the property's type.
+    """
     if spec.numeric and isinstance(value, int | float) and not isinstance(value, bool):
         return Fraction(str(value)) * spec.factor
     if spec.type == "flag" and isinstance(value, bool):

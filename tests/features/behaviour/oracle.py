@@ -16,7 +16,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 NAN = float("nan")
-OPTIONS = ("where", "as", "windows", "gap")
+OPTIONS = ("where", "as", "windows", "gap", "values", "k")
 """Keys of an entry that say how, not what."""
 
 
@@ -120,6 +120,8 @@ class Oracle:
             return float(sum(values)) / float(factor)
         if not values:
             return NAN
+        if stat == "mode":
+            return float(self.most_frequent(values)) / float(factor)
         if stat == "mean":
             return float(sum(values)) / float(len(values) * factor)
         if stat == "std":
@@ -131,6 +133,23 @@ class Oracle:
             return float(ranked[len(ranked) // 2] + ranked[(len(ranked) - 1) // 2]) / float(2 * factor)
         chosen = {"min": min(values), "max": max(values), "first": values[0], "last": values[-1]}[stat]
         return float(chosen) / float(factor)
+
+    def most_frequent(self, values):
+        """Of the most frequent values the one that comes last."""
+        most = max(values.count(value) for value in values)
+        return [value for value in values if values.count(value) == most][-1]
+
+    def texts(self, name, window):
+        event, prop = name.split(".")
+        return [e["properties"][prop] for e in self.of(event, window) if prop in e["properties"]]
+
+    def category(self, stat, name, window, listed):
+        """The place in the list, its length for any other value."""
+        values = self.texts(name, window)
+        if not values:
+            return NAN
+        value = {"first": values[0], "last": values[-1], "mode": self.most_frequent(values)}[stat]
+        return float([*listed, value].index(value))
 
     def distinct(self, name, window):
         event, prop = name.split(".")
@@ -214,6 +233,32 @@ class Oracle:
             else:
                 value = self.total(kind, name, window)
             values[f"{kind}_{name.replace('.', '_')}_{window}"] = value
+
+    def put_first(self, values, what, window, entry, kind="first"):
+        for name in listed(what):
+            category = "values" in entry
+            value = self.category(kind, name, window, entry["values"]) if category else self.total(kind, name, window)
+            values[f"{kind}_{name.replace('.', '_')}_{window}"] = value
+
+    def put_last(self, values, what, window, entry):
+        self.put_first(values, what, window, entry, "last")
+
+    def put_mode(self, values, what, window, entry):
+        self.put_first(values, what, window, entry, "mode")
+
+    def put_share(self, values, what, window, entry):
+        for name in listed(what):
+            texts = self.texts(name, window)
+            for value in entry["values"]:
+                share = texts.count(value) / len(texts) if texts else NAN
+                values[f"share_{name.replace('.', '_')}_{str(value).lower()}_{window}"] = share
+
+    def put_top_share(self, values, what, window, entry):
+        for name in listed(what):
+            texts = self.texts(name, window)
+            counts = sorted([texts.count(value) for value in set(texts)], reverse=True)
+            share = sum(counts[: entry["k"]]) / len(texts) if texts else NAN
+            values[f"top{entry['k']}_share_{name.replace('.', '_')}_{window}"] = share
 
     def put_rfm(self, values, what, _, __):
         event, money, window = what["event"], what["money"], what["window"]

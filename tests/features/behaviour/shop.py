@@ -45,12 +45,20 @@ DECLARED = [
     {"count": "product_viewed", "where": {"product_id": {"contains": "b"}}, "as": "b_viewed", "windows": ["7d"]},
     {"max": "product_viewed.price", "where": {"product_id": "a", "price": {"gt": 0.5}}, "as": "a", "windows": ["20d"]},
     {"std": ["order_completed.revenue", "any.price"], "windows": ["1d", "7d", "20d"]},
+    {"first": "product_viewed.product_id", "values": ["b", "a"], "windows": ["7d", "lifetime"]},
+    {"last": ["looked_at.product_id"], "values": ["a"], "windows": ["1d", "20d", "lifetime"]},
+    {"mode": ["any.product_id"], "values": ["c", "a"], "windows": ["1d", "7d", "20d"]},
+    {"mode": ["page_viewed.seconds", "order_completed.gift"], "windows": ["20d"]},
+    {"top_share": ["any.product_id", "page_viewed.seconds"], "k": 2, "windows": ["1d", "7d", "20d"]},
+    {"share": ["any.product_id", "dear.product_id"], "values": ["a", "c"], "windows": ["1d", "20d"]},
+    {"share": "order_completed.gift", "values": [True], "windows": ["20d"]},
     {"median": ["order_completed.revenue", "dear.price"], "windows": ["1d", "7d", "20d"]},
 ]
 KINDS = {
     "dear": {"event": "product_viewed", "where": {"price": {"gte": 5.01}}},
     "looked": {"event": ["page_viewed", "product_viewed"]},
     "not_b": {"event": "any", "where": {"product_id": {"ne": "b"}}},
+    "looked_at": {"event": "product_viewed", "where": {"product_id": {"in": ["a", "b"]}}},
     "unpriced": {"event": "product_viewed", "where": {"price": {"exists": False}}},
     "gift": {"event": "order_completed", "where": {"gift": True, "revenue": {"between": [1, 15.5]}}},
 }
