@@ -167,6 +167,8 @@ def filling(features: FeatureSet, details: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _memory(feature: Feature, features: FeatureSet) -> int:
+    if feature.of:
+        return max(_memory(each, features) for each in features.features if each.name in feature.of)
     return NEVER if feature.window == LIFETIME else feature.window or features.schema.horizon
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -115,10 +116,11 @@ COMMON = ("windows", *Listing.model_fields)
 
 
 class Document(Definition):
-    """`features.yaml`."""
+    """`features.yaml`; what stands under `inputs` is for formulas alone."""
 
     version: Literal[1] = 1
     events: dict[str, KindSpec] = {}
+    inputs: list[Any] = []
     features: list[Any]
 
 
@@ -140,32 +142,75 @@ def declared(
     horizon: int,
     where: str = "features",
 ) -> tuple[Feature, ...]:
-    """The features of a parsed document, in its order; one that is declared twice counts once."""
+    """The features of a parsed document, in its order, hidden ones last; one that is declared twice counts once."""
     document = validated(Document, data, where=where)
     try:
         words = Words.of(plan, document.events)
     except DefinitionError as error:
         raise DefinitionError(f"{where}: events: {error}") from None
     features: dict[str, Feature] = {}
+    said: list[tuple[str, Feature]] = []
     faults = []
-    lines = getattr(data.get("features"), "lc", None)
-    for place, entry in enumerate(document.features):
+    sections = (("features", document.features), ("inputs", document.inputs))
+    for section, place, entry in [(name, *each) for name, entries in sections for each in enumerate(entries)]:
+        lines = getattr(data.get(section), "lc", None)
+        line = f"{where}:{lines.item(place)[0] + 1}" if lines else where
         try:
             for feature in _features(entry, words, families, where):
                 _within(feature, horizon)
-                if features.setdefault(feature.name, feature) != feature:
-                    raise _FaultError(f"{feature.name!r} is declared above with another meaning")
+                _add(features, replace(feature, hidden=feature.hidden or section == "inputs"))
+                said.append((line, feature))
         except _FaultError as fault:
-            faults.append(f"{where}: {fault}")
+            faults.append(f"{line}: {fault}")
         except DefinitionError as error:
-            faults.append(str(error))
-        if lines and faults and faults[-1].startswith(f"{where}: "):
-            faults[-1] = f"{where}:{lines.item(place)[0] + 1}" + faults[-1].removeprefix(where)
+            faults.append(line + text.removeprefix(where) if (text := str(error)).startswith(f"{where}: ") else text)
+    if not faults:
+        faults = [f"{line}: {wrong}" for line, each in said if (wrong := _unknown(each, features))]
     if faults:
         raise DefinitionError("\n".join(faults))
+    try:
+        ordered(list(features.values()))
+    except DefinitionError as error:
+        raise DefinitionError(f"{where}: {error}") from None
     if not features:
         raise DefinitionError(f"{where}: no feature is declared. Hint: `- {{count: [any], windows: [7d]}}` is one.")
-    return tuple(features.values())
+    return tuple(sorted(features.values(), key=lambda feature: feature.hidden))
+
+
+def _add(features: dict[str, Feature], feature: Feature) -> None:
+    known = features.get(feature.name, feature)
+    if replace(known, hidden=feature.hidden) != feature:
+        raise _FaultError(f"{feature.name!r} is declared above with another meaning")
+    if known.hidden and not feature.hidden:
+        features.pop(feature.name)
+    features.setdefault(feature.name, feature)
+
+
+def ordered(features: Sequence[Feature]) -> list[Feature]:
+    """The formulas among features, each behind those that it is made of.
+
+    Raises:
+        DefinitionError: one is made of itself.
+    """
+    left = {feature.name: feature for feature in features if feature.of}
+    done: list[Feature] = []
+    while left:
+        ready = [feature for feature in left.values() if not any(name in left for name in feature.of)]
+        if not ready:
+            raise DefinitionError(f"{next(iter(left))!r} is made of itself. Hint: a formula's parts end in counts.")
+        done += ready
+        left = {name: feature for name, feature in left.items() if feature not in ready}
+    return done
+
+
+def _unknown(formula: Feature, features: Mapping[str, Feature]) -> str:
+    """What is wrong with the parts of a formula; nothing for any other feature."""
+    for name in formula.of:
+        if name not in features:
+            return f"{formula.name!r} is made of the unknown feature {name!r}. {nearest(name, features)}"
+        if features[name].top:
+            return f"{formula.name!r} is made of {name!r}, whose numbers are places in a list."
+    return ""
 
 
 class _FaultError(Exception):

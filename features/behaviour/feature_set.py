@@ -28,7 +28,7 @@ class FeatureSet:
     """Declared features over a state schema.
 
     Attributes:
-        features: In the order of the columns.
+        features: In the order of the columns; behind them the hidden ones, which formulas are made of.
         schema: What histories must hold.
         names: One per column.
     """
@@ -36,7 +36,7 @@ class FeatureSet:
     def __init__(self, features: tuple["Feature", ...], schema: StateSchema) -> None:
         self.features = features
         self.schema = schema
-        self.names = tuple(feature.name for feature in features)
+        self.names = tuple(feature.name for feature in features if not feature.hidden)
 
     @classmethod
     def from_yaml(cls, path: Path | str, plan: TrackingPlan, codes: Codes, **options: Any) -> Self:  # noqa: ANN401 - as in `from_dict`
@@ -83,10 +83,10 @@ class FeatureSet:
             where: What errors name.
         """
         from features.behaviour.declarations import declared
-        from features.behaviour.kernel import FAMILIES
+        from features.behaviour.kernel import DECLARABLE
         from features.behaviour.lifetime import fold_of
 
-        features = declared(data, plan, FAMILIES, horizon=horizon, where=where)
+        features = declared(data, plan, DECLARABLE, horizon=horizon, where=where)
         for event in bounds or {}:
             if event not in plan.specs:
                 raise DefinitionError(f"bounds: unknown event {event!r}. {nearest(event, plan.specs)}")
@@ -164,6 +164,8 @@ class FeatureSet:
         instants[:] = at
         self._check_carry(histories, instants)
         values, capped = self._kernel.compute(histories, instants, threads=threads)
+        if len(self.names) < len(self.features):
+            values = np.ascontiguousarray(values[:, : len(self.names)])
         return FeatureMatrix(values, histories.users, instants, self.names, self.fingerprint, capped)
 
     @cached_property

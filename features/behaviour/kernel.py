@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from features.behaviour import distinct, dwell, frequencies, lifetime, recency, sessions, spread, totals
+from features.behaviour import distinct, dwell, formulas, frequencies, lifetime, recency, sessions, spread, totals
 from features.behaviour.categories import Lists, listed, lists_of
-from features.behaviour.compiled import Floats, Ints, compiled, vector, views
+from features.behaviour.compiled import Floats, Ints, compiled, grid, vector, views
 from features.behaviour.gather import gather, room_of, scratch
 from features.behaviour.histories import Histories, empty_carry
 from features.behaviour.marks import Filters, filters, filters_of, mark
@@ -28,7 +28,10 @@ FAMILIES = (
     dwell.FAMILY,
     frequencies.FAMILY,
 )
-"""Every family; the places of their tables."""
+"""Every family that reads events; the places of their tables."""
+
+DECLARABLE = (*FAMILIES, formulas.FAMILY)
+"""What features.yaml may declare."""
 
 BLOCK = 1 << 16
 """Records in a block: with their slots they fit the cache of a core, and a thread is asked for rarely."""
@@ -53,14 +56,16 @@ class Program:
     Attributes:
         tables: In the order of FAMILIES.
         filters: Of all kinds with a `where`.
-        arrays: The views of the tables' arrays, the filters', the bounds, the zone's steps, and the categories' lists.
+        arrays: The views of the tables' arrays, the filters', the bounds, the zone's steps, the categories' lists,
+            and the formulas'.
         numbers: n_words, horizon.
     """
 
     def __init__(self, features: Sequence[Feature], schema: StateSchema) -> None:
         self.tables, self.filters = _tables(features, schema)
         self._alive = [array for table in self.tables for array in table]
-        self._alive += [*self.filters[:-1], schema.code_bounds, *schema.zone_steps, *lists_of(features)]
+        self._alive += [*self.filters[:-1], schema.code_bounds, *schema.zone_steps]
+        self._alive += [*lists_of(features), *formulas.formulas_of(features)]
         self.arrays = views(self._alive)
         self.numbers = np.array([self.filters.n_words, schema.horizon], np.int64)
 
@@ -76,6 +81,7 @@ def _tables(features: Sequence[Feature], schema: StateSchema) -> tuple[list[Tabl
 
 FILTERS = len(FAMILIES) * N_ARRAYS
 BOUNDS, ZONE_STARTS, ZONE_OFFSETS, LISTS = (FILTERS + len(Filters._fields) - 1 + k for k in range(4))
+FORMULAS = LISTS + len(Lists._fields)
 """Where a program's arrays are."""
 
 
@@ -89,6 +95,10 @@ def run(
     passing, bounds = filters(arrays, FILTERS, n_words), vector(arrays, BOUNDS)
     zone_starts, zone_offsets = vector(arrays, ZONE_STARTS), vector(arrays, ZONE_OFFSETS)
     lists = Lists(vector(arrays, LISTS), vector(arrays, LISTS + 1), vector(arrays, LISTS + 2))
+    asked = formulas.Formulas(
+        grid(arrays, FORMULAS), vector(arrays, FORMULAS + 1), vector(arrays, FORMULAS + 2),
+        vector(arrays, FORMULAS + 3), vector(arrays, FORMULAS + 4),
+    )  # fmt: skip
     for row in range(first, last):
         now, mine = at[row if len(at) > 1 else 0], carry[row if len(carry) > 1 else 0]
         boundary = lifetime.boundary_of(now, horizon)
@@ -103,6 +113,7 @@ def run(
         )  # fmt: skip
         all_families(user, now, arrays, values[row])
         listed(values[row], lists)
+        formulas.formulas(values[row], asked)
 
 
 class Kernel:

@@ -55,6 +55,11 @@ MEANINGS: Mapping[str, str] = {
     "current_session_distinct": "number of different {what} in the open session ({option} of silence end it)",
     "dwell": "seconds from each {event} to what came next, each at most {option}, summed",
     "mean_dwell": "mean seconds from {event} to what came next, each at most {option}; missing without one",
+    "ratio": "{said}; missing where the second is 0",
+    "difference": "{said}",
+    "score": "{said}",
+    "rank": "1 to {n}, by how many of {n_cuts} cuts {said} is above",
+    "rank_down": "1 to {n}, by how many of {n_cuts} cuts {said} is not above",
 }
 """What each statistic says, in words."""
 
@@ -78,6 +83,9 @@ class Feature:
         said: What its declaration says beyond all that, for its meaning.
         values: Of a category the frozen list that its numbers are places in.
         top: Of a category the length of that list; 0 for numbers.
+        of: Of a formula, the names of the features that it is made of.
+        numbers: Of a formula, its weights or cuts.
+        hidden: Whether it is there for formulas alone: no column shows it.
     """
 
     name: str
@@ -94,12 +102,15 @@ class Feature:
     said: str = ""
     values: tuple[str, ...] = ()
     top: int = 0
+    of: tuple[str, ...] = ()
+    numbers: tuple[float, ...] = ()
+    hidden: bool = False
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
         """The feature that `dataclasses.asdict`, and JSON, described."""
         steps = tuple(Kind.load(step) for step in data["steps"])
-        lists = {name: tuple(data[name]) for name in ("detail", "values")}
+        lists = {name: tuple(data[name]) for name in ("detail", "values", "of", "numbers")}
         return cls(**{**data, "kind": Kind.load(data["kind"]), "steps": steps, **lists})
 
     def reads(self) -> set[str]:
@@ -111,7 +122,8 @@ class Feature:
         """The feature in words, as `ethogram features` lists it."""
         what = f"{self.event}.{self.property}" if self.property else self.event
         option = format_duration(self.option) if self.option else ""
-        words = MEANINGS[self.stat].format(event=self.event, what=what, option=option, said=self.said)
+        ranks = {"n_cuts": len(self.numbers), "n": len(self.numbers) + 1}
+        words = MEANINGS[self.stat].format(event=self.event, what=what, option=option, said=self.said, **ranks)
         if self.window == LIFETIME:
             words += ", ever"
         elif self.window:

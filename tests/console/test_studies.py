@@ -50,10 +50,10 @@ def test_features_are_listed_with_their_meaning(run):
 
 
 def test_every_kind_of_feature_has_a_meaning():
-    from features.behaviour.kernel import FAMILIES
+    from features.behaviour.kernel import DECLARABLE
     from features.behaviour.table import MEANINGS
 
-    assert {stat for family in FAMILIES for stat in family.stats} <= set(MEANINGS)
+    assert {stat for family in DECLARABLE for stat in family.stats} <= set(MEANINGS)
 
 
 def test_mistakes_end_with_2_and_one_line(run):

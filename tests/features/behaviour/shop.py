@@ -18,6 +18,7 @@ PLAN = TrackingPlan.from_dict(
 )
 CODES = Codes.of(PLAN)
 
+INPUTS = [{"count": ["product_viewed", "order_completed"], "sum": "order_completed.revenue", "windows": ["2d"]}]
 DECLARED = [
     {"count": ["any", "page_viewed", "order_completed"], "windows": ["1h", "1d", "7d", "20d", "lifetime"]},
     {"sum": "order_completed.revenue", "windows": ["1d", "7d", "20d", "lifetime"]},
@@ -53,6 +54,18 @@ DECLARED = [
     {"share": ["any.product_id", "dear.product_id"], "values": ["a", "c"], "windows": ["1d", "20d"]},
     {"share": "order_completed.gift", "values": [True], "windows": ["20d"]},
     {"median": ["order_completed.revenue", "dear.price"], "windows": ["1d", "7d", "20d"]},
+    {"ratio": {"of": "count_order_completed_2d", "by": "count_product_viewed_2d"}, "as": "conversion"},
+    {"difference": {"of": "recency_any_s", "minus": "tenure_any_s"}, "as": "quiet"},
+    {"score": {"weights": {"conversion": 2, "count_any_7d": 0.1, "quiet": -1e-6}}, "as": "engagement"},
+    {"trend": ["any", "dear"]},
+    {
+        "rfm_score": {
+            "event": "order_completed",
+            "money": "revenue",
+            "window": "2d",
+            "cuts": {"r": [3600, 86400, 864000], "f": [0, 0, 1], "m": [0.5, 5, 20]},
+        }
+    },
 ]
 KINDS = {
     "dear": {"event": "product_viewed", "where": {"price": {"gte": 5.01}}},
@@ -62,8 +75,8 @@ KINDS = {
     "unpriced": {"event": "product_viewed", "where": {"price": {"exists": False}}},
     "gift": {"event": "order_completed", "where": {"gift": True, "revenue": {"between": [1, 15.5]}}},
 }
-SETTINGS = {"horizon": 20 * DAY, "bound": 6, "bounds": {"order_completed": 3}, "zone": "Europe/London"}
-FEATURES = FeatureSet.from_dict({"events": KINDS, "features": DECLARED}, PLAN, CODES, **SETTINGS)
+SETTINGS = {"horizon": 28 * DAY, "bound": 6, "bounds": {"order_completed": 3}, "zone": "Europe/London"}
+FEATURES = FeatureSet.from_dict({"events": KINDS, "inputs": INPUTS, "features": DECLARED}, PLAN, CODES, **SETTINGS)
 
 COLUMNS = {
     "user": pl.String,

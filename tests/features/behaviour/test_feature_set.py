@@ -63,7 +63,7 @@ def test_features_run_on_a_schema_that_holds_more() -> None:
         {"features": [{"count": "any", "windows": ["1d"]}]},
         PLAN,
         CODES,
-        horizon=20 * DAY,
+        horizon=28 * DAY,
         bound=6,
         bounds={"order_completed": 3},
         zone="Europe/London",

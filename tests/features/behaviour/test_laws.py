@@ -12,12 +12,12 @@ from features.behaviour.histories import Histories
 from features.behaviour.lifetime import boundary_of
 from features.instants import DAY, HOUR, MINUTE, parse_instant
 from tests.features.behaviour.oracle import Oracle
-from tests.features.behaviour.shop import DECLARED, FEATURES, KINDS, PLAN, SETTINGS, histories
+from tests.features.behaviour.shop import DECLARED, FEATURES, INPUTS, KINDS, PLAN, SETTINGS, histories
 
 SPRING = parse_instant("2026-03-29T01:00:00")
 """London's clocks go forward; the logs lie around it."""
 
-EDGES = [0, HOUR, DAY, 2 * DAY, 7 * DAY, 20 * DAY, 21 * DAY, 30 * MINUTE, 23 * HOUR]
+EDGES = [0, HOUR, DAY, 2 * DAY, 7 * DAY, 20 * DAY, 28 * DAY, 29 * DAY, 30 * MINUTE, 23 * HOUR]
 ago = st.one_of(
     st.tuples(st.sampled_from(EDGES), st.sampled_from([-1, 0, 1])).map(sum),
     st.integers(0, 45 * 24).map(lambda hours: hours * HOUR),
@@ -70,7 +70,7 @@ def redelivered(event: dict, later: int, *, ts: int = 0) -> dict:
 
 def edges(log: Sequence[dict]) -> np.ndarray:
     """Every instant at which something may change, and one microsecond to each side."""
-    windows = [0, HOUR, DAY, 2 * DAY, 7 * DAY, 20 * DAY, 30 * MINUTE]
+    windows = [0, HOUR, DAY, 2 * DAY, 7 * DAY, 20 * DAY, 28 * DAY, 30 * MINUTE]
     at = {SPRING, SPRING + 2 * DAY}
     for event in log:
         at |= {event["ts"] + window for window in windows} | {event["known"]} | {event["until"] or SPRING}
@@ -81,7 +81,7 @@ def edges(log: Sequence[dict]) -> np.ndarray:
 def oracle(log: Sequence[dict], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(values, capped) of a row for each instant."""
     answers = [Oracle(log, int(instant), PLAN, kinds=KINDS, **SETTINGS) for instant in at]
-    named = [answer.features(DECLARED) for answer in answers]
+    named = [answer.features(INPUTS + DECLARED) for answer in answers]
     rows = [[values[name] for name in FEATURES.names] for values in named]
     return np.array(rows), np.array([answer.capped for answer in answers])
 
