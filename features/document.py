@@ -1,10 +1,10 @@
 """Documents: YAML 1.2 files read into pydantic models, with errors that name file, line and nearest match."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
@@ -33,9 +33,11 @@ def _parsed(value: object, parse: Any) -> object:  # noqa: ANN401 - either of tw
         raise ValueError(str(error)) from None
 
 
-Duration = Annotated[int, BeforeValidator(_duration)]
+Duration = Annotated[
+    int, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": "^[0-9]+[smhdw]$"})
+]
 """Microseconds, written `30m` or `7d`."""
-Instant = Annotated[int, BeforeValidator(_instant)]
+Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "string"})]
 """Microseconds UTC, written as an ISO date or time."""
 
 
@@ -100,22 +102,27 @@ def validated(
 
 def _fault(data: object, where: str, fault: Any) -> str:  # noqa: ANN401 - pydantic's error dictionary
     path = [*fault["loc"], *([fault["ctx"]["at"]] if fault["type"] == "unknown_key" else [])]
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        message = f"the key {fault['loc'][-1]!r} is missing"
+    return f"{located(data, path, where)}{message}"
+
+
+def located(data: object, path: Sequence[object], where: str) -> str:
+    """`segments.yaml:14: segments.active.when: `, what an error about the value at `path` begins with."""
     line, keys = 0, []
     for step in path:
         if not isinstance(data, CommentedBase | dict | list):
             break
         try:
-            child = data[step]  # type: ignore[index] # a union's own step is no key: skipped
+            child = data[step]  # type: ignore[index, call-overload] # a union's own step is no key: skipped
         except (KeyError, IndexError, TypeError):
             continue
         line = _line(data, step) or line
         keys.append(str(step))
         data = child
     place = f"{where}:{line}" if line else where
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "missing":
-        message = f"the key {fault['loc'][-1]!r} is missing"
-    return f"{place}: {'.'.join(keys) + ': ' if keys else ''}{message}"
+    return f"{place}: " + (f"{'.'.join(keys)}: " if keys else "")
 
 
 def _line(node: object, step: object) -> int:

@@ -1,0 +1,213 @@
+"""Comparing: a figure of some events against a figure of others, or against a number; and inputs handed in."""
+
+from math import ceil
+
+import numpy as np
+
+from features.behaviour.compiled import Floats, compiled, place
+from features.behaviour.schema import MISSING
+from features.instants import NEVER, SECOND
+from features.segments.counting import Facts, next_slide, passes, within, witness
+from features.segments.nodes import AGO, EXPIRY, THRESHOLD, TICK
+from features.segments.program import (
+    AGG,
+    END,
+    FALSE,
+    FIRST,
+    KIND,
+    SIDE_CARRY,
+    SIDE_FACTOR,
+    SIDE_KIND,
+    SIDE_SLOT,
+    SIDE_WINDOW,
+    TEST,
+    TEST_END,
+    TRUE,
+    UNKNOWN,
+    WINDOW,
+    A,
+    B,
+    C,
+    D,
+    E,
+    Program,
+)
+from features.segments.windows import END as BACK_TO
+from features.segments.windows import MODE, RESET, START, UNKNOWN_HERE
+
+COUNT, SUM, MEAN, MIN, MAX, FIRST_OF, LAST_OF = range(7)
+STEPS = 64
+"""Sliding events looked at for the exact instant of a comparison's change; beyond, the next one to look again."""
+
+TICK_SPAN = 3600 * SECOND
+FAR = 1e15
+
+
+@compiled
+def compare(facts: Facts, program: Program, node: int) -> tuple[int, int]:
+    """(truth, next_change) of a comparison."""
+    row = program.nodes[node]
+    left, right = row[FIRST], row[END] - 1
+    change = min(_reset(facts, program, left), _reset(facts, program, right))
+    if change == MISSING:
+        return UNKNOWN, NEVER
+    low, high = within(facts, program.sides[left, SIDE_KIND], program.sides[left, SIDE_WINDOW])
+    start, end = within(facts, program.sides[right, SIDE_KIND], program.sides[right, SIDE_WINDOW])
+    witness(facts, node, low, high)
+    truth = _compared(facts, program, node, low, high, start, end)
+    instant = NEVER
+    for _ in range(STEPS):
+        instant = min(_slide(facts, program, left, low, high), _slide(facts, program, right, start, end))
+        if instant >= change:
+            return truth, change
+        low, high = _slid(facts, program, left, low, high, instant)
+        start, end = _slid(facts, program, right, start, end, instant)
+        if _compared(facts, program, node, low, high, start, end) != truth:
+            return truth, instant
+    return truth, instant
+
+
+@compiled
+def _reset(facts: Facts, program: Program, side: int) -> int:
+    """When a side's window starts anew; MISSING where it reaches behind what is kept."""
+    window = program.sides[side, SIDE_WINDOW]
+    return MISSING if facts.spans[window, UNKNOWN_HERE] else facts.spans[window, RESET]
+
+
+@compiled
+def _slide(facts: Facts, program: Program, side: int, low: int, high: int) -> int:
+    window, kind = program.sides[side, SIDE_WINDOW], program.sides[side, SIDE_KIND]
+    if program.windows[window, MODE] != AGO:
+        return NEVER
+    end = facts.starts[kind + 1]
+    return next_slide(facts, end, low, high, program.windows[window, START], program.windows[window, BACK_TO])
+
+
+@compiled
+def _slid(facts: Facts, program: Program, side: int, low: int, high: int, instant: int) -> tuple[int, int]:
+    window, end = program.sides[side, SIDE_WINDOW], facts.starts[program.sides[side, SIDE_KIND] + 1]
+    if program.windows[window, MODE] == AGO:
+        while low < high and facts.ts[facts.places[low]] + program.windows[window, START] <= instant:
+            low += 1
+        while high < end and facts.ts[facts.places[high]] + program.windows[window, BACK_TO] <= instant:
+            high += 1
+    return low, high
+
+
+@compiled
+def _compared(facts: Facts, program: Program, node: int, low: int, high: int, start: int, end: int) -> int:
+    """The truth, given the left side's events places[low:high] and the right side's places[start:end]."""
+    row = program.nodes[node]
+    left = _figure(facts, program, row[FIRST], low, high)
+    right = program.numbers[node, 1]
+    if row[END] - row[FIRST] == 2:
+        right = _figure(facts, program, row[FIRST] + 1, start, end)
+    right *= program.numbers[node, 0]
+    if np.isnan(left) or np.isnan(right):
+        return UNKNOWN
+    op = row[A]
+    holds = (
+        (op == 0 and left == right)
+        or (op == 1 and left != right)
+        or (op == 2 and left > right)
+        or (op == 3 and left >= right)
+        or (op == 4 and left < right)
+        or (op == 5 and left <= right)
+    )
+    return TRUE if holds else FALSE
+
+
+@compiled
+def _figure(facts: Facts, program: Program, side: int, low: int, high: int) -> float:
+    """The figure of the events places[low:high], and of what is folded."""
+    agg, slot, carry = program.sides[side, AGG], program.sides[side, SIDE_SLOT], program.sides[side, SIDE_CARRY]
+    total = facts.carry[carry] if carry >= 0 else (0 if agg in (COUNT, SUM, MEAN) else MISSING)
+    if agg == COUNT:
+        return float(total + high - low)
+    n = 0
+    for k in range(low, high):
+        value = facts.slots[place(facts.rows[place(facts.places[place(k)])]), place(slot)]
+        if value == MISSING:
+            continue
+        n += 1
+        if agg in (SUM, MEAN):
+            total += value
+        elif total == MISSING or agg == LAST_OF:
+            total = value
+        elif agg == MIN:
+            total = min(total, value)
+        elif agg == MAX:
+            total = max(total, value)
+    if total == MISSING or (agg == MEAN and n == 0):
+        return np.nan
+    return float(total / ((n if agg == MEAN else 1) * program.sides[side, SIDE_FACTOR]))
+
+
+@compiled
+def trait(facts: Facts, program: Program, node: int) -> int:
+    """The truth about the newest value of a trait."""
+    row = program.nodes[node]
+    value = facts.carry[row[B]]
+    first, end = facts.starts[row[KIND]], facts.starts[row[KIND] + 1]
+    for k in range(end - 1, first - 1, -1):
+        said = facts.slots[facts.rows[facts.places[k]], row[A]]
+        if said != MISSING:
+            value = said
+            witness(facts, node, k, k + 1)
+            break
+    if passes(value, program.tests, row[TEST], row[TEST_END]):
+        return TRUE
+    return row[C] if value == MISSING else FALSE
+
+
+@compiled
+def given(facts: Facts, program: Program, node: int, inputs: Floats, at: int) -> tuple[int, int]:
+    """(truth, next_change) of a number that is handed in."""
+    row = program.nodes[node]
+    if row[A] < 0:
+        return UNKNOWN, NEVER
+    value, truth = inputs[row[A]], FALSE
+    if np.isnan(value):
+        truth = row[B]
+    for k in range(row[TEST], row[TEST_END]):
+        if program.ranges[k, 0] <= value <= program.ranges[k, 1]:
+            truth = TRUE
+    if row[C] == EXPIRY:
+        low, high = within(facts, row[KIND], row[WINDOW])
+        witness(facts, node, low, high)
+        back = program.windows[row[WINDOW], START]
+        return truth, next_slide(facts, high, low, high, back, 0)
+    if row[C] == THRESHOLD:
+        return truth, _crossing(facts, program, node, at)
+    return truth, (at // TICK_SPAN + 1) * TICK_SPAN if row[C] == TICK else NEVER
+
+
+@compiled
+def _crossing(facts: Facts, program: Program, node: int, at: int) -> int:
+    """When the seconds since an event next enter or leave a range, or the event leaves the horizon."""
+    row = program.nodes[node]
+    first, end = facts.starts[row[KIND]], facts.starts[row[KIND] + 1]
+    tenure = row[D] == 1
+    since = facts.carry[row[E]] if tenure else MISSING
+    if since == MISSING and end > first:
+        since = facts.ts[facts.places[first if tenure else end - 1]]
+    if since == MISSING or (not tenure and since <= at - program.horizon):
+        return NEVER
+    change = NEVER if tenure else since + program.horizon
+    for k in range(row[TEST], row[TEST_END]):
+        change = min(change, _reaches(since, program.ranges[k, 0], at, False))
+        change = min(change, _reaches(since, program.ranges[k, 1], at, True))
+    return change
+
+
+@compiled
+def _reaches(since: int, bound: float, at: int, beyond: bool) -> int:
+    """The first instant after `at` whose seconds since then are at least, or beyond, a bound; NEVER if that was so."""
+    if not (abs(bound) < FAR / SECOND):
+        return NEVER
+    instant = since + ceil(bound * SECOND)
+    while (instant - since) / SECOND > bound or (not beyond and (instant - since) / SECOND == bound):
+        instant -= 1
+    while (instant - since) / SECOND < bound or (beyond and (instant - since) / SECOND == bound):
+        instant += 1
+    return instant if instant > at else NEVER

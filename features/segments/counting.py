@@ -1,0 +1,169 @@
+"""Counting: counts, n-th events, regular and resumed events over one user's events, and when time changes them."""
+
+from typing import NamedTuple
+
+from features.behaviour.compiled import Ints, compiled, place
+from features.behaviour.schema import MISSING
+from features.instants import NEVER
+from features.segments.nodes import AGO, CALENDAR, SESSION
+from features.segments.program import FALSE, KIND, TEST, TEST_END, TRUE, UNKNOWN, WINDOW, A, B, C, D, Program
+from features.segments.windows import END, HIGH, LOW, MODE, RESET, START, UNKNOWN_HERE, after
+
+
+class Facts(NamedTuple):
+    """One user's events as of an instant, ready to be asked."""
+
+    slots: Ints  # everybody's records
+    rows: Ints  # event k is the record slots[rows[k]]
+    ts: Ints
+    n: int
+    starts: Ints  # shape (n_kinds + 1,): the events of kind j are places[starts[j]:starts[j + 1]]
+    places: Ints
+    carry: Ints
+    spans: Ints  # see `windows.resolve`
+    closes: Ints  # per event the last event of its session
+    reach: Ints  # scratch of sequences, shape (n_steps, n)
+    back: Ints  # scratch of sequences, shape (n_steps, n)
+    sizes: Ints  # scratch of sequences, shape (n_steps,)
+    chosen: Ints  # scratch of sequences, shape (n_steps,)
+    matched: Ints  # scratch of sequences, shape (n,)
+    settled: Ints  # scratch of sequences, shape (n,)
+    evidence: Ints  # shape (n_nodes, EVIDENCE), -1 where there is no more; (0, 0) where nobody asks
+
+
+EVIDENCE = 12
+"""Events that an explanation names of a node, at most."""
+
+
+@compiled
+def passes(value: int, tests: Ints, first: int, end: int) -> bool:
+    """Whether an integer lies in one of the intervals."""
+    found = False
+    for k in range(first, end):
+        found = found or (tests[place(k), 0] <= value <= tests[place(k), 1])
+    return found
+
+
+@compiled
+def witness(facts: Facts, node: int, low: int, high: int) -> None:
+    """Note the newest of the events `places[low:high]` as evidence."""
+    if len(facts.evidence) == 0:
+        return
+    for k in range(min(EVIDENCE, high - low)):
+        facts.evidence[node, k] = facts.places[high - 1 - k]
+
+
+@compiled
+def within(facts: Facts, kind: int, window: int) -> tuple[int, int]:
+    """The events of a kind in a window: places[low:high]."""
+    first, end = facts.starts[place(kind)], facts.starts[place(kind + 1)]
+    low = after(facts.ts, facts.places, first, end, facts.spans[place(window), LOW])
+    return low, after(facts.ts, facts.places, low, end, facts.spans[place(window), HIGH])
+
+
+@compiled
+def next_slide(facts: Facts, end: int, low: int, high: int, back: int, ahead: int) -> int:
+    """When an event next leaves, or enters, the window of ages ahead <= age < back that holds places[low:high]."""
+    leaves = facts.ts[facts.places[low]] + back if low < high else NEVER
+    enters = facts.ts[facts.places[high]] + ahead if high < end else NEVER
+    return min(leaves, enters)
+
+
+@compiled
+def count(facts: Facts, program: Program, node: int) -> tuple[int, int]:
+    """(truth, next_change) of a count."""
+    row = program.nodes[node]
+    kind, window, first, end = row[KIND], row[WINDOW], row[TEST], row[TEST_END]
+    span = facts.spans[window]
+    if span[UNKNOWN_HERE]:
+        return UNKNOWN, NEVER
+    low, high = within(facts, kind, window)
+    witness(facts, node, low, high)
+    carried = facts.carry[row[A]] if row[A] >= 0 else 0
+    holds = passes(carried + high - low, program.tests, first, end)
+    truth = TRUE if holds else FALSE
+    mode = program.windows[window, MODE]
+    if mode == AGO:
+        return truth, _slides(facts, program, row, low, high, holds)
+    if mode in (SESSION, CALENDAR) and passes(0, program.tests, first, end) == holds:
+        return truth, NEVER
+    return truth, span[RESET]
+
+
+@compiled
+def _slides(facts: Facts, program: Program, row: Ints, low: int, high: int, holds: bool) -> int:
+    """The first instant at which leaving and entering events turn a count's truth."""
+    end = facts.starts[row[KIND] + 1]
+    back, ahead = program.windows[row[WINDOW], START], program.windows[row[WINDOW], END]
+    while True:
+        instant = next_slide(facts, end, low, high, back, ahead)
+        if instant == NEVER:
+            return NEVER
+        while low < high and facts.ts[facts.places[low]] + back <= instant:
+            low += 1
+        while high < end and facts.ts[facts.places[high]] + ahead <= instant:
+            high += 1
+        if passes(high - low, program.tests, row[TEST], row[TEST_END]) != holds:
+            return instant
+
+
+@compiled
+def nth(facts: Facts, program: Program, node: int) -> tuple[int, int]:
+    """(truth, next_change): whether the n-th event ever fell within the window."""
+    row = program.nodes[node]
+    span, mode = facts.spans[row[WINDOW]], program.windows[row[WINDOW], MODE]
+    if span[UNKNOWN_HERE]:
+        return UNKNOWN, NEVER
+    first, end = facts.starts[row[KIND]], facts.starts[row[KIND] + 1]
+    at = first + row[B] - facts.carry[row[A]] - 1
+    if at >= end:
+        return FALSE, span[RESET]
+    if at < first:  # folded: longer ago than any window reaches
+        return (TRUE if span[LOW] == MISSING else FALSE), span[RESET]
+    ts = facts.ts[facts.places[at]]
+    witness(facts, node, at, at + 1)
+    truth = TRUE if span[LOW] < ts <= span[HIGH] else FALSE
+    if mode == AGO:
+        entered = ts + program.windows[row[WINDOW], END]
+        left = ts + program.windows[row[WINDOW], START]
+        return truth, (left if truth == TRUE else entered if ts > span[HIGH] else NEVER)
+    return truth, (NEVER if truth == FALSE and mode in (SESSION, CALENDAR) else span[RESET])
+
+
+@compiled
+def regularly(facts: Facts, program: Program, node: int, at: int, tally: Ints) -> tuple[int, int]:
+    """(truth, next_change): enough events in enough of the last periods."""
+    row = program.nodes[node]
+    least, per, wanted, of = row[A], row[B], row[C], row[D]
+    first, end = facts.starts[row[KIND]], facts.starts[row[KIND] + 1]
+    low = after(facts.ts, facts.places, first, end, at - of * per)
+    witness(facts, node, low, end)
+    for k in range(of):
+        tally[k] = 0
+    change = NEVER
+    for k in range(low, end):
+        ts = facts.ts[facts.places[k]]
+        which = (at - ts) // per
+        tally[which] += 1
+        change = min(change, ts + (which + 1) * per)
+    found = 0
+    for k in range(of):
+        found += tally[k] >= least
+    return (TRUE if found >= wanted else FALSE), change
+
+
+@compiled
+def resumed(facts: Facts, program: Program, node: int, at: int) -> tuple[int, int]:
+    """(truth, next_change): a recent event that came long after the one before."""
+    row = program.nodes[node]
+    last, gap = row[A], row[B]
+    first, end = facts.starts[row[KIND]], facts.starts[row[KIND] + 1]
+    for k in range(end - 1, first - 1, -1):
+        ts = facts.ts[facts.places[k]]
+        if ts <= at - last:
+            break
+        long = facts.carry[row[C]] > 0 if k == first else ts - facts.ts[facts.places[k - 1]] >= gap
+        if long:
+            witness(facts, node, max(k - 1, first), k + 1)
+            return TRUE, ts + last
+    return FALSE, NEVER

@@ -1,0 +1,349 @@
+"""Definitions: segments.yaml as typed values: what may be written, and nothing of what it means."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, WithJsonSchema, model_validator
+
+from features.behaviour.words import KindSpec, Names
+from features.document import Definition, Duration, Instant
+from features.instants import MINUTE
+
+VALUE = {"type": ["string", "number", "boolean"]}
+OPERATORS = {
+    **{name: dict(VALUE) for name in ("eq", "ne", "gt", "gte", "lt", "lte")},
+    **{name: {"type": "array", "items": VALUE} for name in ("in", "not_in", "between")},
+    **{name: {"type": "string"} for name in ("contains", "starts_with", "ends_with", "regex")},
+    "exists": {"type": "boolean"},
+}
+Predicate = Annotated[
+    Any,
+    WithJsonSchema({"anyOf": [VALUE, {"type": "object", "properties": OPERATORS, "additionalProperties": False}]}),
+]
+"""A value, or operators of which all have to hold."""
+Named = Annotated[
+    Names, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+]
+Where = dict[str, Predicate]
+EVENT_NAMES = "A name, several, or `any`."
+
+
+class Ago(Definition):
+    """`{from: 180d, to: 60d}`: a window that lies back."""
+
+    from_: Duration = Field(alias="from")
+    to: Duration
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.from_ <= self.to:
+            raise ValueError("`from` lies further back than `to`, as in {from: 180d, to: 60d}")
+        return self
+
+
+class Between(Definition):
+    """`{from: 2026-11-01, to: 2026-12-01}`: from the first instant on, before the second."""
+
+    from_: Instant = Field(alias="from")
+    to: Instant
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.from_ >= self.to:
+            raise ValueError("`from` is earlier than `to`")
+        return self
+
+
+class Windowed(Definition):
+    """Within which window something has to happen; none means ever."""
+
+    last: Duration | None = None
+    ago: Ago | None = None
+    between: Between | None = None
+    since_first_seen: Duration | None = None
+    session: Literal["current"] | None = None
+    calendar: Literal["day", "week", "month"] | None = None
+
+    @model_validator(mode="after")
+    def _one_window(self) -> Self:
+        given = [name for name in Windowed.model_fields if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"one window at most, not {' and '.join(f'`{name}`' for name in given)}")
+        return self
+
+
+class Events(Windowed):
+    """Which events, and within which window."""
+
+    event: Named = Field(description=EVENT_NAMES)
+    where: Where = {}
+
+
+class Counted(Events):
+    """`{event: purchase, count: {gte: 2}, last: 30d}`; without a count, at least one."""
+
+    count: Predicate = None
+
+
+class Nth(Events):
+    """`{event: purchase, n: 3, last: 30d}`: the third purchase ever fell within the window."""
+
+    n: int = Field(ge=1)
+
+
+class Periods(Definition):
+    """`{min: 3, of: 4}`."""
+
+    min: int = Field(ge=1)
+    of: int = Field(ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.min > self.of:
+            raise ValueError("`min` is at most `of`")
+        return self
+
+
+class Regularly(Definition):
+    """`{event: any, at_least: 3, per: 1w, in: {min: 3, of: 4}}`: periods of `per` that end at the instant asked for."""
+
+    event: Named = Field(description=EVENT_NAMES)
+    where: Where = {}
+    at_least: int = Field(1, ge=1)
+    per: Duration
+    in_: Periods = Field(alias="in")
+
+
+class Stopped(Definition):
+    """`{event: purchase, last: 30d, before: 60d}`: none in the last 30 days, some in the 60 days before those."""
+
+    event: Named = Field(description=EVENT_NAMES)
+    where: Where = {}
+    last: Duration
+    before: Duration
+
+
+class Resumed(Definition):
+    """`{event: any, last: 7d, after_gap: 30d}`: one in the last 7 days that came at least 30 after the one before."""
+
+    event: Named = Field(description=EVENT_NAMES)
+    where: Where = {}
+    last: Duration
+    after_gap: Duration
+
+
+class Occurrence(Definition):
+    """What must not happen, or what ends a membership."""
+
+    event: Named = Field(description=EVENT_NAMES)
+    where: Where = {}
+    count: Predicate = None
+
+
+class Step(Definition):
+    """A step of a sequence: events that come, or (`not`) events that stay away."""
+
+    event: Named = Field((), description=EVENT_NAMES)
+    where: Where = {}
+    count: Predicate = None
+    not_: Occurrence | None = Field(None, alias="not")
+    within: Duration | None = None
+    of: Literal["previous", "first"] = "previous"
+    immediately: bool = False
+    until_next: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.event) == (self.not_ is not None):
+            raise ValueError("a step names either an `event` or, under `not`, what must stay away")
+        if self.not_ is not None and (self.where or self.count is not None or self.immediately):
+            raise ValueError("`where` and `count` of what must stay away stand inside `not`; `immediately` cannot")
+        if self.until_next and (self.not_ is None or self.within is not None):
+            raise ValueError("`until_next` goes with `not`, and without `within`")
+        return self
+
+
+class Sequence(Definition):
+    """Steps in order, with absence, within one cart, one session, one span of time."""
+
+    scope: Literal["user", "session"] = "user"
+    match: Literal["any", "first", "last"] = "last"
+    same: Named = Field((), description="Properties that all steps share.")
+    last: Duration | None = None
+    max_duration: Duration | None = None
+    steps: tuple[Step, ...] = Field(min_length=1)
+
+
+AGGREGATES = ("count", "sum", "mean", "min", "max", "first", "last")
+
+
+class Aggregate(Events):
+    """`{event: order_completed, agg: sum, property: revenue, last: 30d}`."""
+
+    agg: Literal["count", "sum", "mean", "min", "max", "first", "last"] = "count"
+    property: str | None = None
+
+    @model_validator(mode="after")
+    def _of_a_property(self) -> Self:
+        if (self.agg == "count") != (self.property is None):
+            raise ValueError("`count` takes no `property`, every other `agg` needs one")
+        return self
+
+
+def _side(value: object) -> str:
+    return "number" if isinstance(value, int | float) else "events"
+
+
+class Compare(Definition):
+    """`{left: .., op: gt, right: .., factor: 20}`: left > 20 x right, where right is of events too, or a number."""
+
+    left: Aggregate
+    op: Literal["eq", "ne", "gt", "gte", "lt", "lte"]
+    right: Annotated[Annotated[float, Tag("number")] | Annotated[Aggregate, Tag("events")], Discriminator(_side)]
+    factor: float = 1.0
+
+
+class Percentile(Definition):
+    """`{feature: session_minutes_30d, gte: 80}`: at or above the value that 80 % of the population do not exceed."""
+
+    feature: str
+    of: str | None = Field(None, description="A segment; without one, everybody.")
+    gte: float | None = Field(None, ge=0, le=100)
+    lte: float | None = Field(None, ge=0, le=100)
+    refresh: Duration | None = None
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Self:
+        if (self.gte is None) == (self.lte is None):
+            raise ValueError("a percentile is either `gte` or `lte`")
+        return self
+
+
+class Rfm(Definition):
+    """`{r: {gte: 4}, f: {gte: 4}, m: {gte: 4}}`: fifths, 5 the newest, most frequent, most valuable."""
+
+    r: Predicate = None
+    f: Predicate = None
+    m: Predicate = None
+    event: str | None = None
+    refresh: Duration | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.r is None and self.f is None and self.m is None:
+            raise ValueError("at least one of `r`, `f` and `m`")
+        return self
+
+
+class Cluster(Definition):
+    """`{study: behaviour, in: [bargain], min_confidence: 0.6}`."""
+
+    study: str
+    in_: Named = Field(alias="in", min_length=1)
+    min_confidence: float | None = Field(None, ge=0.5, le=1)
+
+
+class ModelSays(Definition):
+    """`{study: purchase_7d, gte: 0.35}`; without a bound, the model's own threshold."""
+
+    study: str
+    gte: float | None = None
+    gt: float | None = None
+    lt: float | None = None
+    lte: float | None = None
+
+
+class Bucket(Definition):
+    """`{salt: global-holdout-2026, lt: 0.05}`: a stable share of all users."""
+
+    salt: str = Field(min_length=1)
+    gte: float | None = Field(None, ge=0, le=1)
+    lt: float | None = Field(None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.gte is None and self.lt is None:
+            raise ValueError("at least one of `gte` and `lt`")
+        return self
+
+
+class Condition(Definition):
+    """A condition; several keys of one mapping all have to hold."""
+
+    all_: tuple["Condition", ...] | None = Field(None, alias="all", min_length=1)
+    any_: tuple["Condition", ...] | None = Field(None, alias="any", min_length=1)
+    none: tuple["Condition", ...] | None = Field(None, min_length=1)
+    not_: "Condition | None" = Field(None, alias="not")
+    did: Counted | None = None
+    did_not: Counted | None = None
+    nth: Nth | None = None
+    regularly: Regularly | None = None
+    stopped: Stopped | None = None
+    resumed: Resumed | None = None
+    sequence: Sequence | None = None
+    compare: Compare | None = None
+    feature: dict[str, Predicate] | None = Field(None, min_length=1)
+    trait: dict[str, Predicate] | None = Field(None, min_length=1)
+    context: dict[str, Predicate] | None = Field(None, min_length=1)
+    segment: str | None = None
+    percentile: Percentile | None = None
+    rfm: Rfm | None = None
+    cluster: Cluster | None = None
+    model: ModelSays | None = None
+    bucket: Bucket | None = None
+    unknown: Literal[False] | None = Field(None, description="What is unknown here counts as false.")
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.said:
+            raise ValueError("a condition says something, such as {did: {event: any, last: 7d}}")
+        return self
+
+    @property
+    def said(self) -> list[str]:
+        """The fields that are given, `unknown` apart."""
+        fields = type(self).model_fields
+        return [name for name in fields if name != "unknown" and getattr(self, name) is not None]
+
+
+class Hysteresis(Definition):
+    """`{exit: 0.28}`: who is in stays in down to here."""
+
+    exit: float
+
+
+class Reentry(Definition):
+    """`{after: 1d}`: not again before; `{never: true}`: not again."""
+
+    after: Duration | None = None
+    never: bool = False
+
+
+class Membership(Definition):
+    """What a truth does not say: how long one stays, and when one may come back."""
+
+    hysteresis: Hysteresis | None = None
+    min_dwell: Duration | None = None
+    ttl: Duration | None = None
+    exit_on: tuple[Occurrence, ...] = ()
+    reentry: Reentry | None = None
+
+
+class SegmentSpec(Definition):
+    """One segment."""
+
+    description: str = ""
+    when: Condition
+    membership: Membership | None = None
+    emit: tuple[Literal["entered", "exited"], ...] = ()
+    status: Literal["draft", "active", "paused", "archived"] = "active"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+class Document(Definition):
+    """`segments.yaml`."""
+
+    version: Literal[1] = 1
+    session_gap: Duration = 30 * MINUTE
+    events: dict[str, KindSpec] = {}
+    segments: dict[str, SegmentSpec] = Field(min_length=1)

@@ -1,0 +1,95 @@
+"""Explanation: the tree of a segment with each node's truth, the events that made it so, and when that may change.
+
+It shows the very evaluation that gives the answer; nothing here decides a truth.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.behaviour.histories import Histories
+from features.behaviour.schema import CODE_MASK, HEAD, ID, TS
+from features.instants import NEVER, iso
+from features.segments.nodes import CLASSES, PROMISES
+from features.segments.program import TRUE, Snapshot
+
+if TYPE_CHECKING:
+    from features.segments.evaluator import Room
+    from features.segments.segment_set import Segment, SegmentSet
+
+SPOKEN = ("false", "unknown", "true")
+
+
+def explain(
+    segments: "SegmentSet", segment: "Segment", room: "Room", rows: np.ndarray, histories: Histories, inputs: np.ndarray
+) -> dict[str, Any]:
+    """One segment's tree.
+
+    Args:
+        segments: Of which it is one.
+        segment: Which.
+        room: What the loop left: truths, next changes and evidence of every node.
+        rows: The records of the gathered events.
+        histories: Whose they are.
+        inputs: The numbers that were handed in.
+    """
+    tree = _Tree(segments, room, rows, histories, inputs)
+    told = tree.node(segment.root)
+    return {
+        "segment": segment.name,
+        "in": bool(room.truths[segment.root] == TRUE),
+        "version": segment.version,
+        "class": segment.kind,
+        "promise": PROMISES[segment.kind],
+        **({"description": segment.description} if segment.description else {}),
+        **({"next_change": told["next_change"]} if "next_change" in told else {}),
+        "of": told["of"],
+    }
+
+
+class _Tree:
+    def __init__(
+        self, segments: "SegmentSet", room: "Room", rows: np.ndarray, histories: Histories, inputs: np.ndarray
+    ) -> None:
+        self.segments, self.room, self.rows, self.histories = segments, room, rows, histories
+        self.inputs = inputs
+        self.names = {code: name for name, code in segments.schema.codes.items()}
+
+    def node(self, place: int) -> dict[str, Any]:
+        node = self.segments.nodes[place]
+        truth, change = SPOKEN[self.room.truths[place]], int(self.room.changes[place])
+        told: dict[str, Any] = {"condition": json.loads(node.says), "truth": truth, "class": CLASSES[node.level]}
+        if node.input is not None:
+            told["value"] = _number(self.inputs[self.segments.inputs.index(node.input)])
+        if node.cut is not None:
+            told["snapshot"] = snapshot_of(self.segments.snapshots.get(node.cut.key))
+        events = [self._event(int(k)) for k in self.room.evidence[place] if k >= 0]
+        if events:
+            told["events"] = events
+        if change != NEVER:
+            told["next_change"] = iso(change)
+            if node.op == "sequence" and truth == "unknown":
+                told["pending_until"] = iso(change)
+        if node.children:
+            told["of"] = [self.node(child) for child in node.children]
+        return told
+
+    def _event(self, k: int) -> dict[str, object]:
+        record = self.histories.slots[self.rows[k]]
+        code = int(record[HEAD]) & CODE_MASK
+        return {"event": self.names[code], "at": iso(int(record[TS])), "id": f"{int(record[ID]) & (2**64 - 1):016x}"}
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def snapshot_of(snapshot: Snapshot | None) -> Mapping[str, object] | None:
+    """A snapshot as an answer shows it; None where none was taken yet."""
+    if snapshot is None:
+        return None
+    told = {**vars(snapshot), "values": list(snapshot.values), "computed_at": iso(snapshot.at)}
+    del told["at"]
+    return told

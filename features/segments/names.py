@@ -1,0 +1,89 @@
+"""Names: what definitions may name, and the words of events and windows resolved; each fault knows its place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from features.behaviour.kinds import Kind
+from features.behaviour.table import Feature
+from features.behaviour.where import conditions
+from features.behaviour.words import Words
+from features.errors import DefinitionError
+from features.instants import DAY, HOUR, format_duration
+from features.segments.definitions import Windowed
+from features.segments.nodes import PERIODS, Window
+
+PERIOD_SPANS = {"day": DAY + HOUR, "week": 7 * DAY + HOUR, "month": 31 * DAY + HOUR}
+
+Path = tuple[str | int, ...]
+"""The keys and places that lead to a value of the document."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What definitions may name.
+
+    Attributes:
+        words: Events and kinds.
+        features: By name.
+        studies: By name their kind; None where nobody knows them yet.
+        horizon: Microseconds.
+    """
+
+    words: Words
+    features: Mapping[str, Feature]
+    studies: Mapping[str, str] | None
+    horizon: int
+
+
+class Fault(Exception):  # noqa: N818 - becomes a DefinitionError once its line is known
+    """What is wrong, and where."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def kind_of(words: Words, event: tuple[str, ...], where: Mapping[str, object], path: Path) -> Kind:
+    """The kind of events that a definition names; faults at the key that is to blame."""
+    try:
+        bare = words.kind(event)
+    except DefinitionError as error:
+        raise Fault((*path, "event"), str(error)) from None
+    for name, predicate in where.items():
+        try:
+            conditions({name: predicate}, lambda each: words.spec(each, bare))
+        except DefinitionError as error:
+            raise Fault((*path, "where", name), str(error)) from None
+    return words.kind(event, where)
+
+
+def window_of(given: Windowed, path: Path, horizon: int) -> Window:
+    """The window, no longer than the horizon."""
+    if given.last is not None:
+        within(given.last, (*path, "last"), horizon)
+        return Window("ago", given.last)
+    if given.ago is not None:
+        within(given.ago.from_, (*path, "ago", "from"), horizon)
+        return Window("ago", given.ago.from_, given.ago.to)
+    if given.between is not None:
+        within(given.between.to - given.between.from_, (*path, "between"), horizon)
+        return Window("between", given.between.from_, given.between.to)
+    if given.since_first_seen is not None:
+        within(given.since_first_seen, (*path, "since_first_seen"), horizon)
+        return Window("since_first_seen", given.since_first_seen)
+    if given.session is not None:
+        return Window("session")
+    if given.calendar is not None:
+        within(PERIOD_SPANS[given.calendar], (*path, "calendar"), horizon)
+        return Window("calendar", PERIODS.index(given.calendar))
+    return Window()
+
+
+def within(span: int, path: Path, horizon: int) -> None:
+    """Refuse what looks back further than histories are kept."""
+    if span > horizon:
+        needed, kept = format_duration(span), format_duration(horizon)
+        whole = format_duration(-(-span // DAY) * DAY)
+        raise Fault(
+            path, f"this looks back {needed}, and the horizon is {kept}. Hint: set `horizon: {whole}` in ethogram.yaml."
+        )

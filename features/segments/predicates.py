@@ -1,0 +1,94 @@
+"""Predicates: `{gte: 3, lt: 10}` as closed intervals, of integers for counts and of float64 for everything else."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf, isnan, nextafter
+from typing import Any
+
+from features.behaviour.kinds import Intervals
+from features.behaviour.where import conditions, intersection
+from features.errors import DefinitionError, nearest
+from features.events.plan import PropertySpec
+from features.segments.nodes import Ranges
+
+COUNT_OPERATORS = ("eq", "ne", "in", "not_in", "gt", "gte", "lt", "lte", "between")
+WHOLE = PropertySpec(type="number")
+EVERYTHING: Ranges = ((-inf, inf),)
+
+
+def counts(predicate: object) -> Intervals:
+    """Which counts pass; nothing said means at least one.
+
+    >>> counts({"gt": 2, "lt": 5})
+    ((3, 4),)
+    """
+    said = {"gte": 1} if predicate is None else predicate
+    for operator in said if isinstance(said, Mapping) else ():
+        if operator not in COUNT_OPERATORS:
+            raise DefinitionError(
+                f"unknown operator {operator!r} of a count. {nearest(str(operator), COUNT_OPERATORS)}"
+            )
+    ((_, intervals),) = conditions({"count": said}, lambda _: WHOLE)
+    return intersection(intervals, ((0, (1 << 62)),))
+
+
+def numbers(name: str, predicate: object) -> tuple[Ranges, bool]:
+    """(Which numbers pass, whether a missing one is known to fail because existence was asked for).
+
+    >>> numbers("score", {"between": [1, 2]})
+    (((1.0, 2.0),), False)
+    """
+    said = predicate if isinstance(predicate, Mapping) else {"eq": predicate}
+    if not said:
+        raise DefinitionError(f"{name!r} says no operator. Hint: write {name}: VALUE or {name}: {{gte: 1}}.")
+    ranges, absent = EVERYTHING, False
+    for operator, value in said.items():
+        if operator == "exists":
+            if not isinstance(value, bool):
+                raise DefinitionError(f"`exists` of {name!r} is true or false. Got {value!r}.")
+            absent = not value
+            continue
+        if operator not in _SIMPLE:
+            allowed = [*_SIMPLE, "exists"]
+            raise DefinitionError(f"unknown operator {operator!r} of {name!r}. {nearest(str(operator), allowed)}")
+        ranges = _both(ranges, _SIMPLE[operator](_numbers(name, str(operator), value)))
+    if absent:
+        ranges = ()
+    return ranges, "exists" in said
+
+
+def _numbers(name: str, operator: str, value: object) -> list[float]:
+    several = operator in ("in", "not_in", "between")
+    if several and (isinstance(value, str) or not isinstance(value, Sequence) or not value):
+        raise DefinitionError(f"`{operator}` of {name!r} takes a list. Got {value!r}.")
+    values: list[Any] = list(value) if several and isinstance(value, Sequence) else [value]
+    if operator == "between" and len(values) != 2:
+        raise DefinitionError(f"`between` of {name!r} takes a lower and an upper value, both within.")
+    for each in values:
+        if isinstance(each, bool) or not isinstance(each, int | float) or isnan(each):
+            raise DefinitionError(f"{name!r} is a number. Got {each!r}.")
+    return [float(each) for each in values]
+
+
+def _both(one: Ranges, other: Ranges) -> Ranges:
+    both = [(max(a, c), min(b, d)) for a, b in one for c, d in other]
+    return tuple(sorted((low, high) for low, high in both if low <= high))
+
+
+def _except(values: list[float]) -> Ranges:
+    ranges = EVERYTHING
+    for value in values:
+        ranges = _both(ranges, ((-inf, nextafter(value, -inf)), (nextafter(value, inf), inf)))
+    return ranges
+
+
+_SIMPLE: Mapping[str, Callable[[list[float]], Ranges]] = {
+    "eq": lambda v: tuple(sorted({(x, x) for x in v})),
+    "in": lambda v: tuple(sorted({(x, x) for x in v})),
+    "ne": _except,
+    "not_in": _except,
+    "gt": lambda v: ((nextafter(v[0], inf), inf),),
+    "gte": lambda v: ((v[0], inf),),
+    "lt": lambda v: ((-inf, nextafter(v[0], -inf)),),
+    "lte": lambda v: ((-inf, v[0]),),
+    "between": lambda v: ((v[0], v[1]),) if v[0] <= v[1] else (),
+}

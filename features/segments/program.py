@@ -1,0 +1,247 @@
+"""Program: segments compiled to integer arrays, run by one loop; the tree is for parsing and explaining."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import inf, nextafter
+from typing import NamedTuple
+
+import numpy as np
+
+from features.behaviour.compiled import Floats, Ints
+from features.behaviour.kinds import ANYTHING, Kind
+from features.behaviour.marks import Filters, filters_of
+from features.behaviour.schema import Lifetime, StateSchema
+from features.segments.nodes import (
+    CHANGES,
+    COMPARE,
+    COUNT,
+    INPUT,
+    MEMBER,
+    NTH,
+    OPS,
+    REGULARLY,
+    RESUMED,
+    SEQUENCE,
+    TRAIT,
+    WINDOWS,
+    Cut,
+    Input,
+    Move,
+    Node,
+    Ranges,
+    Side,
+    Window,
+)
+
+FALSE, UNKNOWN, TRUE = range(3)
+
+OP, FIRST, END, KIND, WINDOW, TEST, TEST_END, A, B, C, D, E = range(12)
+"""The columns of a node. FIRST to END are its children, sides or moves; TEST to TEST_END its tests, ranges or slots.
+
+A count has in A the place of its life-time count in the carry (-1: none); nth also, and n in B; regularly its four
+numbers in A to D; resumed `last`, `after_gap` and the place of the count in A to C; compare the operator in A; a
+sequence `last`, match, scope and max_duration in A to D; a trait its slot, its place in the carry, and what missing
+data is in A to C; an input its column (-1: not known yet), what missing data is, how time changes it, whether it is a
+tenure, and the place of the first instant in the carry in A to E; a member in A whether unknown users are out."""
+
+SIDE_KIND, SIDE_WINDOW, AGG, SIDE_SLOT, SIDE_CARRY, SIDE_FACTOR = range(6)
+MOVE_KIND, ABSENT, N, WITHIN, SINCE, AFTER, IMMEDIATE, UNTIL_NEXT = range(8)
+AGGS = ("count", "sum", "mean", "min", "max", "first", "last")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the population looked like: bounds that are compared with, and never refitted, at request time.
+
+    Attributes:
+        values: One bound of a percentile; four between fifths.
+        method: How they were taken.
+        population: Of whom.
+        n: Of how many.
+        at: As of, microseconds UTC.
+    """
+
+    values: tuple[float, ...]
+    method: str
+    population: str
+    n: int
+    at: int
+
+
+class Program(NamedTuple):
+    """Everything about the segments that the loop reads."""
+
+    nodes: Ints  # shape (n_nodes, 12), children before parents
+    numbers: Floats  # shape (n_nodes, 2): factor and constant of comparisons
+    children: Ints
+    roots: Ints  # per segment
+    windows: Ints  # shape (n_windows, 3): mode, start, end
+    tests: Ints  # shape (n, 2), closed intervals
+    ranges: Floats  # shape (n, 2), closed intervals
+    sides: Ints  # shape (n, 6)
+    moves: Ints  # shape (n, 8)
+    same: Ints  # slots
+    filters: Filters  # one filter a kind, in the order of the kinds
+    bounds: Ints
+    zone_starts: Ints
+    zone_offsets: Ints
+    horizon: int
+    gap: int
+    seen: int  # the place of the first event's instant in the carry
+
+
+def lifetimes(node: Node) -> list[Lifetime]:
+    """What a node needs of all that ever happened."""
+    ever = node.window.mode == "ever"
+    kind = node.kind or ANYTHING
+    if node.op in ("nth", "resumed") or (node.op == "count" and ever):
+        return [Lifetime(kind, "count")]
+    if node.op == "trait":
+        return [Lifetime(kind, "last", node.trait)]
+    if node.op == "input" and node.numbers == (1,):
+        return [Lifetime(kind, "first")]
+    return [Lifetime(s.kind, s.agg, s.property) for s in node.sides if s.window.mode == "ever"]
+
+
+FIRST_SEEN = Lifetime(ANYTHING, "first")
+
+
+def program(
+    nodes: Sequence[Node],
+    roots: Sequence[int],
+    inputs: Mapping[Input, int],
+    schema: StateSchema,
+    *,
+    gap: int,
+    snapshots: Mapping[str, Snapshot],
+) -> Program:
+    """The arrays for these nodes over a schema.
+
+    Args:
+        nodes: Children before parents.
+        roots: Per segment its node.
+        inputs: The column of every input.
+        schema: Where properties and life-time figures are.
+        gap: What ends a session, microseconds.
+        snapshots: By `Cut.key`; a cut without one is unknown.
+    """
+    maker = _Maker(schema, inputs, snapshots, list(dict.fromkeys(k for node in nodes for k in node.kinds)))
+    rows = [maker.row(node) for node in nodes]
+    return Program(
+        nodes=np.array(rows, np.int64).reshape(-1, 12),
+        numbers=np.array([(node.factor, node.constant) for node in nodes], np.float64).reshape(-1, 2),
+        children=np.array(maker.children, np.int64),
+        roots=np.array(roots, np.int64),
+        windows=np.array([(WINDOWS.index(w.mode), w.start, w.end) for w in maker.windows], np.int64).reshape(-1, 3),
+        tests=np.array(maker.tests, np.int64).reshape(-1, 2),
+        ranges=np.array(maker.ranges, np.float64).reshape(-1, 2),
+        sides=np.array(maker.sides, np.int64).reshape(-1, 6),
+        moves=np.array(maker.moves, np.int64).reshape(-1, 8),
+        same=np.array(maker.same, np.int64),
+        filters=filters_of(maker.kinds, schema),
+        bounds=schema.code_bounds,
+        zone_starts=schema.zone_steps[0],
+        zone_offsets=schema.zone_steps[1],
+        horizon=schema.horizon,
+        gap=gap,
+        seen=1 + schema.lifetime.index(FIRST_SEEN),
+    )
+
+
+class _Maker:
+    """Rows of nodes, and the lists that they point into."""
+
+    def __init__(
+        self, schema: StateSchema, inputs: Mapping[Input, int], snapshots: Mapping[str, Snapshot], kinds: list[Kind]
+    ) -> None:
+        self.schema, self.inputs, self.snapshots, self.kinds = schema, inputs, snapshots, kinds
+        self.windows: list[Window] = []
+        self.children: list[int] = []
+        self.tests: list[tuple[int, int]] = []
+        self.ranges: list[tuple[float, float]] = []
+        self.sides: list[tuple[int, ...]] = []
+        self.moves: list[tuple[int, ...]] = []
+        self.same: list[int] = []
+
+    def row(self, node: Node) -> list[int]:
+        """The node's columns."""
+        op = OPS.index(node.op)
+        row = [op, 0, 0, self.kinds.index(node.kind) if node.kind else -1, self._window(node.window), 0, 0, *[0] * 5]
+        if op <= MEMBER:
+            row[FIRST], row[END] = _appended(self.children, node.children)
+            row[A] = int(node.level > 0)
+        elif op == COMPARE:
+            row[FIRST], row[END] = _appended(self.sides, [self._side(side) for side in node.sides])
+        elif op == SEQUENCE:
+            row[FIRST], row[END] = _appended(self.moves, [self._move(move) for move in node.moves])
+            row[TEST], row[TEST_END] = _appended(self.same, [self.schema.slot(name) for name in node.same])
+        elif op == INPUT:
+            row[TEST], row[TEST_END] = _appended(self.ranges, ranges_of(node, self.snapshots) or ())
+        else:
+            row[TEST], row[TEST_END] = _appended(self.tests, node.tests)
+        for place, number in enumerate(self._numbers(op, node)):
+            row[A + place] = number
+        return row
+
+    def _numbers(self, op: int, node: Node) -> list[int]:
+        if op in (COUNT, NTH, RESUMED):
+            carried = [self._carry(each) for each in lifetimes(node)] or [-1]
+            return [*node.numbers, *carried] if op == RESUMED else [*carried, *node.numbers]
+        if op in (REGULARLY, COMPARE, SEQUENCE):
+            return list(node.numbers)
+        missing = TRUE if node.absent else FALSE if node.decided else UNKNOWN
+        if op == TRAIT:
+            return [self.schema.slot(node.trait), *(self._carry(each) for each in lifetimes(node)), missing]
+        if op == INPUT and node.input is not None:
+            column = -1 if ranges_of(node, self.snapshots) is None else self.inputs[node.input]
+            first = [self._carry(each) for each in lifetimes(node)] or [-1]
+            return [column, missing, CHANGES.index(node.change), int(node.numbers == (1,)), *first]
+        return []
+
+    def _carry(self, lifetime: Lifetime) -> int:
+        return 1 + self.schema.lifetime.index(lifetime)
+
+    def _window(self, window: Window) -> int:
+        if window not in self.windows:
+            self.windows.append(window)
+        return self.windows.index(window)
+
+    def _side(self, side: Side) -> tuple[int, ...]:
+        slot = self.schema.slot(side.property) if side.property else -1
+        ever = side.window.mode == "ever" and side.agg != "mean"
+        carry = self._carry(Lifetime(side.kind, side.agg, side.property)) if ever else -1
+        factor = self.schema.factor(side.property)
+        return self.kinds.index(side.kind), self._window(side.window), AGGS.index(side.agg), slot, carry, factor
+
+    def _move(self, move: Move) -> tuple[int, ...]:
+        flags = int(move.immediately), int(move.until_next)
+        kind = self.kinds.index(move.kind)
+        return kind, int(move.absent), move.n, move.within, move.since, move.after, *flags
+
+
+def _appended(into: list, items: Sequence) -> tuple[int, int]:  # type: ignore[type-arg] # lists of several kinds
+    first = len(into)
+    into.extend(items)
+    return first, len(into)
+
+
+def ranges_of(node: Node, snapshots: Mapping[str, Snapshot]) -> Ranges | None:
+    """Which numbers pass an input's node; None while the snapshot that it needs is not there."""
+    if node.cut is None:
+        return node.ranges
+    snapshot = snapshots.get(node.cut.key)
+    return None if snapshot is None else _cut(node.cut, snapshot.values, node)
+
+
+def _cut(cut: Cut, values: tuple[float, ...], node: Node) -> Ranges:
+    if cut.what == "percentile":
+        return ((values[0], inf),) if cut.side == "gte" else ((-inf, values[0]),)
+    edges = (-inf, *values, inf)
+    fifths = [(nextafter(low, inf) if low > -inf else low, high) for low, high in pairwise(edges)]
+    scored = fifths if cut.side == "up" else fifths[::-1]
+    return tuple(
+        each
+        for score, each in enumerate(scored, 1)
+        if each[0] <= each[1] and any(low <= score <= high for low, high in node.tests)
+    )

@@ -1,0 +1,345 @@
+"""Segment set: declared segments, and the only place where their truths are evaluated."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.behaviour.histories import Histories
+from features.behaviour.matrix import FeatureMatrix
+from features.behaviour.schema import StateSchema
+from features.errors import DefinitionError, SchemaError, nearest
+from features.events.plan import Codes, TrackingPlan
+from features.segments.inputs import Scored, matrix_of
+from features.segments.nodes import CLASSES, Input, Node
+from features.segments.program import FIRST_SEEN, TRUE, Snapshot, lifetimes, program
+
+if TYPE_CHECKING:
+    from features.behaviour.feature_set import FeatureSet
+    from features.project import Project
+    from features.segments.evaluator import Evaluator
+
+FILE = "segments.yaml"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment.
+
+    Attributes:
+        name: Its id.
+        root: The place of its node.
+        version: 16 hexadecimal digits over everything that its truth depends on.
+        kind: Its evaluation class: request, stream, timer or batch.
+        description: In words.
+        status: draft, active, paused or archived.
+        membership: What its definition says of staying and coming back; plain values.
+        emit: Which changes are told.
+        include: Users that are in whatever the condition says.
+        exclude: Users that are out whatever the condition says.
+    """
+
+    name: str
+    root: int
+    version: str
+    kind: str
+    description: str = ""
+    status: str = "active"
+    membership: Mapping[str, Any] | None = None
+    emit: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Self:
+        """The segment that `asdict`, and JSON, described."""
+        lists = {name: tuple(data[name]) for name in ("emit", "include", "exclude")}
+        return cls(**{**data, **lists})
+
+
+@dataclass(frozen=True)
+class Truths:
+    """What segments say of rows (user, at).
+
+    Attributes:
+        names: One per column.
+        users: Shape (n_rows,).
+        at: Shape (n_rows,), microseconds UTC.
+        values: Shape (n_rows, n_segments): FALSE or TRUE (see `program`), as membership needs TRUE.
+        changes: Shape (n_rows, n_segments): the next instant at which time alone may change the value; NEVER.
+    """
+
+    names: tuple[str, ...]
+    users: NDArray[np.object_]
+    at: NDArray[np.int64]
+    values: NDArray[np.int8]
+    changes: NDArray[np.int64]
+
+    def column(self, name: str) -> NDArray[np.bool_]:
+        """Who is in one segment."""
+        return np.asarray(self.values[:, self.names.index(name)] == TRUE)
+
+    def of(self, row: int) -> tuple[str, ...]:
+        """The segments that a row is in."""
+        return tuple(name for name, value in zip(self.names, self.values[row].tolist(), strict=True) if value == TRUE)
+
+
+class SegmentSet:
+    """Declared segments over a state schema.
+
+    Attributes:
+        segments: In the order of the columns.
+        nodes: Of all of them, children before parents.
+        schema: What histories must hold.
+        gap: What ends a session, microseconds.
+        snapshots: Bounds of percentiles and fifths, by `Cut.key`.
+    """
+
+    def __init__(
+        self,
+        segments: tuple[Segment, ...],
+        nodes: tuple[Node, ...],
+        schema: StateSchema,
+        *,
+        gap: int,
+        snapshots: Mapping[str, Snapshot] | None = None,
+    ) -> None:
+        self.segments = segments
+        self.nodes = nodes
+        self.schema = schema
+        self.gap = gap
+        self.snapshots = dict(snapshots or {})
+        self.names = tuple(segment.name for segment in segments)
+        self.inputs: tuple[Input, ...] = tuple(dict.fromkeys(node.input for node in nodes if node.input is not None))
+
+    @classmethod
+    def from_yaml(
+        cls,
+        path: Path | str,
+        plan: TrackingPlan,
+        codes: Codes,
+        features: "FeatureSet",
+        *,
+        studies: Mapping[str, str] | None = None,
+    ) -> Self:
+        """The segments that a file declares.
+
+        Args:
+            path: segments.yaml.
+            plan: Which events and properties there are.
+            codes: The events' codes.
+            features: Which features there are; horizon, bounds and zone are theirs.
+            studies: By name `propensity` or `clusters`; None where nobody knows them yet.
+
+        Raises:
+            DefinitionError: the file is absent or says what it cannot; every fault with its line.
+        """
+        from features.document import load
+
+        path = Path(path)
+        return cls.from_dict(load(path), plan, codes, features, studies=studies, where=path.name)
+
+    @classmethod
+    def of(
+        cls,
+        project: "Project",
+        plan: TrackingPlan,
+        codes: Codes,
+        features: "FeatureSet",
+        *,
+        studies: Mapping[str, str] | None = None,
+    ) -> Self | None:
+        """The segments of a project; None where it declares none."""
+        file = project.file(FILE)
+        return cls.from_yaml(file, plan, codes, features, studies=studies) if file.exists() else None
+
+    @classmethod
+    def from_dict(
+        cls,
+        data: Mapping[str, Any],
+        plan: TrackingPlan,
+        codes: Codes,
+        features: "FeatureSet",
+        *,
+        studies: Mapping[str, str] | None = None,
+        where: str = "segments",
+    ) -> Self:
+        """The segments of a parsed document, with the arguments of `from_yaml`."""
+        from features.behaviour.words import Words
+        from features.document import validated
+        from features.segments.compiler import Compiler
+        from features.segments.definitions import Document
+        from features.segments.names import Names
+
+        document = validated(Document, data, where=where)
+        try:
+            words = Words.of(plan, document.events)
+        except DefinitionError as error:
+            raise DefinitionError(f"{where}: events: {error}") from None
+        known = {feature.name: feature for feature in features.features}
+        made = Compiler(document, data, Names(words, known, studies, features.schema.horizon))
+        made.compile(where=where)
+        schema = _schema(made.nodes, plan, codes, features.schema)
+        segments = tuple(
+            Segment(
+                name,
+                made.roots[name],
+                _version(made.nodes, made.roots[name], document.session_gap),
+                CLASSES[made.nodes[made.roots[name]].level],
+                spec.description,
+                spec.status,
+                spec.membership.model_dump(exclude_none=True) if spec.membership else None,
+                spec.emit,
+                spec.include,
+                spec.exclude,
+            )
+            for name, spec in document.segments.items()
+        )
+        return cls(segments, tuple(made.nodes), schema, gap=document.session_gap)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, enough to evaluate without the plan."""
+        return {
+            "segments": [asdict(segment) for segment in self.segments],
+            "nodes": [node.to_dict() for node in self.nodes],
+            "schema": self.schema.to_dict(),
+            "gap": self.gap,
+            "snapshots": {key: asdict(snapshot) for key, snapshot in self.snapshots.items()},
+        }
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Self:
+        """The segment set that `to_dict`, and JSON, described."""
+        snapshots = {
+            key: Snapshot(**{**each, "values": tuple(each["values"])}) for key, each in data["snapshots"].items()
+        }
+        return cls(
+            tuple(map(Segment.load, data["segments"])),
+            tuple(map(Node.load, data["nodes"])),
+            StateSchema.from_dict(data["schema"]),
+            gap=data["gap"],
+            snapshots=snapshots,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over the definitions, the snapshots and the schema."""
+        return sha256(dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def __repr__(self) -> str:
+        return f"SegmentSet({len(self)} segments, {self.fingerprint})"
+
+    def segment(self, name: str) -> Segment:
+        """One segment, or a DefinitionError with the nearest name."""
+        if name not in self.names:
+            raise DefinitionError(f"unknown segment {name!r}. {nearest(name, self.names)}")
+        return self.segments[self.names.index(name)]
+
+    def on(self, schema: StateSchema) -> "SegmentSet":
+        """The same segments over a schema that holds at least what they need.
+
+        Raises:
+            SchemaError: the schema lacks something, or its horizon, bounds, codes or zone are others.
+        """
+        if not schema.covers(self.schema):
+            raise SchemaError(f"the schema {schema.fingerprint} does not hold what {self!r} needs.")
+        return SegmentSet(self.segments, self.nodes, schema, gap=self.gap, snapshots=self.snapshots)
+
+    def fitted(self, snapshots: Mapping[str, Snapshot]) -> "SegmentSet":
+        """The same segments with these bounds of percentiles and fifths."""
+        return SegmentSet(self.segments, self.nodes, self.schema, gap=self.gap, snapshots=snapshots)
+
+    def evaluate(
+        self,
+        histories: Histories,
+        at: int | NDArray[np.int64],
+        *,
+        features: FeatureMatrix | None = None,
+        scores: Mapping[str, Scored] | None = None,
+        context: Mapping[str, object] | None = None,
+        threads: int | None = None,
+    ) -> Truths:
+        """Every segment's truth as of `at`, for every row of `histories`.
+
+        Events that happened, or became known, after `at` do not count.
+
+        Args:
+            histories: n_rows users' events; a user may appear in several rows.
+            at: Microseconds UTC, one for all rows or shape (n_rows,).
+            features: The same rows' features; missing where not given.
+            scores: Per study, of the same rows; missing where not given.
+            context: What the call says; missing where not given.
+            threads: At most so many; by default one a core.
+
+        Raises:
+            SchemaError: the histories were recorded under another state schema.
+        """
+        instants = self._instants(histories, at)
+        given = matrix_of(self.inputs, histories.users, instants, features=features, scores=scores, said=context)
+        values, changes = self.evaluator.run(histories, instants, given, threads=threads)
+        return Truths(self.names, histories.users, instants, values, changes)
+
+    def explain(
+        self,
+        histories: Histories,
+        at: int,
+        *,
+        features: FeatureMatrix | None = None,
+        scores: Mapping[str, Scored] | None = None,
+        context: Mapping[str, object] | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Per segment why the only row is in it or not, with the arguments of `evaluate`: plain values."""
+        from features.segments.explanation import explain
+
+        instants = self._instants(histories, at)
+        given = matrix_of(self.inputs, histories.users, instants, features=features, scores=scores, said=context)
+        room, gathered = self.evaluator.explain(histories, instants, given)
+        return {each.name: explain(self, each, room, gathered.rows, histories, given[0]) for each in self.segments}
+
+    def _instants(self, histories: Histories, at: int | NDArray[np.int64]) -> NDArray[np.int64]:
+        if histories.schema is not self.schema and histories.schema.fingerprint != self.schema.fingerprint:
+            found, wanted = histories.schema.fingerprint, self.schema.fingerprint
+            raise SchemaError(
+                f"state has schema {found}, segments need {wanted}. Hint: run `ethogram rebuild --state`."
+            )
+        instants = np.empty(len(histories), np.int64)
+        instants[:] = at
+        return instants
+
+    @cached_property
+    def evaluator(self) -> "Evaluator":
+        """The loop behind it."""
+        from features.segments.evaluator import Evaluator
+
+        places = {each: place for place, each in enumerate(self.inputs)}
+        roots = [segment.root for segment in self.segments]
+        made = program(self.nodes, roots, places, self.schema, gap=self.gap, snapshots=self.snapshots)
+        return Evaluator(made, self.schema)
+
+
+def _schema(nodes: list[Node], plan: TrackingPlan, codes: Codes, base: StateSchema) -> StateSchema:
+    """What histories must hold for these nodes, under the rules of the features' schema."""
+    options = {name: getattr(base, name) for name in ("horizon", "bound", "bounds", "zone")}
+    folds = dict.fromkeys([FIRST_SEEN, *(each for node in nodes for each in lifetimes(node))])
+    own = tuple(each for each in folds if each.what != "mean")
+    properties = {name for node in nodes for name in node.properties}
+    return StateSchema.of(plan, codes.codes, properties, lifetime=own, **options)
+
+
+def _version(nodes: list[Node], root: int, gap: int) -> str:
+    """A digest over a node and all below it; where things are written changes nothing."""
+
+    def told(place: int) -> dict[str, Any]:
+        node = replace(nodes[place], says="", children=())
+        return {**node.to_dict(), "of": [told(child) for child in nodes[place].children]}
+
+    return sha256(dumps([told(root), gap], sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,272 @@
+"""Sequences: ordered steps with absence, of one anchor after the other.
+
+A match of an anchor gives every positive step the event that completes it. Of several matches the one counts that ends
+first; of those, the one whose step before ends last, and so on back. So an event may serve one step only, and a step
+within an hour of the previous one is found wherever there is one.
+"""
+
+from features.behaviour.compiled import Ints, compiled
+from features.behaviour.schema import MISSING
+from features.instants import NEVER
+from features.segments.counting import EVIDENCE, Facts
+from features.segments.program import (
+    ABSENT,
+    AFTER,
+    END,
+    FALSE,
+    FIRST,
+    IMMEDIATE,
+    MOVE_KIND,
+    SINCE,
+    TEST,
+    TEST_END,
+    TRUE,
+    UNKNOWN,
+    UNTIL_NEXT,
+    WITHIN,
+    A,
+    B,
+    C,
+    D,
+    N,
+    Program,
+)
+from features.segments.windows import after, beyond
+
+ANY_MATCH, FIRST_MATCH, LAST_MATCH = range(3)
+
+
+@compiled
+def sequence(facts: Facts, program: Program, node: int, at: int) -> tuple[int, int]:
+    """(truth, next_change) of a sequence: TRUE if it is for any combination of what its steps share."""
+    row = program.nodes[node]
+    kind = program.moves[row[FIRST], MOVE_KIND]
+    begin, end = facts.starts[kind], facts.starts[kind + 1]
+    begin = after(facts.ts, facts.places, begin, end, at - row[A])
+    combined = row[TEST] < row[TEST_END]
+    best, best_anchor, held, soonest, n_settled = FALSE, -1, 0, NEVER, 0
+    for step in range(end - begin):
+        anchor = facts.places[begin + step if row[B] == FIRST_MATCH else end - 1 - step]
+        if not shares(facts, program, row, anchor, anchor) or _is_settled(facts, program, row, anchor, n_settled):
+            continue
+        if not _met(facts, program, row, anchor):
+            continue
+        truth, due = _judged(facts, program, row, anchor, at)
+        change = _changes(row, facts.ts[anchor], truth, due)
+        if best_anchor < 0 or truth > best:
+            best, best_anchor = truth, anchor
+        held = max(held, change) if truth == TRUE else held
+        soonest = min(soonest, change)
+        if row[B] == ANY_MATCH and truth == TRUE:
+            break
+        if row[B] != ANY_MATCH:
+            facts.settled[n_settled] = anchor
+            n_settled += 1
+            if not combined:
+                break
+    if len(facts.evidence) and best_anchor >= 0:
+        _testify(facts, program, node, best_anchor, at)
+    return best, held if best == TRUE else soonest
+
+
+@compiled
+def _changes(row: Ints, anchored: int, truth: int, due: int) -> int:
+    """When time next changes what one anchor says: a deadline passes, or the anchor leaves what is looked at."""
+    leaves = anchored + row[A]
+    if truth == UNKNOWN:
+        return int(min(due, leaves))
+    return NEVER if truth == FALSE and row[B] != FIRST_MATCH else int(leaves)
+
+
+@compiled
+def shares(facts: Facts, program: Program, row: Ints, one: int, other: int) -> bool:
+    """Whether two events agree in all that the steps share, and have it."""
+    for k in range(row[TEST], row[TEST_END]):
+        slot = program.same[k]
+        value = facts.slots[facts.rows[one], slot]
+        if value == MISSING or value != facts.slots[facts.rows[other], slot]:
+            return False
+    return True
+
+
+@compiled
+def _is_settled(facts: Facts, program: Program, row: Ints, anchor: int, n: int) -> bool:
+    found = False
+    for k in range(n):
+        found = found or shares(facts, program, row, anchor, facts.settled[k])
+    return found
+
+
+@compiled
+def _limit(facts: Facts, row: Ints, anchor: int) -> int:
+    """The last event that may take part."""
+    return int(facts.closes[anchor]) if row[C] else facts.n - 1
+
+
+@compiled
+def _met(facts: Facts, program: Program, row: Ints, anchor: int) -> bool:
+    """Whether all positive steps are met from this anchor; then `facts.chosen` holds each step's last event."""
+    limit = _limit(facts, row, anchor)
+    deadline = facts.ts[anchor] + row[D] if row[D] else NEVER
+    steps, last = 0, row[FIRST]
+    for move in range(row[FIRST], row[END]):
+        last = last if program.moves[move, ABSENT] else move
+    for move in range(row[FIRST], row[END]):
+        if program.moves[move, ABSENT]:
+            continue
+        if steps == 0:
+            size = _begun(facts, program, row, move, anchor, limit, deadline)
+        else:
+            size = _advanced(facts, program, row, move, anchor, limit, deadline, steps, move == last)
+        if size == 0:
+            return False
+        facts.sizes[steps] = size
+        steps += 1
+    k = 0
+    for step in range(steps - 1, -1, -1):
+        facts.chosen[step] = facts.reach[step, k]
+        k = facts.back[step, k]
+    return True
+
+
+@compiled
+def _begun(facts: Facts, program: Program, row: Ints, move: int, anchor: int, limit: int, deadline: int) -> int:
+    """Complete the first step, whose count begins with the anchor."""
+    step = program.moves[move]
+    end = facts.starts[step[MOVE_KIND] + 1]
+    if step[WITHIN]:
+        deadline = min(deadline, facts.ts[anchor] + step[WITHIN])
+    seen = 0
+    for k in range(beyond(facts.places, facts.starts[step[MOVE_KIND]], end, anchor - 1), end):
+        event = facts.places[k]
+        if event > limit or facts.ts[event] > deadline:
+            return 0
+        if not shares(facts, program, row, anchor, event):
+            continue
+        seen += 1
+        if step[IMMEDIATE] and event - anchor != seen - 1:
+            return 0
+        if seen == step[N]:
+            facts.reach[0, 0], facts.back[0, 0] = event, 0
+            return 1
+    return 0
+
+
+@compiled
+def _advanced(
+    facts: Facts, program: Program, row: Ints, move: int, anchor: int, limit: int, deadline: int, step: int, last: bool
+) -> int:
+    """All events that can complete a step, each with the latest completion of the step before that allows it."""
+    said = program.moves[move]
+    kind, n, span = said[MOVE_KIND], said[N], said[WITHIN]
+    if span and said[SINCE] < 0:
+        deadline = min(deadline, facts.ts[anchor] + span)
+    end = facts.starts[kind + 1]
+    seen, pointer, size = 0, -1, 0
+    for k in range(beyond(facts.places, facts.starts[kind], end, facts.reach[step - 1, 0]), end):
+        event = facts.places[k]
+        if event > limit or facts.ts[event] > deadline:
+            break
+        if not shares(facts, program, row, anchor, event):
+            continue
+        facts.matched[seen] = event
+        seen += 1
+        if seen < n:
+            continue
+        begins = facts.matched[seen - n]
+        while pointer + 1 < facts.sizes[step - 1] and facts.reach[step - 1, pointer + 1] < begins:
+            pointer += 1
+        if pointer < 0:
+            continue
+        before = facts.reach[step - 1, pointer]
+        if said[IMMEDIATE] and (before != begins - 1 or event - begins != n - 1):
+            continue
+        if span and said[SINCE] >= 0 and facts.ts[event] > facts.ts[before] + span:
+            continue
+        if _broken(facts, program, row, step, anchor, before, event):
+            continue
+        facts.reach[step, size], facts.back[step, size] = event, pointer
+        size += 1
+        if last:
+            break
+    return size
+
+
+@compiled
+def _broken(facts: Facts, program: Program, row: Ints, step: int, anchor: int, before: int, event: int) -> bool:
+    """Whether something came between two steps that must not."""
+    for move in range(row[FIRST], row[END]):
+        said = program.moves[move]
+        between = said[UNTIL_NEXT] and said[AFTER] == step - 1
+        if between and _found(facts, program, row, move, anchor, before, event - 1, NEVER) >= 0:
+            return True
+    return False
+
+
+@compiled
+def _found(
+    facts: Facts, program: Program, row: Ints, move: int, anchor: int, start: int, limit: int, deadline: int
+) -> int:
+    """The event that makes the count of an absent step full; -1 while none does."""
+    said = program.moves[move]
+    end, seen = facts.starts[said[MOVE_KIND] + 1], 0
+    for k in range(beyond(facts.places, facts.starts[said[MOVE_KIND]], end, start), end):
+        event = facts.places[k]
+        if event > limit or facts.ts[event] > deadline:
+            return -1
+        seen += shares(facts, program, row, anchor, event)
+        if seen == said[N]:
+            return int(event)
+    return -1
+
+
+@compiled
+def _judged(facts: Facts, program: Program, row: Ints, anchor: int, at: int) -> tuple[int, int]:
+    """(truth, when the last pending step is due) of an anchor whose positive steps are met."""
+    limit = _limit(facts, row, anchor)
+    truth, due = TRUE, MISSING
+    for move in range(row[FIRST], row[END]):
+        said = program.moves[move]
+        if not said[ABSENT] or said[UNTIL_NEXT]:
+            continue
+        if _violation(facts, program, row, move, anchor, limit) >= 0:
+            return FALSE, NEVER
+        closes = facts.ts[limit] + program.gap + 1 if row[C] else NEVER
+        passed = min(closes, _deadline(facts, said, anchor))
+        if at < passed:
+            truth, due = UNKNOWN, max(due, passed)
+    return truth, due
+
+
+@compiled
+def _deadline(facts: Facts, said: Ints, anchor: int) -> int:
+    if said[WITHIN] == 0:
+        return NEVER
+    return int(facts.ts[anchor if said[SINCE] < 0 else facts.chosen[said[SINCE]]] + said[WITHIN])
+
+
+@compiled
+def _violation(facts: Facts, program: Program, row: Ints, move: int, anchor: int, limit: int) -> int:
+    said = program.moves[move]
+    start = anchor if said[AFTER] < 0 else facts.chosen[said[AFTER]]
+    return _found(facts, program, row, move, anchor, start, limit, _deadline(facts, said, anchor))
+
+
+@compiled
+def _testify(facts: Facts, program: Program, node: int, anchor: int, at: int) -> None:
+    """Note the anchor, each step's last event, and what broke it."""
+    row = program.nodes[node]
+    _met(facts, program, row, anchor)
+    facts.evidence[node, 0] = anchor
+    noted, step = 1, 0
+    for move in range(row[FIRST], row[END]):
+        said = program.moves[move]
+        event = -1
+        if not said[ABSENT]:
+            event = facts.chosen[step]
+            step += 1
+        elif not said[UNTIL_NEXT]:
+            event = _violation(facts, program, row, move, anchor, _limit(facts, row, anchor))
+        if event >= 0 and event != anchor and noted < EVIDENCE:
+            facts.evidence[node, noted] = event
+            noted += 1

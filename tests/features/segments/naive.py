@@ -1,0 +1,353 @@
+"""The naive interpreter: conditions as written, over a plain list of events; it imports nothing of the evaluator.
+
+Every window is a scan of the whole list; a sequence tries every way to give its steps their events. True, False, or
+None where nobody knows.
+"""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise, product
+from math import isnan
+
+from tests.features.behaviour.oracle import DAY, Oracle, microseconds
+
+MINUTE = 60_000_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def both(values):
+    values = list(values)
+    return False if False in values else None if None in values else True
+
+
+def either(values):
+    values = list(values)
+    return True if True in values else None if None in values else False
+
+
+def inverse(value):
+    return None if value is None else not value
+
+
+def test(value, predicate):
+    """Whether a number, or a text, passes a predicate."""
+    predicate = predicate if isinstance(predicate, dict) else {"eq": predicate}
+    tests = {
+        "eq": lambda w: value == w,
+        "ne": lambda w: value != w,
+        "gt": lambda w: value > w,
+        "gte": lambda w: value >= w,
+        "lt": lambda w: value < w,
+        "lte": lambda w: value <= w,
+        "in": lambda w: value in w,
+        "not_in": lambda w: value not in w,
+        "between": lambda w: w[0] <= value <= w[1],
+        "contains": lambda w: w in value,
+        "starts_with": lambda w: value.startswith(w),
+        "exists": lambda w: w,
+    }
+    return all(tests[operator](wanted) for operator, wanted in predicate.items())
+
+
+def attribute(value, predicate):
+    """The same of something that may be missing."""
+    if value is not None and not (isinstance(value, float) and isnan(value)):
+        return test(value, predicate)
+    if isinstance(predicate, dict) and "exists" in predicate:
+        return predicate == {"exists": False}
+    return None
+
+
+class Naive:
+    """What a document's conditions say of one user as of `at`."""
+
+    def __init__(self, segments, events, at, plan, *, declared=(), gap=30 * MINUTE, **settings):
+        self.segments, self.at, self.gap = segments, at, gap
+        self.oracle = Oracle(events, at, plan, **settings)
+        self.horizon, self.zone = settings["horizon"], self.oracle.zone
+        self.ever, self.recent = self.oracle.ever, self.oracle.recent
+        self.features = self.oracle.features(declared)
+
+    def member(self, name):
+        when = self.segments[name]["when"]
+        return bool(self.ever) and self.condition(when) is True
+
+    def condition(self, when):
+        decided = when.get("unknown") is False
+        return both(self.part(key, value, decided) for key, value in when.items() if key != "unknown")
+
+    def part(self, key, value, decided):
+        settled = (lambda truth: bool(truth)) if decided else (lambda truth: truth)
+        if key in ("all", "any", "none"):
+            parts = [settled(self.condition(each)) for each in value]
+            return both(parts) if key == "all" else either(parts) if key == "any" else inverse(either(parts))
+        if key == "not":
+            return inverse(settled(self.condition(value)))
+        if key == "segment":
+            return self.member(value)
+        return settled(getattr(self, f"_{key}")(value))
+
+    # -- events
+
+    def is_a(self, event, said):
+        names = said["event"] if isinstance(said["event"], list) else [said["event"]]
+        named = "any" in names or event["event"] in names
+        where = said.get("where", {})
+        return named and all(self.oracle.holds(event["properties"].get(p), t) for p, t in where.items())
+
+    def windowed(self, said):
+        """The events of a window; None where they are not all kept."""
+        at, events = self.at, self.ever
+        if "last" in said:
+            return [e for e in events if at - microseconds(said["last"]) < e["ts"] <= at]
+        if "ago" in said:
+            start, end = microseconds(said["ago"]["from"]), microseconds(said["ago"]["to"])
+            return [e for e in events if at - start < e["ts"] <= at - end]
+        first = events[0]["ts"] if events else None
+        if "between" in said:
+            start, end = (instant(said["between"][key]) for key in ("from", "to"))
+            if first is not None and start <= at - self.horizon and first <= at - self.horizon and first < end:
+                return None
+            return [e for e in events if start <= e["ts"] < end]
+        if "since_first_seen" in said:
+            if first is not None and first <= at - self.horizon:
+                return None
+            return [e for e in events if e["ts"] <= first + microseconds(said["since_first_seen"])]
+        if "session" in said:
+            run = self.runs()[-1] if self.recent else []
+            return run if run and at - run[-1]["ts"] <= self.gap else []
+        if "calendar" in said:
+            return [e for e in events if self.period(e["ts"], said["calendar"]) == self.period(at, said["calendar"])]
+        return events
+
+    def runs(self):
+        runs = []
+        for event in self.recent:
+            if runs and event["ts"] - runs[-1][-1]["ts"] <= self.gap:
+                runs[-1].append(event)
+            else:
+                runs.append([event])
+        return runs
+
+    def period(self, ts, unit):
+        local = (EPOCH + timedelta(microseconds=ts)).astimezone(self.zone)
+        if unit == "week":
+            return local.isocalendar()[:2]
+        return (local.year, local.month) if unit == "month" else local.date()
+
+    def _did(self, said):
+        events = self.windowed(said)
+        if events is None:
+            return None
+        return test(sum(self.is_a(e, said) for e in events), said.get("count", {"gte": 1}))
+
+    def _did_not(self, said):
+        return inverse(self._did(said))
+
+    def _nth(self, said):
+        events = self.windowed(said)
+        if events is None:
+            return None
+        mine = [e for e in self.ever if self.is_a(e, said)]
+        return len(mine) >= said["n"] and mine[said["n"] - 1] in events
+
+    def _regularly(self, said):
+        per = microseconds(said["per"])
+        periods = [
+            sum(self.is_a(e, said) for e in self.ever if self.at - (k + 1) * per < e["ts"] <= self.at - k * per)
+            for k in range(said["in"]["of"])
+        ]
+        return sum(n >= said.get("at_least", 1) for n in periods) >= said["in"]["min"]
+
+    def _stopped(self, said):
+        last, before = microseconds(said["last"]), microseconds(said["before"])
+        ages = [self.at - e["ts"] for e in self.ever if self.is_a(e, said)]
+        return not any(age < last for age in ages) and any(last <= age < last + before for age in ages)
+
+    def _resumed(self, said):
+        mine = [e["ts"] for e in self.ever if self.is_a(e, said)]
+        return any(
+            later - earlier >= microseconds(said["after_gap"]) and later > self.at - microseconds(said["last"])
+            for earlier, later in pairwise(mine)
+        )
+
+    def _compare(self, said):
+        left = self.figure(said["left"])
+        right = said["right"] if isinstance(said["right"], int | float) else self.figure(said["right"])
+        if left is None or right is None:
+            return None
+        return test(left, {said["op"]: right * said.get("factor", 1)})
+
+    def figure(self, said):
+        events = self.windowed(said)
+        if events is None:
+            return None
+        mine = [e for e in events if self.is_a(e, said)]
+        agg = said.get("agg", "count")
+        if agg == "count":
+            return len(mine)
+        factor = self.oracle.plan.property(said["property"]).factor
+        values = [round(v * factor) for e in mine if (v := e["properties"].get(said["property"])) is not None]
+        if agg == "sum":
+            return sum(values) / factor
+        if not values:
+            return None
+        if agg == "mean":
+            return sum(values) / (len(values) * factor)
+        return {"min": min(values), "max": max(values), "first": values[0], "last": values[-1]}[agg] / factor
+
+    def _trait(self, said):
+        def latest(name):
+            values = [e["properties"].get(name) for e in self.ever if e["event"] == "identify"]
+            return next((v for v in reversed(values) if v is not None), None)
+
+        return both(attribute(latest(name), predicate) for name, predicate in said.items())
+
+    def _feature(self, said):
+        return both(attribute(self.features[name], predicate) for name, predicate in said.items())
+
+    # -- sequences
+
+    def _sequence(self, said):
+        events = self.recent
+        if "last" in said:
+            events = [e for e in events if e["ts"] > self.at - microseconds(said["last"])]
+        return Steps(self, said, events).truth()
+
+
+class Steps:
+    """One sequence over the events that it may look at."""
+
+    def __init__(self, naive, said, events):
+        self.naive, self.said, self.at = naive, said, naive.at
+        self.everything = naive.recent
+        self.same = [said["same"]] if isinstance(said.get("same"), str) else said.get("same", [])
+        self.allowed = {id(e) for e in events}
+        self.positive = [k for k, step in enumerate(said["steps"]) if "not" not in step and least(step)]
+
+    def truth(self):
+        combinations = {}
+        for anchor, event in enumerate(self.everything):
+            if id(event) in self.allowed and self.naive.is_a(event, self.said["steps"][0]):
+                key = tuple(event["properties"].get(name) for name in self.same)
+                if None not in key:
+                    combinations.setdefault(key, []).append(anchor)
+        return either(self.combination(key, anchors) for key, anchors in combinations.items())
+
+    def combination(self, key, anchors):
+        mine = [
+            k for k, e in enumerate(self.everything) if tuple(e["properties"].get(name) for name in self.same) == key
+        ]
+        judged = []
+        for anchor in anchors:
+            found = list(self.ways(anchor, mine))
+            if found:
+                way = min(found, key=lambda way: (way[-1], *[-k for k in reversed(way[:-1])]))
+                judged.append(self.judge(anchor, way, mine))
+        match = self.said.get("match", "last")
+        if not judged:
+            return False
+        return either(judged) if match == "any" else judged[0] if match == "first" else judged[-1]
+
+    def session(self, k):
+        """The places of the events in the same session."""
+        for run in self.naive.runs():
+            if any(each is self.everything[k] for each in run):
+                return {place for place, each in enumerate(self.everything) if any(each is other for other in run)}
+        raise AssertionError
+
+    def usable(self, anchor, mine):
+        if self.said.get("scope") == "session":
+            mine = [k for k in mine if k in self.session(anchor)]
+        return [k for k in mine if k >= anchor]
+
+    def ts(self, k):
+        return self.everything[k]["ts"]
+
+    def ways(self, anchor, mine):
+        """Every way to give each positive step the event that completes it."""
+        mine = self.usable(anchor, mine)
+        steps = [self.said["steps"][k] for k in self.positive]
+        choices = [[k for k in mine if self.naive.is_a(self.everything[k], step)] for step in steps]
+        for way in product(*choices):
+            if all(self.reaches(place, way, anchor, mine) for place in range(len(way))):
+                yield way
+
+    def reaches(self, place, way, anchor, mine):
+        step, k = self.said["steps"][self.positive[place]], way[place]
+        start = anchor - 1 if place == 0 else way[place - 1]
+        if k <= start:
+            return False
+        matching = [each for each in mine if start < each <= k and self.naive.is_a(self.everything[each], step)]
+        n = least(step)
+        if len(matching) < n or (place == 0 and len(matching) != n):
+            return False
+        serving = matching[-n:]
+        if step.get("immediately"):
+            begins = start + 1 if place else anchor
+            if serving != list(range(begins, k + 1)) or k != begins + n - 1:
+                return False
+        first = place == 0 or step.get("of") == "first"
+        if "within" in step and self.ts(k) > self.ts(anchor if first else way[place - 1]) + microseconds(
+            step["within"]
+        ):
+            return False
+        if "max_duration" in self.said and self.ts(k) > self.ts(anchor) + microseconds(self.said["max_duration"]):
+            return False
+        between = self.said["steps"][self.positive[place - 1] + 1 : self.positive[place]] if place else []
+        for absent in between:
+            if absent.get("until_next"):
+                came = [e for e in mine if start < e < k and self.naive.is_a(self.everything[e], absent["not"])]
+                if len(came) >= least(absent["not"]):
+                    return False
+        return True
+
+    def judge(self, anchor, way, mine):
+        mine = self.usable(anchor, mine)
+        verdicts = []
+        for place, step in enumerate(self.said["steps"]):
+            before = [w for p, w in zip(self.positive, way, strict=True) if p < place]
+            if "not" in step:
+                if not step.get("until_next"):
+                    verdicts.append(self.absence(step["not"], least(step["not"]), step, anchor, before, mine))
+            elif most(step) is not None:
+                verdicts.append(self.absence(step, most(step) + 1, step, anchor, before, mine))
+        return both(verdicts)
+
+    def absence(self, kind, n, step, anchor, before, mine):
+        since = before[-1] if before and step.get("of") != "first" else anchor
+        start = since if "not" in step else before[-1] if before else anchor - 1
+        dues = []
+        if "within" in step:
+            dues.append(self.ts(since) + microseconds(step["within"]))
+        elif self.said.get("scope") != "session":
+            dues.append(self.ts(anchor) + microseconds(self.said["max_duration"]))
+        came = [k for k in mine if k > start and self.naive.is_a(self.everything[k], kind)]
+        came = [k for k in came if all(self.ts(k) <= due for due in dues)]
+        if len(came) >= n:
+            return False
+        if self.said.get("scope") == "session":
+            dues.append(self.ts(max(self.session(anchor))) + self.naive.gap + 1)
+        return None if self.at < min(dues) else True
+
+
+def bounds(step):
+    count = step.get("count", {"gte": 1})
+    count = count if isinstance(count, dict) else {"eq": count}
+    passing = [n for n in range(60) if test(n, count)]
+    return min(passing), None if 59 in passing else max(passing)
+
+
+def least(step):
+    return bounds(step)[0]
+
+
+def most(step):
+    return bounds(step)[1]
+
+
+def instant(text):
+    moment = datetime.fromisoformat(text)
+    return (moment.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+
+
+__all__ = ["DAY", "Naive"]
