@@ -33,9 +33,7 @@ def _parsed(value: object, parse: Any) -> object:  # noqa: ANN401 - either of tw
         raise ValueError(str(error)) from None
 
 
-Duration = Annotated[
-    int, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": "^[0-9]+[smhdw]$"})
-]
+Duration = Annotated[int, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": "^[0-9]+[smhdw]$"})]
 """Microseconds, written `30m` or `7d`."""
 Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "string"})]
 """Microseconds UTC, written as an ISO date or time."""

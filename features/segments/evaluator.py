@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.behaviour.compiled import Floats, Ints, borrowed, compiled, place
-from features.behaviour.gather import Scratch, gather, scratch
+from features.behaviour.compiled import Floats, Ints, compiled, grid, place, vector, views
+from features.behaviour.gather import Scratch, gather, room_of, scratch
 from features.behaviour.histories import Histories, empty_carry
-from features.behaviour.kernel import Rows, _blocks
+from features.behaviour.kernel import _blocks
 from features.behaviour.lifetime import boundary_of
 from features.behaviour.marks import Filters, mark
 from features.behaviour.schema import MISSING, StateSchema
@@ -34,7 +34,7 @@ from features.segments.nodes import (
     SEQUENCE,
     TRAIT,
 )
-from features.segments.program import ABSENT, END, FALSE, FIRST, OP, TRUE, UNKNOWN, A, Program
+from features.segments.program import ABSENT, END, FALSE, FIRST, OP, TRUE, UNKNOWN, A, Program, handed, program_of
 from features.segments.windows import resolve
 
 PERIODS = 1000
@@ -44,20 +44,20 @@ PERIODS = 1000
 class Room(NamedTuple):
     """One thread's room for one user at a time."""
 
-    truths: NDArray[np.int8]  # per node
+    truths: Ints  # per node
     changes: Ints  # per node
-    spans: Ints
-    starts: Ints
+    spans: Ints  # see `windows.resolve`
+    starts: Ints  # see `by_kind`
     places: Ints
-    closes: Ints
-    reach: Ints
+    closes: Ints  # per event the last one of its session
+    reach: Ints  # of sequences, shape (n_steps, n)
     back: Ints
     sizes: Ints
     chosen: Ints
     matched: Ints
     settled: Ints
-    tally: Ints
-    evidence: Ints
+    tally: Ints  # of `regularly`
+    evidence: Ints  # shape (n_nodes, EVIDENCE); (0, EVIDENCE) where nobody asks
 
 
 def room(program: Program, n_events: int, *, explained: bool = False) -> Room:
@@ -65,14 +65,25 @@ def room(program: Program, n_events: int, *, explained: bool = False) -> Room:
     n, n_nodes, n_kinds = max(n_events, 1), len(program.nodes), len(program.filters.tests) - 1
     sequences = program.nodes[program.nodes[:, OP] == SEQUENCE]
     steps = max([1, *(int((program.moves[row[FIRST] : row[END], ABSENT] == 0).sum()) for row in sequences)])
-    per_event = int(np.diff(program.filters.places).max(initial=0))
-    reach, back = (np.empty((steps, n), np.int64) for _ in range(2))
-    closes, matched, settled = (np.empty(n, np.int64) for _ in range(3))
+    per_event = max(int(np.diff(program.filters.places).max(initial=0)), 1)
+
+    def empty(*shape: int) -> Ints:
+        return np.empty(shape, np.int64)
+
     return Room(
-        np.empty(n_nodes, np.int8), np.empty(n_nodes, np.int64), np.empty((len(program.windows), 4), np.int64),
-        np.empty(n_kinds + 1, np.int64), np.empty(n * max(per_event, 1), np.int64), closes, reach, back,
-        np.empty(steps, np.int64), np.empty(steps, np.int64), matched, settled, np.empty(PERIODS, np.int64),
+        empty(n_nodes), empty(n_nodes), empty(len(program.windows), 4), empty(n_kinds + 1), empty(n * per_event),
+        empty(n), empty(steps, n), empty(steps, n), empty(steps), empty(steps), empty(n), empty(n), empty(PERIODS),
         np.full((n_nodes if explained else 0, EVIDENCE), -1, np.int64),
+    )  # fmt: skip
+
+
+@compiled
+def _room_of(arrays: Ints) -> Room:
+    """The room whose arrays these are the views of."""
+    return Room(
+        vector(arrays, 0), vector(arrays, 1), grid(arrays, 2), vector(arrays, 3), vector(arrays, 4), vector(arrays, 5),
+        grid(arrays, 6), grid(arrays, 7), vector(arrays, 8), vector(arrays, 9), vector(arrays, 10), vector(arrays, 11),
+        vector(arrays, 12), grid(arrays, 13),
     )  # fmt: skip
 
 
@@ -113,7 +124,7 @@ def sessions(ts: Ints, past: int, n: int, gap: int, at: int, closes: Ints) -> tu
 
 
 @compiled
-def combined(program: Program, node: int, truths: NDArray[np.int8], changes: Ints) -> tuple[int, int]:
+def combined(program: Program, node: int, truths: Ints, changes: Ints) -> tuple[int, int]:
     """(truth, next_change) of what joins other nodes.
 
     `all` stays FALSE while one child does, `any` stays TRUE while one does; otherwise the soonest change counts.
@@ -169,41 +180,35 @@ def evaluate(  # noqa: C901 - a branch an op
 
 @compiled
 def run(
-    rows: Rows, first: int, last: int, program: Program, inputs: Floats, scratched: Scratch, room: Room,
+    slots: Ints, starts: Ints, ends: Ints, carry: Ints, at: Ints, settled: bool, first: int, last: int,
+    arrays: Ints, rest: Ints, numbers: Floats, ranges: Floats, inputs: Floats, scratched: Ints, roomy: Ints,
     truths: NDArray[np.int8], changes: Ints,
 ) -> None:  # fmt: skip
-    """Fill the rows `first:last` of `truths` and `changes`, a column a segment."""
-    slots, carries, program, scratched, room = (
-        borrowed(rows.slots),
-        borrowed(rows.carry),
-        borrowed(program),
-        borrowed(scratched),
-        borrowed(room),
-    )
+    """Fill the rows `first:last` of `truths` and `changes`, a column a segment; a carry of one row holds for all."""
+    program, scratch, room = program_of(arrays, rest, numbers, ranges), room_of(scratched), _room_of(roomy)
     for row in range(first, last):
-        at = rows.at[row]
-        carry = carries[row if len(carries) > 1 else 0]
-        boundary = boundary_of(at, program.horizon)
-        n, capped = gather(slots, rows.starts[row], rows.ends[row], at, carry[0], boundary, program.bounds, scratched)
-        mark(slots, scratched.rows, scratched.codes, n, program.filters, scratched.marks)
-        by_kind(scratched.codes, scratched.marks, n, program.filters, room.starts, room.places)
+        now, mine = at[row], carry[row if len(carry) > 1 else 0]
+        boundary = boundary_of(now, program.horizon)
+        n, capped = gather(slots, starts[row], ends[row], settled, now, mine[0], boundary, program.bounds, scratch)
+        mark(slots, scratch.rows, scratch.codes, n, program.filters, scratch.marks)
+        by_kind(scratch.codes, scratch.marks, n, program.filters, room.starts, room.places)
         past = n
-        while past > 0 and scratched.ts[past - 1] > at - program.horizon:
+        while past > 0 and scratch.ts[past - 1] > now - program.horizon:
             past -= 1
-        open_session = sessions(scratched.ts, past, n, program.gap, at, room.closes)
-        seen = carry[program.seen]
+        open_session = sessions(scratch.ts, past, n, program.gap, now, room.closes)
+        seen = mine[program.seen]
         if seen == MISSING and n > 0:
-            seen = scratched.ts[0]
-        midnight = (at // DAY + 1) * DAY if capped else NEVER
+            seen = scratch.ts[0]
+        midnight = (now // DAY + 1) * DAY if capped else NEVER
         resolve(
-            program.windows, at, program.horizon, seen, open_session, midnight,
+            program.windows, now, program.horizon, seen, open_session, midnight,
             program.zone_starts, program.zone_offsets, room.spans,
         )  # fmt: skip
         facts = Facts(
-            slots, scratched.rows, scratched.ts, n, room.starts, room.places, carry, room.spans, room.closes,
+            slots, scratch.rows, scratch.ts, n, room.starts, room.places, mine, room.spans, room.closes,
             room.reach, room.back, room.sizes, room.chosen, room.matched, room.settled, room.evidence,
         )  # fmt: skip
-        evaluate(facts, program, inputs[row], at, seen != MISSING, room)
+        evaluate(facts, program, inputs[row], now, seen != MISSING, room)
         for segment in range(len(program.roots)):
             truths[row, segment] = room.truths[program.roots[segment]]
             changes[row, segment] = room.changes[program.roots[segment]]
@@ -215,6 +220,8 @@ class Evaluator:
     def __init__(self, program: Program, schema: StateSchema) -> None:
         self.program = program
         self.schema = schema
+        self._integers = handed(program)
+        self._floats = program.numbers, program.ranges
         self._no_carry = empty_carry(schema)[None]
         self._rooms = threading.local()
 
@@ -222,13 +229,13 @@ class Evaluator:
         self, histories: Histories, at: Ints, inputs: Floats, *, threads: int | None = None
     ) -> tuple[NDArray[np.int8], Ints]:
         """(truths, next changes), shape (n_rows, n_segments); blocks of rows on `threads` threads."""
-        rows, shape = self._rows(histories, at), (len(histories), len(self.program.roots))
+        shape = (len(histories), len(self.program.roots))
         truths, changes = np.empty(shape, np.int8), np.empty(shape, np.int64)
-        lengths = histories.ends - histories.starts
+        lengths, rows = histories.ends - histories.starts, self._rows(histories, at)
 
         def work(block: tuple[int, int]) -> None:
-            scratched, room = self._room(int(lengths[slice(*block)].max()))
-            run(rows, *block, self.program, inputs, scratched, room, truths, changes)
+            rooms = self._room(int(lengths[slice(*block)].max()))
+            run(*rows, *block, *self._integers, *self._floats, inputs, *rooms, truths, changes)
 
         in_blocks(work, lengths, threads)
         return truths, changes
@@ -238,18 +245,21 @@ class Evaluator:
         scratched, full = self._made(int((histories.ends - histories.starts).max()), explained=True)
         shape = (1, len(self.program.roots))
         truths, changes = np.empty(shape, np.int8), np.empty(shape, np.int64)
-        run(self._rows(histories, at), 0, 1, self.program, inputs, scratched, full, truths, changes)
+        rooms = views(scratched), views(full)
+        run(*self._rows(histories, at), 0, 1, *self._integers, *self._floats, inputs, *rooms, truths, changes)
         return full, scratched
 
-    def _rows(self, histories: Histories, at: Ints) -> Rows:
+    def _rows(self, histories: Histories, at: Ints) -> tuple[Ints, Ints, Ints, Ints, Ints, bool]:
         carry = histories.carry if histories.carry is not None else self._no_carry
-        return Rows(histories.slots, histories.starts, histories.ends, carry, at)
+        return histories.slots, histories.starts, histories.ends, carry, at, histories.settled
 
-    def _room(self, n_events: int) -> tuple[Scratch, Room]:
-        rooms: tuple[Scratch, Room] | None = getattr(self._rooms, "rooms", None)
-        if rooms is None or len(rooms[0].rows) < n_events:
-            rooms = self._rooms.rooms = self._made(2 * n_events)
-        return rooms
+    def _room(self, n_events: int) -> tuple[Ints, Ints]:
+        """The views of this thread's room, made anew when a longer history comes."""
+        if getattr(self._rooms, "n_events", -1) < n_events:
+            self._rooms.alive = self._made(2 * n_events)
+            self._rooms.views = tuple(views(each) for each in self._rooms.alive)
+            self._rooms.n_events = 2 * n_events
+        return self._rooms.views  # type: ignore[no-any-return] # a thread's own
 
     def _made(self, n_events: int, *, explained: bool = False) -> tuple[Scratch, Room]:
         words = self.program.filters.n_words

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, Ints
+from features.behaviour.compiled import Floats, Ints, compiled, grid, vector, views
 from features.behaviour.kinds import ANYTHING, Kind
-from features.behaviour.marks import Filters, filters_of
+from features.behaviour.marks import Filters, filters, filters_of
 from features.behaviour.schema import Lifetime, StateSchema
 from features.segments.nodes import (
     CHANGES,
@@ -73,22 +73,43 @@ class Program(NamedTuple):
     """Everything about the segments that the loop reads."""
 
     nodes: Ints  # shape (n_nodes, 12), children before parents
-    numbers: Floats  # shape (n_nodes, 2): factor and constant of comparisons
     children: Ints
     roots: Ints  # per segment
     windows: Ints  # shape (n_windows, 3): mode, start, end
     tests: Ints  # shape (n, 2), closed intervals
-    ranges: Floats  # shape (n, 2), closed intervals
     sides: Ints  # shape (n, 6)
     moves: Ints  # shape (n, 8)
     same: Ints  # slots
-    filters: Filters  # one filter a kind, in the order of the kinds
     bounds: Ints
     zone_starts: Ints
     zone_offsets: Ints
+    filters: Filters  # one filter a kind, in the order of the kinds
+    numbers: Floats  # shape (n_nodes, 2): factor and constant of comparisons
+    ranges: Floats  # shape (n, 2), closed intervals
     horizon: int
     gap: int
     seen: int  # the place of the first event's instant in the carry
+
+
+N_ARRAYS = Program._fields.index("filters")
+
+
+def handed(program: Program) -> tuple[Ints, Ints]:
+    """(views of a program's arrays of integers, its numbers): what `program_of` makes it from again."""
+    own: list[Ints] = list(program[:N_ARRAYS])  # type: ignore[arg-type] # the first fields are all arrays
+    return views([*own, *program.filters[:-1]]), np.array(
+        [program.filters.n_words, program.horizon, program.gap, program.seen], np.int64
+    )
+
+
+@compiled
+def program_of(arrays: Ints, rest: Ints, numbers: Floats, ranges: Floats) -> Program:
+    """The program that was handed on."""
+    return Program(
+        grid(arrays, 0), vector(arrays, 1), vector(arrays, 2), grid(arrays, 3), grid(arrays, 4), grid(arrays, 5),
+        grid(arrays, 6), vector(arrays, 7), vector(arrays, 8), vector(arrays, 9), vector(arrays, 10),
+        filters(arrays, 11, rest[0]), numbers, ranges, rest[1], rest[2], rest[3],
+    )  # fmt: skip
 
 
 def lifetimes(node: Node) -> list[Lifetime]:

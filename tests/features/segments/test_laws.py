@@ -253,7 +253,7 @@ def test_the_evaluator_agrees_with_the_naive_interpreter(segments, log, random):
 
 
 @pytest.mark.prove
-@settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(documents(), logs)
 def test_the_evaluator_agrees_with_the_naive_interpreter_at_all_edges(segments, log):
     assert_agreement(segments, log, instants(log))
@@ -277,7 +277,7 @@ def test_between_now_and_next_change_no_truth_changes_without_an_event(segments,
 
 
 @pytest.mark.prove
-@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(documents(), logs, st.randoms(use_true_random=False))
 def test_between_now_and_next_change_no_truth_changes_at_any_edge(segments, log, random):
     at = instants(log).tolist()
