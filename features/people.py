@@ -3,6 +3,7 @@
 import hmac
 from hashlib import sha256
 
+import numpy as np
 import polars as pl
 import xxhash
 
@@ -23,7 +24,9 @@ def hash_text(value: str) -> int:
 
 
 def stable_hash(column: pl.Series) -> pl.Series:
-    """`hash_text` of every value; null stays null."""
+    """`hash_text` of every text; null stays null. Of categories each is hashed once."""
+    if column.dtype == pl.Categorical:
+        return _hash_categories(column)
     if len(column) >= MANY:
         from features.hashing import hash_column
 
@@ -31,3 +34,11 @@ def stable_hash(column: pl.Series) -> pl.Series:
     distinct = column.unique().drop_nulls()
     hashes = [hash_text(value) for value in distinct]
     return column.replace_strict(distinct, pl.Series(hashes, dtype=pl.Int64), default=None, return_dtype=pl.Int64)
+
+
+def _hash_categories(column: pl.Series) -> pl.Series:
+    distinct = column.unique().drop_nulls()
+    places = distinct.to_physical().to_numpy()
+    table = np.zeros(int(places.max(initial=0)) + 1, np.int64)
+    table[places] = stable_hash(distinct.cast(pl.String)).to_numpy()
+    return pl.Series(column.name, table).gather(column.to_physical())

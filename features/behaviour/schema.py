@@ -240,7 +240,7 @@ class StateSchema:
         if column not in frame.columns:
             return pl.repeat(MISSING, frame.height, dtype=pl.Int64, eager=True)
         if kind == "flag":
-            values = _asked(frame[column], *test.split("|", 1)) if test else frame[column]
+            values = _asked(frame[column].cast(pl.String), *test.split("|", 1)) if test else frame[column]
             return values.cast(pl.Int64).fill_null(MISSING)
         if factor:
             return (frame[column] * factor).round(mode="half_to_even").cast(pl.Int64).fill_null(MISSING)

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 PREFIX = "p_"
 """Property columns are `p_<property>`."""
 
+PERSON = pl.coalesce("user_id", "anonymous_id")
+"""The id that an event goes by."""
+
+FEW = ("source", "event", "device", "mark")
+"""Fields of few different texts."""
+
 FIELDS: Mapping[str, pl.DataType] = {
     "source": pl.String(),  # where it came from; (source, id) is the key of an event within a person
     "message_id": pl.String(),  # the source's own id, null where it has none
@@ -46,6 +52,18 @@ def property_type(plan: TrackingPlan, name: str) -> pl.DataType:
     if spec.numeric:
         return pl.Float64()
     return pl.Boolean() if spec.type == "flag" else pl.String()
+
+
+def as_stored(frame: pl.DataFrame, plan: TrackingPlan) -> pl.DataFrame:
+    """The columns as the log's files hold them: fields of few texts and categories as places in a dictionary."""
+    texts = [name for name, dtype in frame.schema.items() if dtype in (pl.String, pl.Categorical)]
+    few = {name for name in texts if name in FEW or _is_category(plan, name)}
+    return frame.cast({name: pl.Categorical() if name in few else pl.String() for name in texts})
+
+
+def _is_category(plan: TrackingPlan, column: str) -> bool:
+    spec = plan.properties.get(column.removeprefix(PREFIX)) if column.startswith(PREFIX) else None
+    return spec is not None and spec.type == "category"
 
 
 class EventBatch:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from features.events import bots, devices, quarantine
-from features.events.batch import FIELDS, PREFIX, EventBatch, property_type
+from features.events.batch import FIELDS, PERSON, PREFIX, EventBatch, property_type
 from features.events.erasure import IDS, Tombstones
 from features.events.identity import denied
 from features.events.ids import RowIds, contents, of_source
@@ -18,7 +18,6 @@ from features.people import pseudonym, stable_hash
 
 MAX_NAME, MAX_NAMES = 64, 200
 NO_TOMBSTONES = Tombstones()
-PERSON = pl.coalesce("user_id", "anonymous_id")
 
 
 @dataclass(frozen=True)

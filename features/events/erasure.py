@@ -11,7 +11,7 @@ import polars as pl
 
 from features.errors import LogError
 from features.events import quarantine
-from features.events.parts import Part, rewrite, write_json
+from features.events.parts import Part, write_json, write_parquet
 from features.events.report import CleaningReport, count
 from features.instants import iso
 from features.people import pseudonym
@@ -115,12 +115,11 @@ def erase_from(part: Part, ids: set[str], tombstones: Tombstones, key: bytes) ->
     report = CleaningReport.from_dict(header["report"])
     names = list(ids)
     fresh = CleaningReport()
-    for path in part.events:
-        frame = pl.read_parquet(path)
+    for block in part.blocks:
+        frame = pl.read_parquet(block.events)
         theirs = pl.any_horizontal(pl.col("user_id", "anonymous_id", "previous_id").is_in(names).fill_null(value=False))
         kept = frame.filter(~theirs & ~tombstones.cover(frame, key, IDS))
-        if kept.height < frame.height:
-            rewrite(path, kept)
+        block.keep(kept)
         count(kept, fresh)
     held = _held_without(part, ids, tombstones, key)
     events, quarantined = report.accepted - fresh.accepted, report.quarantined.total() - held.height
@@ -145,5 +144,5 @@ def _held_without(part: Part, ids: set[str], tombstones: Tombstones, key: bytes)
     covered = tombstones.cover(held, key, ("user", "anonymous"), hashed=True)
     kept = held.filter(~covered & ~(theirs | named.fill_null(value=False) | mentioned.fill_null(value=False)))
     if kept.height < held.height:
-        rewrite(part.quarantine, kept)
+        write_parquet(part.quarantine, kept)
     return kept

@@ -24,13 +24,18 @@ def denied(ids: pl.Series) -> pl.Series:
     return ids.is_in([name for name in short if is_denied(name)]).fill_null(value=False)
 
 
-def links(frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
+def links(frame: pl.DataFrame) -> pl.DataFrame:
     """What identify and alias events say: columns a (an id), b (the known id it belongs to), at (when it arrived)."""
     other = pl.coalesce("previous_id", "anonymous_id")
-    said = frame.lazy().filter(pl.col("event").is_in(["identify", "alias"]))
+    said = frame.filter(pl.col("event").is_in(["identify", "alias"]))
     pairs = said.select(other.alias("a"), pl.col("user_id").alias("b"), pl.col("received").alias("at"))
-    earliest = pairs.drop_nulls().filter(pl.col("a") != pl.col("b")).group_by("a", "b").agg(pl.col("at").min())
-    return earliest.sort("at", "a", "b").collect()
+    return merged([pairs.drop_nulls().filter(pl.col("a") != pl.col("b"))])
+
+
+def merged(links: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Links from several places: of each the earliest, in order of time."""
+    empty = pl.DataFrame(schema={"a": pl.String, "b": pl.String, "at": pl.Int64})
+    return pl.concat([empty, *links]).group_by("a", "b").agg(pl.col("at").min()).sort("at", "a", "b")
 
 
 def resolve(links: pl.DataFrame) -> pl.DataFrame:

@@ -1,8 +1,7 @@
 """Event log: append-only, the truth; everything else can be rebuilt from it."""
 
 import re
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,9 +13,10 @@ from features.behaviour.histories import Histories
 from features.behaviour.schema import StateSchema
 from features.errors import LogError, SourceError
 from features.events import compaction, quarantine
-from features.events.batch import EventBatch
+from features.events.batch import EventBatch, as_stored
+from features.events.bucket import FIELDS_OF_STATE, Bucket
 from features.events.cleaning import Cleaned, clean
-from features.events.compaction import Manifest, bucket_of, bucket_path
+from features.events.compaction import Manifest, bucket_of
 from features.events.erasure import IDS, ErasureReport, Tombstones, erase_from
 from features.events.identity import persons
 from features.events.mapping import Mapping
@@ -136,14 +136,18 @@ class EventLog:
         frame = cleaned.batch.frame
         fine = bool((frame["ts"] % MINUTE != 0).any())
         writer.header["coarse_clock"] = not fine and bool(writer.header.get("coarse_clock", True))
-        writer.write(frame.drop(IN_MEMORY_ONLY), cleaned.quarantine, cleaned.report)
+        writer.write(as_stored(frame.drop(IN_MEMORY_ONLY), self.plan), cleaned.quarantine, cleaned.report)
 
-    def compact(self) -> Manifest:
-        """Buckets as of all parts; a no-op when nothing changed."""
+    def compact(self, *, purge: bool = False) -> Manifest:
+        """Buckets as of all parts; a no-op when nothing changed.
+
+        Args:
+            purge: Leave nothing of what was there before.
+        """
         folder = self.path / "buckets"
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".lock"):
-            return compaction.compact(self.parts, folder, self.plan, bucket_rows=self._bucket_rows)
+            return compaction.compact(self.parts, folder, self.plan, bucket_rows=self._bucket_rows, purge=purge)
 
     def frame(self, *, users: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The log frame: sorted by (user, ts, seq, id); marked events included.
@@ -152,11 +156,13 @@ class EventLog:
             users: Only these canonical ids.
             columns: Only these columns; `p_*` columns that no event carries are absent.
         """
-        manifest = self._current()
+        folder, chosen = self._buckets(users)
         if users is None:
-            return self._read(manifest, range(manifest.n_buckets), columns)
-        buckets = sorted({bucket_of(user, manifest.n_buckets) for user in users})
-        return self._read(manifest, buckets, columns).filter(pl.col("user").is_in(list(users)))
+            return pl.concat([each.read(folder, columns) for each in chosen], how="diagonal")
+        named = None if columns is None else list(dict.fromkeys(["user", *columns]))
+        frame = pl.concat([each.read(folder, named) for each in chosen], how="diagonal")
+        frame = frame.filter(pl.col("user").is_in(list(users)))
+        return frame if columns is None else frame.select([name for name in columns if name in frame.columns])
 
     def histories(self, schema: StateSchema, *, users: Sequence[str] | None = None) -> Histories:
         """Histories of everybody, or of these canonical ids; compacts first when stale."""
@@ -164,24 +170,23 @@ class EventLog:
 
     def histories_by_bucket(self, schema: StateSchema) -> Iterator[Histories]:
         """The same, a bucket at a time: the unit of memory and of parallel work."""
+        folder, chosen = self._buckets()
+        for each in chosen:
+            yield each.histories(folder, schema)
+
+    def _buckets(self, users: Sequence[str] | None = None) -> tuple[Path, list[Bucket]]:
+        """All buckets, or those that these canonical ids are in, and where they are."""
         manifest = self._current()
-        for bucket in range(manifest.n_buckets):
-            yield Histories.from_frame(schema, self._read(manifest, [bucket], _columns(schema)), settled=True)
+        chosen = manifest.buckets
+        if users is not None:
+            chosen = [chosen[place] for place in sorted({bucket_of(user, manifest.n_buckets) for user in users})]
+        return self.path / "buckets", chosen
 
     def _current(self) -> Manifest:
         manifest = self.compact()
         if not manifest.rows:
             raise LogError(f"the event log {self.path} is empty. Hint: `ethogram ingest FILE` brings events in.")
         return manifest
-
-    def _read(self, manifest: Manifest, buckets: Iterable[int], columns: Sequence[str] | None) -> pl.DataFrame:
-        frames = []
-        for bucket in buckets:
-            path = bucket_path(self.path / "buckets", manifest, bucket)
-            held = pl.read_parquet_schema(path)
-            wanted = [name for name in columns if name in held] if columns is not None else None
-            frames.append(pl.read_parquet(path, columns=wanted))
-        return pl.concat(frames, how="diagonal")
 
     def span(self) -> tuple[int, int]:
         """The first and the last ts."""
@@ -191,12 +196,12 @@ class EventLog:
     def identity(self) -> pl.DataFrame:
         """Every linked id: columns id, canonical, joined."""
         manifest = self.compact()
-        return pl.read_parquet(self.path / "buckets" / manifest.generation / "identity.parquet")
+        return pl.read_parquet(self.path / "buckets" / manifest.identity / "identity.parquet")
 
     def links(self) -> pl.DataFrame:
         """What identify and alias said: columns a, b, at."""
         manifest = self.compact()
-        return pl.read_parquet(self.path / "buckets" / manifest.generation / "links.parquet")
+        return pl.read_parquet(self.path / "buckets" / manifest.identity / "links.parquet")
 
     def canonical(self) -> dict[str, tuple[str, int]]:
         """Every linked id's canonical id, and the instant at which it joined it."""
@@ -226,9 +231,8 @@ class EventLog:
         with self.parts.still():
             tombstones = self.tombstones.adding(ids, self._key, at)
             tombstones.write(self.path / "tombstones.json")
-            shutil.rmtree(self.path / "buckets", ignore_errors=True)
             removed = [erase_from(part, ids, tombstones, self._key) for part in self.parts]
-        self.compact()
+        self.compact(purge=True)
         return ErasureReport(len(ids), sum(each[0] for each in removed), sum(each[1] for each in removed), at)
 
 
@@ -240,8 +244,7 @@ def _source(source: str | None, mapping: Mapping | None) -> str:
 
 
 def _columns(schema: StateSchema) -> list[str]:
-    fields = ["user", "event", "ts", "known", "until", "id", "seq", "offset", "consent", "mark"]
-    return [*fields, *schema.columns]
+    return ["user", *FIELDS_OF_STATE, *schema.columns]
 
 
 def _held(frame: pl.DataFrame | None) -> pl.DataFrame:

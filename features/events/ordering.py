@@ -1,4 +1,4 @@
-"""Ordering: the places of events by (user, ts, seq, id); one counting sort over users, then each user's own events."""
+"""Ordering: the places of events by bucket, then by (user, ts, seq, id); counting sorts, and each user's own events."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,6 +7,58 @@ from features.behaviour.compiled import compiled, compiled_allocating
 
 Ints = NDArray[np.int64]
 RUN = 8
+MIX = -7046029254386353131  # spreads ids that are not hashes
+
+
+@compiled_allocating
+def dealt(person: NDArray[np.uint32], pile: Ints, n_piles: int) -> tuple[Ints, Ints]:
+    """The places of events pile by pile, each in the order they came.
+
+    Args:
+        person: Per event.
+        pile: Per person; -1 where the events are left out.
+        n_piles: Number of piles.
+
+    Returns:
+        Places, and where each pile begins, shape (n_piles + 1,).
+    """
+    starts = np.zeros(n_piles + 1, np.int64)
+    for each in person:
+        starts[pile[each] + 1] += pile[each] >= 0
+    for k in range(n_piles):
+        starts[k + 1] += starts[k]
+    free = starts[:-1].copy()
+    order = np.empty(starts[n_piles], np.int64)
+    for place in range(len(person)):
+        k = pile[person[place]]
+        if k >= 0:
+            order[free[k]] = place
+            free[k] += 1
+    return order, starts
+
+
+@compiled_allocating
+def repeated(ids: Ints, starts: Ints) -> NDArray[np.bool_]:
+    """Whether a user has another event of the same id, for events in order of users that begin at `starts`."""
+    found = np.zeros(len(ids), np.bool_)
+    seats = np.empty(0, np.int64)
+    for user in range(len(starts) - 1):
+        low, high = starts[user], starts[user + 1]
+        size = 2
+        while size < 2 * (high - low):
+            size *= 2
+        if size > len(seats):
+            seats = np.empty(size, np.int64)
+        seats[:size] = -1
+        for place in range(low, high):
+            seat = (ids[place] * MIX >> 32) & (size - 1)
+            while seats[seat] >= 0 and ids[seats[seat]] != ids[place]:
+                seat = (seat + 1) & (size - 1)
+            if seats[seat] >= 0:
+                found[place] = found[seats[seat]] = True
+            else:
+                seats[seat] = place
+    return found
 
 
 @compiled_allocating

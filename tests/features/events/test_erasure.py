@@ -99,5 +99,5 @@ def test_an_erasure_killed_half_way_ends_when_it_is_done_again(log, monkeypatch)
             log.erase("ann", at=NOW + HOUR)
     log.erase("ann", at=NOW + HOUR)
     assert _ids(log) == {"bob"}
-    rows = sum(pl.read_parquet(file).height for part in log.parts for file in part.events)
+    rows = sum(pl.read_parquet(block.events).height for part in log.parts for block in part.blocks)
     assert rows == log.quality().report.accepted == 1
