@@ -42,6 +42,7 @@ def serve(
     signal.signal(signal.SIGTERM, _leave)  # the server raises the signal again once it has finished
     import uvicorn
 
+    from serving.protocol import Protocol
     from serving.service import application
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
@@ -50,7 +51,7 @@ def serve(
     config = uvicorn.Config(
         application(),
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         log_config=None,
         access_log=False,
         server_header=False,

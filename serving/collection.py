@@ -54,10 +54,11 @@ def messages_of(document: dict[str, Any], kind: str) -> list[Any]:
     found = list(unfolded(document)) if kind == "batch" else [{**document, "type": kind}]
     if len(found) > BATCH_EVENTS:
         raise Problem(413, f"a batch has at most {BATCH_EVENTS:,} messages. Got {len(found):,}.")
-    return [_named(message) if isinstance(message, dict) else message for message in found]
+    return [named(message) if isinstance(message, dict) else message for message in found]
 
 
-def _named(message: dict[str, Any]) -> dict[str, Any]:
+def named(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with an id of its own."""
     return message if message.get("messageId") else {**message, "messageId": secrets.token_hex(16)}
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import msgspec
 
+from serving.cors import preflight, shared
 from serving.draining import drain_on_sigterm
 from serving.gate import admit, body_of
 from serving.problems import Problem
-from serving.routes import JSON, Reply, Request, route_of
+from serving.request import JSON, Reply, Request
+from serving.routes import route_of
 from serving.runtime import Runtime
 
 Scope = MutableMapping[str, Any]
@@ -60,7 +62,9 @@ class Door:
         request = Request(scope, self.runtime)
         template = "other"
         try:
-            if self._passes(request.path):
+            if request.method == "OPTIONS" and b"access-control-request-method" in request.headers:
+                template, reply = "preflight", preflight(request)
+            elif self._passes(request.path):
                 template = "bentoml"
                 reply = await self._pass(request, receive)
             else:
@@ -90,6 +94,8 @@ class Door:
             (b"x-request-id", request.id.encode()),
         ]
         headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
+        if self.runtime.settings.origins:
+            headers += shared(request)
         if self.runtime.draining:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})

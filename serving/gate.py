@@ -1,6 +1,9 @@
-"""Gate: who may ask, and how much they may send."""
+"""Gate: who may ask, how often, and how much they may send."""
 
+import asyncio
 import hmac
+import math
+import time
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -10,9 +13,34 @@ from typing import TYPE_CHECKING, Any
 from serving.problems import Problem
 
 if TYPE_CHECKING:
-    from serving.routes import Request
+    from serving.request import Request
+
+BODY_S = 10.0
+"""How long the whole of a body may take to arrive."""
 
 CHALLENGE = {"www-authenticate": 'Bearer realm="ethogram"'}
+
+
+class Limiter:
+    """A bucket of tokens per key: filled at `rate` a second, it holds what two seconds bring; 0: no limit."""
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rate = rate
+        self.most = max(1.0, 2 * rate)
+        self.clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def take(self, key: str) -> None:
+        """One request of a key that is known, or a Problem: 429 with the seconds until there is a token."""
+        if not self.rate:
+            return
+        now = self.clock()
+        held, since = self._buckets.get(key, (self.most, now))
+        held = min(self.most, held + (now - since) * self.rate)
+        if held < 1:
+            wait = math.ceil((1 - held) / self.rate)
+            raise Problem(429, f"more than {self.rate:g} requests a second.", {"retry-after": str(wait)})
+        self._buckets[key] = held - 1, now
 
 
 def admit(request: "Request", written: str | None = None) -> None:
@@ -26,14 +54,18 @@ def admit(request: "Request", written: str | None = None) -> None:
     if key is None:
         if not _is_local(request.scope.get("client")):
             raise Problem(
-                401, "no key is set, so only callers on this machine are answered. Hint: set ETHOGRAM_API_KEY."
+                401,
+                "no key is set, so only callers on this machine are answered. Hint: set ETHOGRAM_API_KEY.",
+                CHALLENGE,
             )
+        request.runtime.limiter.take("")
         return
     shown = _shown(request) or written
     if shown is None:
         raise Problem(401, "a key is needed. Hint: send `Authorization: Bearer KEY`.", CHALLENGE)
     if not hmac.compare_digest(shown.encode(), key.encode()):
         raise Problem(401, "the key is not known.", CHALLENGE)
+    request.runtime.limiter.take(shown)
 
 
 def _is_local(client: tuple[str, int] | None) -> bool:
@@ -62,21 +94,29 @@ async def body_of(request: "Request", receive: Callable[[], Awaitable[MutableMap
     """The whole body.
 
     Raises:
-        Problem: 413, it is larger than `limit` bytes; nothing beyond that is read.
+        Problem: 413, it is larger than `limit` bytes, and nothing beyond that is read; 408, it took too long.
     """
     told = request.header(b"content-length")
     if told.isdigit() and int(told) > limit:
         raise _too_large(limit)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body"):
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await _read(receive, limit)
+    except TimeoutError:
+        raise Problem(408, f"the body took longer than {BODY_S:g} s.", {"connection": "close"}) from None
+
+
+async def _read(receive: Callable[[], Awaitable[MutableMapping[str, Any]]], limit: int) -> bytes:
+    parts, size, more = [], 0, True
+    while more:
         message = await receive()
-        body += message.get("body", b"")
-        if len(body) > limit:
+        if message["type"] == "http.disconnect":
+            raise Problem(400, "the caller left before the body was whole.")
+        parts.append(message.get("body", b""))
+        size, more = size + len(parts[-1]), message.get("more_body", False)
+        if size > limit:
             raise _too_large(limit)
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
+    return b"".join(parts)
 
 
 def _too_large(limit: int) -> Problem:

@@ -46,12 +46,12 @@ class Ring:
         place = self._written % self.capacity
         state = answer.state
         self._whole[place] = (answer.at, state.n_events, state.sum_ids, state.last_ts)
-        self._scores[place] = answer.figures or np.nan
-        self._features[place] = np.nan if answer.matrix is None else answer.matrix.values[0]
+        self._scores[place] = answer.verdict.figures or np.nan
+        self._features[place] = np.nan if answer.values is None else answer.values
         self._who[place] = answer.canonical
         self._request[place] = request_id
         self._source[place] = answer.source
-        self._segments[place] = answer.segments
+        self._segments[place] = answer.verdict.segments
         self._written += 1
         return True
 

@@ -23,17 +23,12 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
     headers: Mapping[str, str] = field(default_factory=dict)
     members: Mapping[str, object] = field(default_factory=dict)
 
+    def members_of(self) -> dict[str, object]:
+        """The document's members; BentoML's own clients read `error`, the rest is the RFC's."""
+        title = HTTPStatus(self.status).phrase
+        told = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
+        return {**told, "error": self.detail, **self.members}
+
     def document(self) -> bytes:
         """The response body."""
-        title = HTTPStatus(self.status).phrase
-        # BentoML's own clients read `error`; the rest is the RFC's.
-        return msgspec.json.encode(
-            {
-                "type": "about:blank",
-                "title": title,
-                "status": self.status,
-                "detail": self.detail,
-                "error": self.detail,
-                **self.members,
-            }
-        )
+        return msgspec.json.encode(self.members_of())

@@ -3,8 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from features.errors import BundleError, EthogramError
@@ -38,6 +39,12 @@ class Release:
     def bundle(self) -> Bundle:
         """The bundle itself."""
         return self.scorer.bundle
+
+    @cached_property
+    def about(self) -> Mapping[str, str]:
+        """What every answer says of it."""
+        bundle = self.bundle
+        return {"name": bundle.name, "version": bundle.version, "digest": bundle.digest}
 
 
 class Releases:

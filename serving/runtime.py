@@ -7,12 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from features.behaviour.histories import Histories
 from features.errors import BundleError
 from features.events.log import EventLog
 from features.events.plan import TrackingPlan
 from serving import collection
 from serving.filling import fill
+from serving.gate import Limiter
 from serving.intake import Intake
 from serving.journal import Roller
 from serving.metrics import Metrics
@@ -21,7 +24,7 @@ from serving.problems import Problem
 from serving.releases import Release, Releases
 from serving.scorer import Answer, Scorer
 from serving.settings import Settings
-from serving.store import SqliteStore
+from serving.store import SqliteStore, State
 from training.bundle import Bundle
 
 SWITCH_S = 0.0005
@@ -42,6 +45,7 @@ class Runtime:
         self.settings = settings
         self.metrics = Metrics()
         self.draining = False
+        self.limiter = Limiter(settings.rate)
         self.store = SqliteStore(settings.state)
         self.intake = Intake(self.store, self.arrival)
         self.releases = Releases(settings.bundles, packed, self._release)
@@ -149,7 +153,7 @@ def plan_of(bundle: Bundle) -> TrackingPlan:
 
 def warm(scorer: Scorer) -> None:
     """Compute and score an empty history, so that no caller waits for a compiler."""
+    at = time.time_ns() // 1000
     histories = Histories.from_states(scorer.schema, ["nobody"], [b""], [None])
-    matrix = scorer.bundle.features.compute(histories, time.time_ns() // 1000)
-    for study in scorer.studies:
-        scorer.score(study, matrix)
+    scorer.verdicts(scorer.bundle.features.compute(histories, np.array([at])).values)
+    scorer.answer_states(["nobody"], [State("nobody")], at)

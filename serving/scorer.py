@@ -1,17 +1,18 @@
 """Scorer: a bundle and a store make answers; it knows no web framework and no clock."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from features.behaviour.histories import Histories
-from features.behaviour.matrix import FeatureMatrix
-from features.behaviour.schema import ID, KNOWN, TS
 from features.events.identity import is_denied
 from features.events.plan import Purpose
 from features.instants import SECOND
+from serving.fingerprint import CONSENT, LAST_KNOWN, LAST_TS, N_EVENTS, SUM_IDS, Fingerprint, seen
 from serving.store import SqliteStore, State
 from training.bundle import Bundle
 
@@ -22,21 +23,25 @@ AHEAD = 2 * SECOND
 """How far beyond the clock an answer's instant may follow the newest known event."""
 
 
-@dataclass(frozen=True)
-class Fingerprint:
-    """Of the state that an answer read: what a replay from the event log must find again.
+UNAGREED = "the person has not agreed to personalisation"
+UNKNOWN = "nothing is known of this id yet"
+
+CONSENTS = tuple({purpose.value: bool(mask & purpose.bit) for purpose in Purpose} for mask in range(8))
+"""What each mask of purposes says."""
+
+
+class Verdict(NamedTuple):
+    """What the bundle says of one row of features.
 
     Attributes:
-        n_events: Records, copies included.
-        sum_ids: Sum of the records' ids modulo 2^64, signed.
-        last_ts: Newest ts, 0 where there is none.
-        schema: The state schema's fingerprint.
+        scores: Per study, plain values.
+        segments: What the person is in: studies of a propensity by name, clusters as `study:name`.
+        figures: Per study, the one figure that the prediction log keeps.
     """
 
-    n_events: int
-    sum_ids: int
-    last_ts: int
-    schema: str
+    scores: Mapping[str, Mapping[str, object]]
+    segments: tuple[str, ...]
+    figures: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,10 @@ class Answer:
         skew: Microseconds by which the newest known event lay ahead of the clock.
         source: `live`, or `default` where nothing of the person may or can be used.
         reason: Why the answer is the default one; empty when live.
-        scores: Per study, plain values.
-        segments: What the person is in: studies of a propensity by name, clusters as `study:name`.
+        verdict: What the bundle says.
         consent: Per purpose, whether the person agrees.
         state: What was read.
-        matrix: The features, one row; None for a default answer.
-        figures: Per study, the one figure that the prediction log keeps.
+        values: The features, shape (n_features,); None for a default answer.
     """
 
     user: str
@@ -64,12 +67,10 @@ class Answer:
     skew: int
     source: str
     reason: str
-    scores: Mapping[str, Mapping[str, object]]
-    segments: tuple[str, ...]
+    verdict: Verdict
     consent: Mapping[str, bool]
     state: Fingerprint
-    matrix: FeatureMatrix | None = None
-    figures: tuple[float, ...] = field(default=())
+    values: NDArray[np.float64] | None = None
 
 
 class Scorer:
@@ -88,70 +89,93 @@ class Scorer:
 
     def answer(self, user: str, now: int) -> Answer:
         """The answer for a user as of `now`, or as of the newest event known of them if that is a little later."""
-        state = State(user) if is_denied(user) else self.store.read(self.schema, [user])[0]
-        return self.answer_state(user, state, now)
+        return self.answers([user], now)[0]
 
-    def answer_state(self, user: str, state: State, now: int) -> Answer:
-        """The same for a state that has been read."""
-        histories = Histories.from_states(self.schema, [state.user], [state.records], [state.carry])
-        mask = int(histories.consent()[0])
-        consent = {purpose.value: bool(mask & purpose.bit) for purpose in Purpose}
-        fingerprint = self._fingerprint(histories)
-        newest = int(histories.slots[:, KNOWN].max(initial=0))
-        at, skew = min(max(now, newest), now + AHEAD), max(0, newest - now)
+    def answers(self, users: Sequence[str], now: int) -> list[Answer]:
+        """The same for many users, in their order."""
+        asked = [user for user in users if not is_denied(user)]
+        found = dict(zip(asked, self.store.read(self.schema, asked), strict=True))
+        return self.answer_states(users, [found.get(user) or State(user) for user in users], now)
 
-        def default(reason: str) -> Answer:
-            scores, segments = self.cold
-            return Answer(user, state.user, at, skew, "default", reason, scores, segments, consent, fingerprint)
+    def answer_states(self, users: Sequence[str], states: Sequence[State], now: int) -> list[Answer]:
+        """The same for states that have been read, one per user."""
+        names, records = [state.user for state in states], [state.records for state in states]
+        histories = Histories.from_states(self.schema, names, records, [state.carry for state in states])
+        told = seen(histories).tolist()
+        reasons = [_reason(state, row[CONSENT]) for state, row in zip(states, told, strict=True)]
+        ats = [min(max(now, row[LAST_KNOWN]), now + AHEAD) for row in told]
+        live = [row for row, reason in enumerate(reasons) if not reason]
+        values, verdicts = self._live(histories, ats, live)
+        answers = []
+        for row, (user, state, reason, said) in enumerate(zip(users, states, reasons, told, strict=True)):
+            held = Fingerprint(said[N_EVENTS], said[SUM_IDS], said[LAST_TS], self.schema.fingerprint)
+            source, skew = "default" if reason else "live", max(0, said[LAST_KNOWN] - now)
+            verdict, vector = verdicts.get(row, self.cold), values.get(row)
+            consent = CONSENTS[said[CONSENT]]
+            answers.append(Answer(user, state.user, ats[row], skew, source, reason, verdict, consent, held, vector))
+        return answers
 
-        if not mask & Purpose.PERSONALISATION.bit:
-            return default("the person has not agreed to personalisation")
-        if not state.records and state.carry is None:
-            return default("nothing is known of this id yet")
-        matrix = self.bundle.features.compute(histories, at)
-        scored = [self.score(study, matrix) for study in self.studies]
-        return Answer(
-            user,
-            state.user,
-            at,
-            skew,
-            "live",
-            "",
-            {each.study: plain(each) for each in scored},
-            tuple(segment for each in scored if (segment := segment_of(each))),
-            consent,
-            fingerprint,
-            matrix,
-            tuple(float(each.column()[0]) for each in scored),
-        )
+    def _live(
+        self, histories: Histories, ats: Sequence[int], rows: list[int]
+    ) -> tuple[dict[int, NDArray[np.float64]], dict[int, Verdict]]:
+        """Features and verdicts of these rows."""
+        if not rows:
+            return {}, {}
+        if len(rows) < len(ats):
+            histories, ats = histories.take(np.array(rows)), [ats[row] for row in rows]
+        matrix = self.bundle.features.compute(histories, np.array(ats, np.int64), threads=1)
+        return dict(zip(rows, matrix.values, strict=True)), dict(zip(rows, self.verdicts(matrix.values), strict=True))
 
-    def score(self, study: str, matrix: FeatureMatrix) -> "Scores":
-        """One study's scores of a matrix that this bundle's features computed."""
-        return self.bundle.models[study].score_values(matrix.values[:, self._columns[study]])
+    def verdicts(self, values: NDArray[np.float64]) -> list[Verdict]:
+        """What the bundle says of features that are computed already, shape (n_rows, n_features)."""
+        scored = [self.score(study, values) for study in self.studies]
+        told, figures = [plain(each) for each in scored], [each.column().tolist() for each in scored]
+        return [
+            Verdict(
+                {study: scores[row] for study, scores in zip(self.studies, told, strict=True)},
+                tuple(segment for each in scored if (segment := segment_of(each, row))),
+                tuple(float(figure[row]) for figure in figures),
+            )
+            for row in range(len(values))
+        ]
 
-    @property
-    def cold(self) -> tuple[Mapping[str, Mapping[str, object]], tuple[str, ...]]:
+    def score(self, study: str, values: NDArray[np.float64]) -> "Scores":
+        """One study's scores of features that this bundle's set computed."""
+        return self.bundle.models[study].score_values(values[:, self._columns[study]])
+
+    @cached_property
+    def cold(self) -> Verdict:
         """What is said of a person of whom nothing may or can be used: in no segment, scores unknown."""
         models = self.bundle.models
-        return {study: unknown(models[study].kind, models[study].threshold) for study in self.studies}, ()
-
-    def _fingerprint(self, histories: Histories) -> Fingerprint:
-        slots = histories.slots
-        total = int(slots[:, ID].sum()) if len(slots) else 0
-        return Fingerprint(len(slots), total, int(slots[:, TS].max(initial=0)), self.schema.fingerprint)
+        return Verdict({study: unknown(models[study].kind, models[study].threshold) for study in self.studies}, ())
 
 
-def plain(scores: "Scores") -> Mapping[str, object]:
-    """One row of scores as an answer shows it."""
+def _reason(state: State, mask: int) -> str:
+    """Why nothing may or can be used of a person; empty where it can."""
+    if not mask & Purpose.PERSONALISATION.bit:
+        return UNAGREED
+    return "" if state.records or state.carry is not None else UNKNOWN
+
+
+def plain(scores: "Scores") -> list[Mapping[str, object]]:
+    """Every row of scores as an answer shows it."""
+    kind, threshold = scores.kind, scores.threshold
     if scores.probability is not None:
-        probability = float(scores.probability[0])
-        inside = probability >= scores.threshold
-        return {"kind": scores.kind, "probability": probability, "threshold": scores.threshold, "in": inside}
+        return [
+            {"kind": kind, "probability": each, "threshold": threshold, "in": each >= threshold}
+            for each in scores.probability.tolist()
+        ]
     if scores.cluster is None or scores.distances is None:
-        return {"kind": scores.kind}
-    place = int(scores.cluster[0])
-    distances = dict(zip(scores.names, scores.distances[0].tolist(), strict=True))
-    return {"kind": scores.kind, "cluster": place, "name": scores.names[place], "distances": distances}
+        return [{"kind": kind} for _ in range(len(scores))]
+    return [
+        {
+            "kind": kind,
+            "cluster": place,
+            "name": scores.names[place],
+            "distances": dict(zip(scores.names, far, strict=True)),
+        }
+        for place, far in zip(scores.cluster.tolist(), scores.distances.tolist(), strict=True)
+    ]
 
 
 def unknown(kind: str, threshold: float) -> Mapping[str, object]:
@@ -161,8 +185,8 @@ def unknown(kind: str, threshold: float) -> Mapping[str, object]:
     return {"kind": kind, "probability": None, "threshold": threshold, "in": False}
 
 
-def segment_of(scores: "Scores") -> str:
-    """The segment that these scores put their row in; empty for none."""
+def segment_of(scores: "Scores", row: int) -> str:
+    """The segment that these scores put a row in; empty for none."""
     if scores.cluster is not None:
-        return f"{scores.study}:{scores.names[int(scores.cluster[0])]}"
-    return scores.study if bool(scores.chosen[0]) else ""
+        return f"{scores.study}:{scores.names[int(scores.cluster[row])]}"
+    return scores.study if scores.probability is not None and scores.probability[row] >= scores.threshold else ""

@@ -13,7 +13,7 @@ from bentoml.exceptions import BentoMLException, InvalidArgument, NotFound, Serv
 from serving.door import Door
 from serving.packing import FOLDER
 from serving.problems import Problem
-from serving.routes import answer
+from serving.questions import answer
 from serving.runtime import Runtime
 from serving.settings import Settings
 

@@ -19,6 +19,8 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "ETHOGRAM_PREDICTIONS": ("predictions", "prediction log, Parquet by hour"),
     "ETHOGRAM_KEY": ("", "secret behind pseudonyms and tombstones; without it a private file made on first use"),
     "ETHOGRAM_API_KEY": ("", "key that callers must show; without it only callers on this machine are answered"),
+    "ETHOGRAM_RATE": ("0", "requests a second that a key may make, twice as many at once; 0: as many as it likes"),
+    "ETHOGRAM_ORIGINS": ("", "web origins, separated by commas, whose pages may read answers"),
     "ETHOGRAM_DRAIN_S": ("1", "seconds between reporting not ready and the end of new connections"),
     "ETHOGRAM_ROLL_S": ("5", "seconds between two moves of accepted events into the event log"),
     "ETHOGRAM_FLUSH_S": ("10", "seconds between two writes of the prediction log"),
@@ -41,6 +43,8 @@ class Settings:
     key: bytes
     project: Project | None = None
     api_key: str | None = None
+    rate: float = 0.0
+    origins: frozenset[str] = frozenset()
     drain_s: float = 1.0
     roll_s: float = 5.0
     flush_s: float = 10.0
@@ -72,9 +76,11 @@ class Settings:
             key=_key(given, project, home),
             project=project,
             api_key=given.get("ETHOGRAM_API_KEY") or None,
-            drain_s=_seconds(given, "ETHOGRAM_DRAIN_S"),
-            roll_s=_seconds(given, "ETHOGRAM_ROLL_S"),
-            flush_s=_seconds(given, "ETHOGRAM_FLUSH_S"),
+            rate=_number(given, "ETHOGRAM_RATE", "requests a second", 1_000_000),
+            origins=frozenset(each.strip() for each in given.get("ETHOGRAM_ORIGINS", "").split(",") if each.strip()),
+            drain_s=_number(given, "ETHOGRAM_DRAIN_S"),
+            roll_s=_number(given, "ETHOGRAM_ROLL_S"),
+            flush_s=_number(given, "ETHOGRAM_FLUSH_S"),
             clock=parse_instant(given["ETHOGRAM_CLOCK"]) if given.get("ETHOGRAM_CLOCK") else None,
         )
 
@@ -94,12 +100,12 @@ def _key(given: Mapping[str, str], project: Project | None, home: Path) -> bytes
     return private_key(home / "key")
 
 
-def _seconds(given: Mapping[str, str], name: str) -> float:
+def _number(given: Mapping[str, str], name: str, unit: str = "seconds", most: int = 3600) -> float:
     text = given.get(name) or VARIABLES[name][0]
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 3600:
-        raise ProjectError(f"{name} must be a number of seconds from 0 to 3600. Got {text!r}.")
-    return seconds
+        number = -1.0
+    if not 0 <= number <= most:
+        raise ProjectError(f"{name} must be a number of {unit} from 0 to {most}. Got {text!r}.")
+    return number

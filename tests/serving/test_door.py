@@ -1,6 +1,8 @@
 """The door, in process: what is answered, what is refused, and in which shape."""
 
+import asyncio
 import base64
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
@@ -10,7 +12,10 @@ import pytest
 
 from features.events.log import EventLog
 from features.instants import DAY, HOUR, parse_instant
+from serving import gate
 from serving.collection import BATCH_BYTES, BATCH_EVENTS, EVENT_BYTES
+from serving.gate import Limiter
+from serving.problems import Problem
 from tests.serving import shop
 
 pytestmark = pytest.mark.anyio
@@ -249,7 +254,67 @@ async def test_an_event_a_little_ahead_of_the_clock_is_counted(published):
 
 def test_a_request_document_is_what_msgspec_reads():
     """The quick decoder and a plain one agree on the spelling of ids."""
-    from serving.routes import QUESTION
+    from serving.questions import QUESTION
 
     for name in ("user_id", "userId", "anonymous_id", "anonymousId"):
         assert QUESTION.decode(msgspec.json.encode({name: "ann", "more": 1})).user == "ann"
+
+
+async def test_a_key_that_asks_too_often_is_told_when_to_come_again(published):
+    settings = replace(published, rate=0.01, origins=frozenset({"https://shop.example"}))
+    async with shop.serving(settings) as (http, _):
+        asked = {"origin": "https://shop.example"}
+        assert (await http.get("/v1/model")).status_code == 200
+        reply = await http.get("/v1/model", headers=asked)
+        assert (reply.status_code, reply.headers["content-type"]) == (429, "application/problem+json")
+        assert 90 <= int(reply.headers["retry-after"]) <= 100
+        assert reply.headers["access-control-allow-origin"] == "https://shop.example"
+        assert "retry-after" in reply.headers["access-control-expose-headers"]
+        assert (await http.get("/readyz")).status_code == 200
+
+
+def test_a_bucket_fills_at_its_rate_and_holds_two_seconds():
+    now = [0.0]
+    limiter = Limiter(2.0, clock=lambda: now[0])
+    taken = 0
+    for tick in range(1000):
+        now[0] = tick / 100
+        with suppress(Problem):
+            limiter.take("key")
+            taken += 1
+    assert taken == 4 + 19
+    now[0] = 10.0
+    limiter.take("key")
+    with pytest.raises(Problem) as problem:
+        limiter.take("key")
+    assert (problem.value.status, problem.value.headers["retry-after"]) == (429, "1")
+    limiter.take("another key")
+
+
+async def test_pages_of_named_origins_alone_may_read(published):
+    settings = replace(published, origins=frozenset({"https://shop.example"}), api_key="k")
+    wanted = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    async with shop.serving(settings) as (http, _):
+        good = await http.options("/v1/segments", headers={"origin": "https://shop.example", **wanted})
+        assert (good.status_code, good.headers["access-control-allow-methods"]) == (204, "GET, POST")
+        assert good.headers["access-control-allow-origin"] == "https://shop.example"
+        bad = await http.options("/v1/segments", headers={"origin": "https://other.example", **wanted})
+        assert (bad.status_code, "access-control-allow-origin" in bad.headers) == (403, False)
+        error = await http.get("/v1/model", headers={"origin": "https://shop.example"})
+        assert (error.status_code, error.headers["vary"]) == (401, "origin")
+        assert error.headers["access-control-allow-origin"] == "https://shop.example"
+        assert "access-control-allow-origin" not in (await http.get("/v1/model")).headers
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(published, monkeypatch):
+    monkeypatch.setattr(gate, "BODY_S", 0.05)
+
+    async def drip():
+        while True:
+            yield b" "
+            await asyncio.sleep(0.02)
+
+    async with shop.serving(published) as (http, _):
+        reply = await http.post("/v1/segments", content=drip())
+        assert (reply.status_code, reply.headers["connection"]) == (408, "close")
+        assert reply.headers["content-type"] == "application/problem+json"

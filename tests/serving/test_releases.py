@@ -39,9 +39,11 @@ async def test_a_bundle_over_another_schema_is_filled_before_it_answers(publishe
         runtime.releases.look()
         assert await version(http) == "3"
         answer = runtime.release().scorer.answer("ann", runtime.now())
-        assert answer.matrix.column("sum_product_viewed_price_7d").tolist() == [8.0]
+        place = wider.features.names.index("sum_product_viewed_price_7d")
+        assert answer.values[place] == 8.0
         await http.post("/v1/track", json=shop.message("ann", properties={"price": 1}))
-        assert runtime.release().scorer.answer("ann", runtime.now()).matrix.column("count_any_1d").tolist() == [3.0]
+        place = wider.features.names.index("count_any_1d")
+        assert runtime.release().scorer.answer("ann", runtime.now()).values[place] == 3.0
         assert len(runtime.store.live()) == 2
 
 

@@ -1,0 +1,64 @@
+"""Fingerprint: what an answer saw of a person's state, in one pass; a replay from the event log must find it again."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.behaviour.compiled import compiled
+from features.behaviour.histories import Histories
+from features.behaviour.schema import CONSENT_SAID, CONSENT_SHIFT, HEAD, ID, KNOWN, SEQ_SHIFT, TS
+
+N_EVENTS, SUM_IDS, LAST_TS, LAST_KNOWN, CONSENT = range(5)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Of the state that an answer read.
+
+    Attributes:
+        n_events: Records, copies included.
+        sum_ids: Sum of the records' ids modulo 2^64, signed.
+        last_ts: Newest ts, 0 where there is none.
+        schema: The state schema's fingerprint.
+    """
+
+    n_events: int
+    sum_ids: int
+    last_ts: int
+    schema: str
+
+
+def seen(histories: Histories) -> NDArray[np.int64]:
+    """Per row: records, sum of ids, newest ts, newest known, and the purposes agreed to; shape (n_rows, 5)."""
+    told = np.zeros((len(histories), 5), np.int64)
+    _see(histories.slots, histories.starts, histories.ends, histories.schema.consent, told)
+    return told
+
+
+@compiled
+def _see(
+    slots: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], consent: int, told: NDArray[np.int64]
+) -> None:
+    for row in range(len(starts)):
+        said = -1
+        told[row, N_EVENTS], told[row, CONSENT] = ends[row] - starts[row], consent
+        for record in range(starts[row], ends[row]):
+            told[row, SUM_IDS] += slots[record, ID]
+            told[row, LAST_TS] = max(told[row, LAST_TS], slots[record, TS])
+            told[row, LAST_KNOWN] = max(told[row, LAST_KNOWN], slots[record, KNOWN])
+            if slots[record, HEAD] >> CONSENT_SHIFT & CONSENT_SAID and (said < 0 or _later(slots, record, said)):
+                said = record
+        if said >= 0:
+            told[row, CONSENT] = slots[said, HEAD] >> CONSENT_SHIFT & (CONSENT_SAID - 1)
+
+
+@compiled
+def _later(slots: NDArray[np.int64], one: int, other: int) -> bool:
+    """Whether a record comes after another in the order (ts, seq, id); of equals the one that is stored later."""
+    if slots[one, TS] != slots[other, TS]:
+        return bool(slots[one, TS] > slots[other, TS])
+    seq, other_seq = slots[one, HEAD] >> SEQ_SHIFT, slots[other, HEAD] >> SEQ_SHIFT
+    if seq != other_seq:
+        return bool(seq > other_seq)
+    return bool(slots[one, ID] >= slots[other, ID])

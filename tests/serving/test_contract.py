@@ -1,0 +1,67 @@
+"""The description of the API and the door that answers are one thing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.routes import ROUTES, contract
+from tests.serving.test_service import ROOT, free_port, running
+from training.bundle import publish
+
+CONTRACT = json.loads(contract("json"))
+
+
+def test_every_route_is_described_and_every_description_has_its_route():
+    described = {(path, method.upper()) for path, methods in CONTRACT["paths"].items() for method in methods}
+    assert described == {(path, method) for path, methods in ROUTES.items() for method in methods}
+
+
+def test_every_error_is_named_and_every_answer_has_a_shape():
+    for path, methods in CONTRACT["paths"].items():
+        for method, operation in methods.items():
+            statuses = set(operation["responses"])
+            assert "default" not in statuses
+            assert statuses >= {"500"}
+            assert ("401" in statuses) == (operation.get("security") != []), (path, method)
+            if method == "post":
+                assert statuses >= {"400", "408", "413", "429", "503"}
+    for name, schema in CONTRACT["components"]["schemas"].items():
+        if schema.get("type") == "object":
+            assert "properties" in schema or isinstance(schema.get("additionalProperties"), dict), name
+
+
+@pytest.mark.parametrize(
+    "examples", [pytest.param(1000, marks=pytest.mark.integration), pytest.param(5000, marks=pytest.mark.prove)]
+)
+def test_whatever_is_asked_the_service_keeps_its_contract(bundle, tmp_path, examples):
+    home, port = tmp_path / "home", free_port()
+    publish(bundle.path, home / "bundles")
+    command = [sys.executable, "-m", "console.cli", "serve", "--port", str(port)]
+    with running(command, port, tmp_path):
+        check(port, examples, tmp_path)
+
+
+def check(port, examples, folder):
+    """Schemathesis with all its checks; `examples` in all, shared out among the operations."""
+    n_operations = sum(len(methods) for methods in CONTRACT["paths"].values())
+    (folder / "schemathesis.toml").write_text(
+        "[[operations]]\n"
+        'include-tag = "events"\n'
+        # A strict caller is told 400 of messages that no schema can refuse: which events there are is the plan's.
+        "checks.positive_data_acceptance.enabled = false\n"
+        "[checks]\n"
+        'positive_data_acceptance.expected-statuses = ["2xx", "304", "422"]\n'
+        'negative_data_rejection.expected-statuses = ["400", "401", "405", "406", "413", "422"]\n',
+        encoding="utf-8",
+    )
+    address = f"http://127.0.0.1:{port}"
+    command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{address}/openapi.json", "--url", address]
+    command += ["--max-examples", str(-(-examples // n_operations)), "--checks", "all", "--no-color"]
+    told = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stdout[-20_000:] + told.stderr[-2_000:]
