@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +13,8 @@ from console.terminal import answer, console, note, table
 if TYPE_CHECKING:
     from features.behaviour.feature_set import FeatureSet
     from features.project import Project
+
+TABLE = "A file instead of a project"
 
 study = typer.Typer(help="Ask a question of the log: search, judge, record, keep.", no_args_is_help=True)
 
@@ -50,15 +53,73 @@ def _study() -> None:
 
 @study.command("run")
 def run(
-    name: Annotated[str, typer.Argument(help="A study of studies.yaml.")],
+    name: Annotated[str | None, typer.Argument(help="A study of studies.yaml.")] = None,
     *,
+    file: Annotated[
+        Path | None,
+        typer.Option("--table", help="A CSV, TSV or Parquet file instead of a project.", rich_help_panel=TABLE),
+    ] = None,
+    label: Annotated[str, typer.Option(help="The column that is predicted.", rich_help_panel=TABLE)] = "",
+    positive: Annotated[
+        str | None, typer.Option(help="Its positive value (default: true, 1, yes or the rarer).", rich_help_panel=TABLE)
+    ] = None,
+    split: Annotated[
+        Literal["folds", "time", "column"], typer.Option(help="Which rows are judged.", rich_help_panel=TABLE)
+    ] = "folds",
+    column: Annotated[
+        str | None, typer.Option(help="Of time or column: the column's name.", rich_help_panel=TABLE)
+    ] = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option(help="Of column: a value whose rows are judged. Repeatable.", rich_help_panel=TABLE),
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Rows with the same value stay together.", rich_help_panel=TABLE)
+    ] = None,
+    known_later: Annotated[
+        list[str] | None,
+        typer.Option(help="A column that is not known when predicting. Repeatable.", rich_help_panel=TABLE),
+    ] = None,
+    trusted: Annotated[
+        list[str] | None,
+        typer.Option(help="A column that may tell the label alone. Repeatable.", rich_help_panel=TABLE),
+    ] = None,
+    leave_out: Annotated[list[str] | None, typer.Option(help="No feature. Repeatable.", rich_help_panel=TABLE)] = None,
+    copies_allowed: Annotated[
+        bool, typer.Option("--copies-allowed", help="Many equal positive rows are real.", rich_help_panel=TABLE)
+    ] = False,
+    trials: Annotated[int, typer.Option(min=1, help="Of each search.", rich_help_panel=TABLE)] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="Times it is all done again.", rich_help_panel=TABLE)] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The first.", rich_help_panel=TABLE)] = 7,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build the rows, search, judge on the newest cut, record in MLflow, and register the model.
 
-    A run that was killed goes on where it stopped when it is started again.
+    A run that was killed goes on where it stopped when it is started again. With --table FILE --label COLUMN the rows
+    are a file's, nothing is recorded, and the figures are the answer.
     """
+    if file is not None:
+        from experiments.tables import Split, Table
+        from experiments.tables import study as judged
+
+        how = Split(split, column, tuple(test or ()), user)
+        rows = Table.read(file, label, split=how, positive=positive, leave_out=leave_out or ())
+        options = {"trials": trials, "seeds": seeds, "seed": seed}
+        with _progress(file.name) as say:
+            figures = judged(
+                rows,
+                how,
+                copies_allowed=copies_allowed,
+                known_later=known_later or (),
+                trusted=trusted or (),
+                progress=say,
+                **options,
+            )
+        answer(figures.to_dict(), str(figures), as_json=as_json)
+        return
+    if name is None:
+        raise typer.BadParameter("name a study of studies.yaml, or a file with --table.")
     from experiments.study import Study
     from features.project import Project
 

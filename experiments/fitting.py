@@ -101,7 +101,7 @@ def propensity(name: str, spec: PropensitySpec, rows: TrainingSet, searcher: Sea
     model = Model(name, "propensity", rows.matrix.fingerprint, preparation, head, calibration, limit, details=details)
     p = np.asarray(model.score(test.matrix).probability)
     y = np.asarray(test.y)
-    predictions = {MODEL: p, **baselines(train, test, names)}
+    predictions = {MODEL: p, **baselines(train, test, names, seed=seed)}
     figures = judge(y, predictions, test.matrix.users, seed=seed)
     differences = {other: figures[MODEL].minus(each) for other, each in figures.items() if other != MODEL}
     confusion = Confusion.at(limit, y, p)

@@ -1,6 +1,6 @@
 """Propensity: boosted trees and what they are compared with; calibration and threshold. XGBoost lives here alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,7 @@ from features.document import Definition
 from features.errors import StudyError
 from training.calibration import Calibration, sigmoid
 from training.preparation import Preparation
-from training.steps import fit
+from training.steps import Written, fit
 from training.training_set import TrainingSet
 from training.trees import Forest
 
@@ -23,6 +23,13 @@ Array = NDArray[np.float64]
 
 ROUNDS, PATIENCE = 300, 20
 """Trees at most, and rounds without a better validation log-loss after which growing stops."""
+
+OPTIONS = {"objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist"}
+
+MOST_ROWS = 20_000
+"""Rows that a random forest is grown on."""
+FOREST_TREES, FOREST_LEAVES = 100, (1, 10)
+"""Its trees, and the grid of the least rows in a leaf."""
 
 LEAK = 0.95
 """A single feature that ranks better than this knows the answer."""
@@ -85,10 +92,9 @@ class Boosting:
         """
         import xgboost
 
-        options = {"objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist", "seed": seed}
         watch = _watch(on_round)
         booster = xgboost.train(
-            {**options, **params},
+            {**OPTIONS, "seed": seed, **params},
             self._train,
             num_boost_round=ROUNDS,
             evals=[(self._validation, "validation")],
@@ -96,6 +102,18 @@ class Boosting:
             callbacks=[watch],
         )
         return self._cut(booster, watch.best_round, watch.best)
+
+    @staticmethod
+    def all_of(
+        rows: TrainingSet, preparation: Preparation, params: Mapping[str, float], *, rounds: int, seed: int
+    ) -> Forest:
+        """Trees from all of these rows, as many as were found to be right on a part of them."""
+        import xgboost
+
+        x = preparation.transform(rows.matrix).astype(np.float32)
+        data = xgboost.QuantileDMatrix(x, label=_labels(rows), feature_names=list(preparation.outputs))
+        booster = xgboost.train({**OPTIONS, "seed": seed, **params}, data, num_boost_round=rounds)
+        return Forest.from_json(booster.save_raw("json").decode())
 
     def _cut(self, booster: "Booster", best_round: int, log_loss: float) -> Grown:
         cut = booster[: best_round + 1]
@@ -220,16 +238,53 @@ def threshold(y: Array, p: Array, cost: Cost | None = None) -> float:
     return float(p[order][last[int(f1.argmax())]])
 
 
-def baselines(train: TrainingSet, test: TrainingSet, names: tuple[str, ...]) -> dict[str, Array]:
-    """Probabilities of the test rows from models that cost nothing: logistic regression, and one recency rule."""
+def baselines(
+    train: TrainingSet, test: TrainingSet, names: tuple[str, ...], *, steps: Sequence[Written] = (), seed: int = 0
+) -> dict[str, Array]:
+    """Probabilities of the test rows from models that cost little: logistic regression, random forest, a recency rule.
+
+    Args:
+        train: What they learn from.
+        test: What they tell.
+        names: The columns they may look at.
+        steps: What makes columns numbers in the first place, such as `one_hot`.
+        seed: Of the forest.
+    """
     rule = _rule(train, names)
-    return {"logistic regression": _logistic(train, test, names), f"rule: {rule}": _by_rule(train, test, rule)}
+    return {
+        "logistic regression": _logistic(train, test, names, steps),
+        "random forest": _random_forest(train, test, names, steps, seed),
+        f"rule: {rule}": _by_rule(train, test, rule),
+    }
 
 
-def _logistic(train: TrainingSet, test: TrainingSet, names: tuple[str, ...]) -> Array:
+def _random_forest(
+    train: TrainingSet, test: TrainingSet, names: tuple[str, ...], steps: Sequence[Written], seed: int
+) -> Array:
+    """The best of a small grid by out-of-bag log-loss; grown on at most MOST_ROWS of the rows."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.metrics import log_loss
+
+    some = np.random.default_rng(seed).permutation(len(train))[:MOST_ROWS]
+    part = train.take(np.sort(some))
+    preparation = fit(part.matrix, [*steps, "impute"], names=names)
+    x, y = preparation.transform(part.matrix), _labels(part)
+    best, least = None, float("inf")
+    for leaf in FOREST_LEAVES:
+        forest = RandomForestClassifier(
+            FOREST_TREES, min_samples_leaf=leaf, oob_score=True, n_jobs=-1, random_state=seed
+        ).fit(x, y)
+        seen = ~np.isnan(forest.oob_decision_function_[:, 1])
+        loss = log_loss(y[seen], forest.oob_decision_function_[seen, 1])
+        if loss < least:
+            best, least = forest, loss
+    return np.asarray(best.predict_proba(preparation.transform(test.matrix))[:, 1], np.float64)  # type: ignore[union-attr] # the grid is not empty
+
+
+def _logistic(train: TrainingSet, test: TrainingSet, names: tuple[str, ...], steps: Sequence[Written]) -> Array:
     from sklearn.linear_model import LogisticRegression
 
-    preparation = fit(train.matrix, ["impute", "cap", "log", "standardise"], names=names)
+    preparation = fit(train.matrix, [*steps, "impute", "cap", "log", "standardise"], names=names)
     model = LogisticRegression(solver="newton-cholesky", max_iter=200)
     model.fit(preparation.transform(train.matrix), _labels(train))
     return np.asarray(model.predict_proba(preparation.transform(test.matrix))[:, 1], np.float64)

@@ -32,7 +32,7 @@ def made(tmp_path_factory):
 
 def test_a_propensity_is_judged_against_its_baselines(made):
     result = made[1]["buys_7d"]
-    assert [name.split(":")[0] for name in result.figures] == ["model", "logistic regression", "rule"]
+    assert [name.split(":")[0] for name in result.figures] == ["model", "logistic regression", "random forest", "rule"]
     area = result.figures["model"]["roc_auc"]
     assert area["low"] < area["value"] < area["high"]
     assert 0.55 < area["value"] < 0.95

@@ -67,9 +67,10 @@ def test_model_and_baselines_are_near_the_truth_and_far_from_chance(grown):
         test.matrix.users,
         replicates=50,
     )
-    assert list(found) == ["model", "logistic regression", "rule: recency_any_s"]
+    assert list(found) == ["model", "logistic regression", "random forest", "rule: recency_any_s"]
     assert found["model"]["roc_auc"].value > found["rule: recency_any_s"]["roc_auc"].value > 0.6
     assert found["model"]["roc_auc"].value > found["logistic regression"]["roc_auc"].value > 0.65
+    assert found["random forest"]["roc_auc"].value > 0.65
     assert found["model"]["calibration_error"].value < 0.04
 
 
