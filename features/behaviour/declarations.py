@@ -67,10 +67,12 @@ class Declaration(Definition):
         for name in names:
             yield self.name or name, words.kind(name, self.where)
 
-    def steps(self, names: Names, words: Words) -> tuple[Kind, ...]:
+    def steps(self, names: Names, words: Words, *, least: int = 0) -> tuple[Kind, ...]:
         """Which events each name means, where several are told apart."""
         if self.where:
             raise DefinitionError("`where` narrows one event, and here are several. Hint: name kinds under `events:`.")
+        if not least <= len(names) <= MOST_STEPS:
+            raise DefinitionError(f"this takes {least} to {MOST_STEPS} events. Got {len(names)}: {', '.join(names)}.")
         return tuple(words.kind(name) for name in names)
 
     @property
@@ -111,6 +113,9 @@ class Listing(Declaration):
             raise DefinitionError(f"{prop!r} is a category. Hint: `values: [...]` lists what its places stand for.")
         return {"values": values, "top": len(values)}
 
+
+MOST_STEPS = 60
+"""Kinds that one feature tells apart: what a sequence has met fits the bits of a number."""
 
 COMMON = ("windows", *Listing.model_fields)
 

@@ -9,7 +9,20 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from features.behaviour import distinct, dwell, formulas, frequencies, lifetime, recency, sessions, spread, totals
+from features.behaviour import (
+    distinct,
+    dwell,
+    formulas,
+    frequencies,
+    funnel,
+    lifetime,
+    orders,
+    recency,
+    sessions,
+    spread,
+    totals,
+    transitions,
+)
 from features.behaviour.categories import Lists, listed, lists_of
 from features.behaviour.compiled import Floats, Ints, compiled, grid, vector, views
 from features.behaviour.gather import gather, room_of, scratch
@@ -27,6 +40,9 @@ FAMILIES = (
     spread.FAMILY,
     dwell.FAMILY,
     frequencies.FAMILY,
+    transitions.FAMILY,
+    orders.FAMILY,
+    funnel.FAMILY,
 )
 """Every family that reads events; the places of their tables."""
 
@@ -48,6 +64,9 @@ def all_families(user: User, at: int, tables: Ints, out: Floats) -> None:
     spread.spread(user, at, table(tables, 5), out)
     dwell.dwell(user, at, table(tables, 6), out)
     frequencies.frequencies(user, at, table(tables, 7), out)
+    transitions.transitions(user, at, table(tables, 8), out)
+    orders.orders(user, at, table(tables, 9), out)
+    funnel.funnel(user, at, table(tables, 10), out)
 
 
 class Program:

@@ -53,6 +53,16 @@ MEANINGS: Mapping[str, str] = {
     "current_session_minutes": "minutes of the open session ({option} of silence end it); 0 without one",
     "current_session_count": "number of {event} in the open session ({option} of silence end it)",
     "current_session_distinct": "number of different {what} in the open session ({option} of silence end it)",
+    "transition": "chance of moving {said} in a session ({option} of silence end it), among {event}; missing without",
+    "entropy": "bits of entropy of {event}; missing without one",
+    "transition_entropy": "bits of entropy of what comes next in a session, among {event}; missing without one",
+    "ngram": "number of times that {event} directly follow each other in a session ({option} of silence end it)",
+    "pattern": "number of sessions ({option} of silence end one) with {event} in this order{said}",
+    "has_pattern": "1 where a session ({option} of silence ends it) has {event} in this order, else 0{said}",
+    "funnel_furthest": "steps taken of {event}, at most, each attempt within {option} of its start",
+    "funnel_dropoff": "step not taken in the newest incomplete attempt at {event} within {option}; missing without one",
+    "funnel_step_s": "seconds to step {said}, in the newest attempt at {event} within {option} that took it",
+    "funnel_since_incomplete_s": "seconds since the newest incomplete attempt at {event} within {option} was left",
     "dwell": "seconds from each {event} to what came next, each at most {option}, summed",
     "mean_dwell": "mean seconds from {event} to what came next, each at most {option}; missing without one",
     "ratio": "{said}; missing where the second is 0",
@@ -333,5 +343,5 @@ def of_property(feature: Feature, schema: StateSchema) -> Source:
 
 
 def of_steps(feature: Feature, schema: StateSchema) -> Source:
-    """The stream of events told apart by step."""
-    return Source(feature.steps, option=feature.option, detail=feature.detail)
+    """The stream of events told apart by step; its code is the number of steps."""
+    return Source(feature.steps, code=len(feature.steps), option=feature.option, detail=feature.detail)

@@ -6,8 +6,9 @@ list, and nothing is remembered from one feature to the next.
 
 import re
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from itertools import pairwise
-from math import sqrt
+from math import log2, sqrt
 from zoneinfo import ZoneInfo
 
 from features.events.plan import TrackingPlan
@@ -16,7 +17,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 NAN = float("nan")
-OPTIONS = ("where", "as", "windows", "gap", "values", "k")
+OPTIONS = ("where", "as", "windows", "gap", "values", "k", "alpha", "within")
 """Keys of an entry that say how, not what."""
 
 
@@ -26,6 +27,10 @@ def listed(names):
 
 def named(name, entry):
     return f"{name}_{entry['as']}" if "as" in entry else name
+
+
+def bits(counts):
+    return sum(n * log2(n) for n in counts if n)
 
 
 def microseconds(text):
@@ -342,3 +347,109 @@ class Oracle:
         for name in listed(what):
             stays = self.dwell(name, microseconds(entry.get("gap", "30m")), window)
             values[f"mean_dwell_{name}_s_{window}"] = float(sum(stays)) / (len(stays) * SECOND) if stays else NAN
+
+    def kinds_in(self, events, names):
+        """Which of the names each event is, the first that fits; the others are passed over."""
+        found = [next((name for name in names if self.is_a(e, name)), None) for e in events]
+        return [name for name in found if name is not None]
+
+    def moves(self, names, window, entry):
+        runs = self.runs(microseconds(entry.get("gap", "30m")), window)
+        return [pair for run in runs for pair in pairwise(self.kinds_in(run, names))]
+
+    def put_transitions(self, values, names, window, entry):
+        alpha, moves = Fraction(str(entry.get("alpha", 1))), self.moves(names, window, entry)
+        for one in names:
+            for other in names:
+                departures = sum(a == one for a, _ in moves)
+                chance = (moves.count((one, other)) + alpha) / (departures + alpha * len(names)) if departures else NAN
+                values[named(f"transition_{one}_{other}", entry) + f"_{window}"] = float(chance)
+
+    def put_entropy(self, values, names, window, entry):
+        """In bits, written as (sum of n log n of the wholes - sum of n log n of the parts) / n."""
+        kinds, moves = self.kinds_in(self.of("any", window), names), self.moves(names, window, entry)
+        entropy = conditional = NAN
+        if kinds:
+            entropy = (bits([len(kinds)]) - bits([kinds.count(name) for name in names])) / len(kinds)
+        if moves:
+            departures = [sum(a == name for a, _ in moves) for name in names]
+            pairs = [moves.count((one, other)) for one in names for other in names]
+            conditional = (bits(departures) - bits(pairs)) / len(moves)
+        values[named("entropy", entry) + f"_{window}"] = entropy
+        values[named("transition_entropy", entry) + f"_{window}"] = conditional
+
+    def put_ngrams(self, values, listings, window, entry):
+        for names in listings:
+            found = 0
+            for run in self.runs(microseconds(entry.get("gap", "30m")), window):
+                parts = [run[k : k + len(names)] for k in range(len(run) - len(names) + 1)]
+                found += sum(all(map(self.is_a, part, names)) for part in parts)
+            values[named(f"ngram_{'_'.join(names)}", entry) + f"_{window}"] = float(found)
+
+    def put_patterns(self, values, listings, window, entry):
+        for names in listings:
+            runs = self.runs(microseconds(entry.get("gap", "30m")), window)
+            found = sum(self.passes(run, names) for run in runs)
+            values[named(f"pattern_{'_'.join(names)}", entry) + f"_{window}"] = float(found)
+
+    def passes(self, run, names):
+        """Whether the events of a run go through all names, in order, each event being one of them at most."""
+        rest = iter(run)
+        return all(any(self.is_a(event, name) for event in rest) for name in names)
+
+    def put_has_patterns(self, values, listings, window, entry):
+        counts = {}
+        self.put_patterns(counts, listings, window, entry)
+        values |= {f"has_{name}": float(count > 0) for name, count in counts.items()}
+
+    def furthest(self, names, within, window):
+        """The most steps that can be taken from any event of the first kind, by the next event of each later kind."""
+        events, furthest = self.of("any", window), 0
+        for place, start in enumerate(events):
+            step = 0
+            for event in events[place:]:
+                if step < len(names) and event["ts"] <= start["ts"] + within and self.is_a(event, names[step]):
+                    step += 1
+                elif step == 0:
+                    break
+            furthest = max(furthest, step)
+        return furthest
+
+    def attempts(self, names, within, window):
+        """Every attempt that began in the window: the instants of its steps, and whether a newer one took its place.
+
+        Of those that wait for an event the newest goes on, and takes the place of those waiting where it gets to.
+        """
+        attempts = []
+        for event in self.of("any", window):
+            for step in reversed(range(len(names))):
+                if not self.is_a(event, names[step]):
+                    continue
+                ready = [a for a in attempts if len(a["steps"]) == step and event["ts"] <= a["steps"][0] + within]
+                ready = [a for a in ready if not a["replaced"]][-1:] if step else [{"steps": [], "replaced": False}]
+                for attempt in ready:
+                    for other in attempts:
+                        in_time = event["ts"] <= other["steps"][0] + within
+                        if len(other["steps"]) == step + 1 and step + 1 < len(names) and in_time:
+                            other["replaced"] = True
+                    attempt["steps"].append(event["ts"])
+                    attempts += [] if step else [attempt]
+        return attempts
+
+    def put_funnel(self, values, names, window, entry):
+        within = microseconds(entry["within"])
+        called = entry.get("as", f"{names[0]}_{names[-1]}")
+
+        def incomplete(attempts):
+            over = [a for a in attempts if len(a["steps"]) < len(names) and self.at >= a["steps"][0] + within]
+            return [a["steps"] for a in over if not a["replaced"]][-1:]
+
+        attempts = self.attempts(names, within, window)
+        values[f"funnel_furthest_{called}_{window}"] = float(self.furthest(names, within, window))
+        dropoff = [float(len(steps) + 1) for steps in incomplete(attempts)]
+        values[f"funnel_dropoff_{called}_{window}"] = dropoff[0] if dropoff else NAN
+        for step in range(1, len(names)):
+            took = [a["steps"][step] - a["steps"][step - 1] for a in attempts if len(a["steps"]) > step]
+            values[f"funnel_step_{step + 1}_s_{called}_{window}"] = float(took[-1]) / SECOND if took else NAN
+        since = [float(self.at - steps[-1]) / SECOND for steps in incomplete(self.attempts(names, within, None))]
+        values[f"funnel_since_incomplete_{called}_s"] = since[0] if since else NAN

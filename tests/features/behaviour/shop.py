@@ -66,6 +66,19 @@ DECLARED = [
             "cuts": {"r": [3600, 86400, 864000], "f": [0, 0, 1], "m": [0.5, 5, 20]},
         }
     },
+    {"transitions": ["page_viewed", "product_viewed", "order_completed"], "alpha": 0.5, "windows": ["1d", "20d"]},
+    {"transitions": ["dear", "looked", "any"], "gap": "2h", "alpha": 0, "windows": ["7d"]},
+    {"entropy": ["dear", "product_viewed", "page_viewed"], "windows": ["1d", "20d"]},
+    {"entropy": ["looked", "gift"], "as": "gifts", "gap": "2h", "windows": ["7d"]},
+    {
+        "ngrams": [["looked", "order_completed"], ["dear", "looked", "any"], ["any", "any"]],
+        "patterns": [["page_viewed", "product_viewed", "order_completed"], ["looked", "dear"], ["any", "gift", "any"]],
+        "has_patterns": [["looked", "looked", "looked"]],
+        "windows": ["1d", "20d"],
+    },
+    {"ngrams": [["any", "dear"]], "patterns": [["any", "any", "any"]], "gap": "2h", "as": "long", "windows": ["7d"]},
+    {"funnel": ["page_viewed", "product_viewed", "order_completed"], "within": "1h", "windows": ["1d", "7d", "20d"]},
+    {"funnel": ["looked", "any", "dear", "order_completed"], "within": "1d", "as": "long", "windows": ["7d"]},
 ]
 KINDS = {
     "dear": {"event": "product_viewed", "where": {"price": {"gte": 5.01}}},
@@ -112,3 +125,11 @@ def log_frame(events: list[dict]) -> pl.DataFrame:
 def histories(events: list[dict], features: FeatureSet = FEATURES) -> Histories:
     """These events' histories."""
     return Histories.from_frame(features.schema, log_frame(events))
+
+
+def numbers(entry: dict, log: list[tuple], at: int, *, kinds: dict = KINDS, **settings: object) -> dict[str, float]:
+    """The features of one entry, by name, of one user's (event, ts) or (event, ts, properties)."""
+    features = FeatureSet.from_dict({"events": kinds, "features": [entry]}, PLAN, CODES, **settings)
+    events = [dict(zip(("event", "ts", "properties"), each, strict=False)) for each in log]
+    matrix = features.compute(histories(events, features), at)
+    return dict(zip(matrix.names, matrix.values[0].tolist(), strict=True))

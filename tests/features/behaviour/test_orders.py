@@ -1,0 +1,44 @@
+"""Orders: n-grams are unbroken and counted wherever they stand; patterns may have gaps and count once a session."""
+
+from features.instants import HOUR, SECOND, parse_instant
+from tests.features.behaviour.shop import numbers
+
+AT = parse_instant("2026-03-01T12:00:00")
+PAGE, PRODUCT, ORDER = "page_viewed", "product_viewed", "order_completed"
+
+
+def log(*names: str, start: int = AT - HOUR) -> list[tuple]:
+    return [(name, start + k * SECOND) for k, name in enumerate(names)]
+
+
+def test_an_ngram_is_unbroken_and_may_overlap_itself() -> None:
+    entry = {"ngrams": [[PAGE, PAGE], [PAGE, PRODUCT, ORDER], ["looked", "looked"]], "windows": ["1d"]}
+    found = numbers(entry, log(PAGE, PAGE, PAGE, PRODUCT, ORDER, PAGE, PRODUCT, PAGE), AT)
+    assert list(found.values()) == [2, 1, 5]
+
+
+def test_a_pattern_counts_the_sessions_that_go_through_it() -> None:
+    entry = {
+        "patterns": [[PAGE, ORDER], [PAGE, PAGE]],
+        "has_patterns": [[PAGE, ORDER], [ORDER, PAGE]],
+        "windows": ["1d"],
+    }
+    two = log(PAGE, PRODUCT, PAGE, ORDER, ORDER, start=AT - 3 * HOUR) + log(PAGE, PRODUCT, ORDER)
+    assert list(numbers(entry, two, AT).values()) == [2, 1, 1, 0]
+
+
+def test_all_of_an_order_lies_in_the_window() -> None:
+    entry = {"ngrams": [[PAGE, PRODUCT]], "patterns": [[PAGE, PRODUCT]], "windows": ["1h"]}
+    assert set(numbers(entry, log(PAGE, PRODUCT), AT - 1).values()) == {1}
+    assert set(numbers(entry, log(PAGE, PRODUCT), AT).values()) == {0}
+
+
+def test_a_mined_pattern_says_so_in_its_meaning() -> None:
+    from features.behaviour.feature_set import FeatureSet
+    from tests.features.behaviour.shop import CODES, PLAN
+
+    entry = {"patterns": [[PAGE, ORDER]], "mined": "by PrefixSpan on 2026-03-01", "windows": ["7d"]}
+    (feature,) = FeatureSet.from_dict({"features": [entry]}, PLAN, CODES).features
+    assert feature.meaning().endswith(
+        "page_viewed, order_completed in this order (by PrefixSpan on 2026-03-01), last 7d"
+    )
