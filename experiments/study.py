@@ -15,10 +15,13 @@ from experiments.search import Found, Objective, Range, Tried, search
 from experiments.studies import ClustersSpec, PropensitySpec
 from experiments.tracking import Tracking
 from features.behaviour.feature_set import FeatureSet
-from features.errors import DefinitionError
+from features.behaviour.learning import Lessons, freeze, latest, learnt
+from features.errors import DefinitionError, StudyError
 from features.events.log import EventLog
+from features.instants import iso
 from features.project import Project
 from training.model import Model, digest_of
+from training.outcome import Membership
 from training.reference import golden_rows, write_reference
 from training.training_set import Log, TrainingSet
 from training.validation import METRICS
@@ -122,8 +125,23 @@ class Study:
         faults = [fault for _, fault in studies.unknowns(self.spec, held.plan, features.names)]
         if faults:
             raise DefinitionError(f"study {self.name!r}: {faults[0]}")
+        models = release.asked(project, self.spec)
+        if features.waiting:
+            lessons = self._built(log or held, Lessons.of(features), held, models).split_by_time()[0].matrix
+            features = learnt(features, lessons, texts=held.texts, population=str(self.spec.population))
+            freeze(features, project.file("features.lock"))
+        rows = self._built(log or held, features, held, models)
+        since, until = latest(features), int(rows.split_by_time()[0].matrix.at.max(initial=0))
+        if since is not None and since > until:
+            raise StudyError(
+                f"features.lock was learnt as of {iso(since)}, after the rows that train {self.name!r}, which end at "
+                f"{iso(until)}. Hint: remove it and run this study first, or declare the lists and cuts."
+            )
+        return rows
+
+    def _built(self, log: Log, features: FeatureSet, held: EventLog, models: Mapping[str, Membership]) -> TrainingSet:
         return TrainingSet.build(
-            log or held,
+            log,
             features,
             self.spec.predicts if isinstance(self.spec, PropensitySpec) else None,
             self.spec.cuts,
@@ -131,7 +149,7 @@ class Study:
             codes=held.codes,
             population=self.spec.population,
             blind_spot=self.spec.blind_spot,
-            models=release.asked(project, self.spec),
+            models=models,
         )
 
     def run(

@@ -12,7 +12,7 @@ from features.people import hash_text
 
 
 class Lists(NamedTuple):
-    """The lists of all features whose output is a category."""
+    """The lists of all features whose output is a category; one that waits for its list keeps the hash."""
 
     columns: Ints
     edges: Ints  # shape (n_lists + 1,): the values of list k are hashes[edges[k]:edges[k + 1]]
@@ -21,12 +21,16 @@ class Lists(NamedTuple):
 
 def lists_of(features: Sequence[Feature]) -> Lists:
     """The arrays for features in the order of the columns."""
-    mine = [(column, each.values) for column, each in enumerate(features) if each.top]
+    mine = [(column, each.values) for column, each in enumerate(features) if each.top and not each.waits]
     return Lists(
         columns=np.array([column for column, _ in mine], np.int64),
         edges=np.cumsum([0, *(len(values) for _, values in mine)], dtype=np.int64),
-        hashes=np.array([hash_text(str(value)) for _, values in mine for value in values], np.int64),
+        hashes=np.array([_hash(value) for _, values in mine for value in values], np.int64),
     )
+
+
+def _hash(value: str | int) -> int:
+    return hash_text(value) if isinstance(value, str) else value
 
 
 @compiled

@@ -92,16 +92,18 @@ class Listing(Declaration):
     """An entry whose features may be categories.
 
     Attributes:
-        values: The list that their numbers are places in; else the plan's `allowed`.
+        values: The list that their numbers are places in; else the plan's `allowed`; else one is learnt.
+        top: How many values are learnt at most.
     """
 
     values: tuple[str | bool | float, ...] = ()
+    top: int = Field(20, ge=1, le=1000)
 
     def listed(self, kind: Kind, prop: str, words: Words) -> dict[str, Any]:
         """`values` and `top` of a feature whose number is this property's; nothing where it is no category.
 
         Raises:
-            DefinitionError: a category without a list, or a list of what is no category.
+            DefinitionError: text without a list, or a list of what is no category.
         """
         spec = words.spec(prop, kind)
         if spec.type not in ("category", "text"):
@@ -109,9 +111,9 @@ class Listing(Declaration):
                 raise DefinitionError(f"`values` are for categories, and {prop!r} is a {spec.type}.")
             return {}
         values = tuple(dict.fromkeys(str(value) for value in self.values or spec.allowed or ()))
-        if not values:
-            raise DefinitionError(f"{prop!r} is a category. Hint: `values: [...]` lists what its places stand for.")
-        return {"values": values, "top": len(values)}
+        if not values and spec.type == "text":
+            raise DefinitionError(f"{prop!r} is text, of which no list is learnt. Hint: `values: [...]` declares one.")
+        return {"values": values, "top": len(values) or self.top}
 
 
 MOST_STEPS = 60

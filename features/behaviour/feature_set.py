@@ -55,7 +55,12 @@ class FeatureSet:
         """The features of a project, under its horizon, bound and zone."""
         settings = project.settings
         options = {"horizon": settings.horizon, "bound": settings.bound, "zone": settings.zone}
-        return cls.from_yaml(project.file("features.yaml"), plan, codes, **options)
+        declared = cls.from_yaml(project.file("features.yaml"), plan, codes, **options)
+        if not declared.waiting:
+            return declared
+        from features.behaviour.learning import frozen
+
+        return cls(frozen(declared, project.file("features.lock")).features, declared.schema)
 
     @classmethod
     def from_dict(
@@ -154,6 +159,7 @@ class FeatureSet:
 
         Raises:
             SchemaError: the histories were recorded under another state schema, or are folded beyond what `at` needs.
+            DefinitionError: a list or cuts are still to be learnt.
         """
         if histories.schema is not self.schema and histories.schema.fingerprint != self.schema.fingerprint:
             found, wanted = histories.schema.fingerprint, self.schema.fingerprint
@@ -169,9 +175,19 @@ class FeatureSet:
         return FeatureMatrix(values, histories.users, instants, self.names, self.fingerprint, capped)
 
     @cached_property
+    def waiting(self) -> tuple[str, ...]:
+        """Features whose list or cuts are still to be learnt from training rows."""
+        return tuple(feature.name for feature in self.features if feature.waits)
+
+    @cached_property
     def _kernel(self) -> "Kernel":
         from features.behaviour.kernel import Kernel
 
+        if self.waiting:
+            raise DefinitionError(
+                f"{self.waiting[0]!r} is still to be learnt from training rows. "
+                "Hint: `ethogram study run NAME` learns it; or declare its `values` or `cuts`."
+            )
         return Kernel(self.features, self.schema)
 
     def _check_carry(self, histories: Histories, at: NDArray[np.int64]) -> None:

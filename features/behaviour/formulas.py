@@ -107,13 +107,14 @@ class RfmCuts(Definition):
 
 
 class RfmScoreSpec(RfmSpec):
-    """What `rfm` takes, and the cuts."""
+    """What `rfm` takes, and the cuts; without them `n` scores are learnt."""
 
-    cuts: RfmCuts
+    n: int = Field(5, ge=2, le=100)
+    cuts: RfmCuts | None = None
 
 
 class RfmScore(Declaration):
-    """`{rfm_score: {event: order_completed, money: revenue, window: 90d, cuts: {r: [...], f: [...], m: [...]}}}`."""
+    """`{rfm_score: {event: order_completed, money: revenue, window: 90d, n: 5}}`."""
 
     rfm_score: RfmScoreSpec
 
@@ -123,10 +124,17 @@ class RfmScore(Declaration):
         recency, *rest = list(spec.features(words))
         for (text, _), count, total in zip(spec.window, rest[::2], rest[1::2], strict=True):
             for letter, each in (("r", recency), ("f", count), ("m", total)):
-                name, stat = f"rfm_{letter}_{spec.event}_{text}", "rank_down" if letter == "r" else "rank"
-                cuts = getattr(spec.cuts, letter)
+                cuts = getattr(spec.cuts, letter) if spec.cuts else ()
                 yield replace(each, hidden=True)
-                yield Feature(name, "formulas", stat, of=(each.name,), numbers=cuts, said=each.name)
+                yield Feature(
+                    f"rfm_{letter}_{spec.event}_{text}",
+                    "formulas",
+                    "rank_down" if letter == "r" else "rank",
+                    option=len(cuts) + 1 if cuts else spec.n,
+                    of=(each.name,) if letter == "r" else (each.name, count.name),
+                    numbers=cuts,
+                    said=each.name,
+                )
 
 
 class Formulas(NamedTuple):

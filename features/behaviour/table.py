@@ -1,5 +1,6 @@
 """Table: one family's features as arrays; what makes one compiled signature serve every plan."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -91,10 +92,11 @@ class Feature:
         detail: A family's own settings beside it, as many integers as it likes.
         part: Which part of what its stream holds it is, such as a step of a funnel.
         said: What its declaration says beyond all that, for its meaning.
-        values: Of a category the frozen list that its numbers are places in.
-        top: Of a category the length of that list; 0 for numbers.
+        values: Of a category the frozen list that its numbers are places in; a hash where its text is not known.
+        top: Of a category the greatest length of that list; 0 for numbers.
         of: Of a formula, the names of the features that it is made of.
         numbers: Of a formula, its weights or cuts.
+        learnt: As of when, and from whom, the list or the cuts were learnt; empty where they were declared.
         hidden: Whether it is there for formulas alone: no column shows it.
     """
 
@@ -110,10 +112,11 @@ class Feature:
     detail: tuple[int, ...] = ()
     part: int = 0
     said: str = ""
-    values: tuple[str, ...] = ()
+    values: tuple[str | int, ...] = ()
     top: int = 0
     of: tuple[str, ...] = ()
     numbers: tuple[float, ...] = ()
+    learnt: str = ""
     hidden: bool = False
 
     @classmethod
@@ -122,6 +125,12 @@ class Feature:
         steps = tuple(Kind.load(step) for step in data["steps"])
         lists = {name: tuple(data[name]) for name in ("detail", "values", "of", "numbers")}
         return cls(**{**data, "kind": Kind.load(data["kind"]), "steps": steps, **lists})
+
+    @functools.cached_property
+    def waits(self) -> bool:
+        """Whether it has a list or cuts that are still to be learnt."""
+        without = (self.top and not self.values) or (self.stat in ("rank", "rank_down") and not self.numbers)
+        return bool(without) and not self.learnt
 
     def reads(self) -> set[str]:
         """The properties that it needs of the events."""
@@ -132,12 +141,14 @@ class Feature:
         """The feature in words, as `ethogram features` lists it."""
         what = f"{self.event}.{self.property}" if self.property else self.event
         option = format_duration(self.option) if self.option else ""
-        ranks = {"n_cuts": len(self.numbers), "n": len(self.numbers) + 1}
+        ranks = {"n_cuts": self.option - 1, "n": self.option} if self.of else {}
         words = MEANINGS[self.stat].format(event=self.event, what=what, option=option, said=self.said, **ranks)
         if self.window == LIFETIME:
             words += ", ever"
         elif self.window:
             words += f", last {format_duration(self.window)}"
+        if self.waits:
+            return f"{words} (to be learnt from training rows)"
         return words + (f" ({self.listing()})" if self.top else "")
 
     def listing(self) -> str:

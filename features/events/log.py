@@ -1,7 +1,7 @@
 """Event log: append-only, the truth; everything else can be rebuilt from it."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +13,7 @@ from features.behaviour.histories import Histories
 from features.behaviour.schema import StateSchema
 from features.errors import LogError, SourceError
 from features.events import compaction, quarantine
-from features.events.batch import EventBatch, as_stored
+from features.events.batch import PREFIX, EventBatch, as_stored
 from features.events.bucket import FIELDS_OF_STATE, Bucket
 from features.events.cleaning import Cleaned, clean
 from features.events.compaction import Manifest, bucket_of
@@ -26,6 +26,7 @@ from features.events.quality import Quality
 from features.events.report import CleaningReport, count
 from features.events.sources import content_hash, read_source
 from features.instants import MINUTE
+from features.people import stable_hash
 from features.project import Project
 
 IN_MEMORY_ONLY = ("user_agent", "ip", "row", "message_id")
@@ -187,6 +188,16 @@ class EventLog:
         if not manifest.rows:
             raise LogError(f"the event log {self.path} is empty. Hint: `ethogram ingest FILE` brings events in.")
         return manifest
+
+    def texts(self, properties: Iterable[str]) -> dict[int, str]:
+        """What these properties say anywhere in the log, by the hash that state keeps of it."""
+        columns, found = [PREFIX + name for name in properties], dict[int, str]()
+        folder, chosen = self._buckets()
+        for each in chosen if columns else ():
+            for column in each.read(folder, columns).get_columns():
+                distinct = column.unique().drop_nulls()
+                found.update(zip(stable_hash(distinct).to_list(), distinct.to_list(), strict=True))
+        return found
 
     def span(self) -> tuple[int, int]:
         """The first and the last ts."""

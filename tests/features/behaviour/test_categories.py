@@ -60,7 +60,7 @@ def test_numbers_have_modes_and_shares_too() -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"last": "product_viewed.order_id"}, "'order_id' is a category. Hint: `values"),
+        ({"last": "product_viewed.order_id"}, "'order_id' is text, of which no list is learnt. Hint: `values"),
         ({"first": "product_viewed.price", "values": ["x"]}, "`values` are for categories, and 'price' is a money"),
         ({"share": "product_viewed.price"}, "needs the values"),
         ({"share": "product_viewed.price", "values": ["dear"]}, "'dear' is no money"),
