@@ -188,7 +188,7 @@ class Story:
         """Is it still true, did it help, and what now."""
         self.chapter("Judgement: drift, the A/B test, the loop")
         time.sleep(2)  # one write of the prediction log
-        self.tell_of("drift")
+        self.tell_of("drift", "run")
         show(f"\n  {day.planted}")
         outcomes = str(self.folder / "live" / "outcomes.csv")
         page = str(self.folder / "reports" / "ab.html")

@@ -9,18 +9,25 @@ from console.options import DATA_SCIENCE, OPERATIONS, JsonOption, ProjectOption
 from console.terminal import answer, note
 from features.errors import AnalysisError
 
+drift = typer.Typer(help="Is it still true?", no_args_is_help=True)
 ab = typer.Typer(help="Judge experiments.", no_args_is_help=True)
 loop = typer.Typer(help="Keep what is served true.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("drift", rich_help_panel=OPERATIONS)(drift)
+    app.add_typer(drift, name="drift", rich_help_panel=OPERATIONS)
     app.add_typer(ab, name="ab", rich_help_panel=DATA_SCIENCE)
     app.add_typer(loop, name="loop", rich_help_panel=OPERATIONS)
 
 
-def drift(
+@drift.callback()
+def _drift() -> None:
+    """Is it still true? Alarms are significant and material; each says what moved and what to do."""
+
+
+@drift.command("run")
+def drift_run(
     window: Annotated[str | None, typer.Option(help="Look at the newest answers only, such as 1d.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a copy of the page here.")] = None,
     project: ProjectOption = None,
@@ -37,6 +44,34 @@ def drift(
     seen = watch(Project.find(project), window=parse_duration(window) if window else None, html=html)
     answer(seen.to_dict(), str(seen), as_json=json)
     if seen.report.verdict == "drift":
+        raise typer.Exit(1)
+
+
+@drift.command("compare")
+def drift_compare(
+    reference: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet, .gz too.")],
+    current: Annotated[Path, typer.Argument(help="The same columns, later.")],
+    label: Annotated[str | None, typer.Option(help="Column of outcomes, 0 and 1 or true and false.")] = None,
+    prediction: Annotated[str | None, typer.Option(help="Column of predicted probabilities.")] = None,
+    user: Annotated[str | None, typer.Option(help="Column of user ids: the last row of each counts.")] = None,
+    leave_out: Annotated[list[str] | None, typer.Option(help="Column not to look at. Repeatable.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare any two files, with no project around them: one verdict, whether it persists was not judged.
+
+    With a label, performance is compared too; without a prediction a forest learns one from the reference. Exits with 1
+    when there is drift.
+    """
+    from experiments import pages
+    from experiments.outcomes import compare_files
+
+    report = compare_files(reference, current, label=label, prediction=prediction, leave_out=leave_out or (), user=user)
+    if html:
+        note(f"page: {pages.write(html, report.to_html())}")
+    once = "one comparison of two files: whether it persists was not judged"
+    answer({**report.to_dict(), "persistence": "not judged"}, f"{report}\n\n{once}", as_json=json)
+    if report.verdict == "drift":
         raise typer.Exit(1)
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 FALSE_ALARMS = 0.01
 """The chance that anything at all is called significant in a window where nothing moved."""
 FEWEST_USERS = 100
-Tier = Literal["data quality", "predictions", "inputs", "young log"]
-TIERS: tuple[Tier, ...] = ("data quality", "predictions", "inputs", "young log")
+Tier = Literal["data quality", "labels", "predictions", "inputs", "young log"]
+TIERS: tuple[Tier, ...] = ("data quality", "labels", "predictions", "inputs", "young log")
 GONE = 0.99
 """A column that has so few values left has fallen silent."""
 Verdict = Literal["drift", "no drift", "not enough data"]
@@ -56,7 +56,7 @@ class Finding:
     def row(self) -> list[str]:
         """Cells under `HEADER`."""
         shift = self.shift
-        share = shift.part != "values"
+        share = shift.part not in ("values", "performance")
         before, after = (f"{100 * v:.1f} %" if share else f"{v:.4g}" for v in (shift.before, shift.after))
         figures = [before, after, f"{shift.effect:.3f}", f"{shift.floor:.2f}", pages.probability(self.adjusted)]
         return [self.tier, shift.column, shift.subject, *figures, ", ".join(self.used_by) or "-"]
@@ -116,6 +116,8 @@ class DriftReport:
             steps.append(f"serve the columns that are gone: {', '.join(self.absent)}")
         if "data quality" in tiers:
             steps.append("look at collection and cleaning first (`ethogram quality`): a pipeline fault is not drift")
+        if "labels" in tiers:
+            steps.append("predictions are not what they were: recalibrate, then train again and compare")
         if "predictions" in tiers:
             steps.append(f"compare scores with outcomes as soon as they mature: {', '.join(studies)}")
         if tiers:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from experiments.inference import chi_square, fisher, two_sided
 
-Part = Literal["missing", "spike", "values", "categories"]
+Part = Literal["missing", "spike", "values", "categories", "performance"]
 Kind = Literal["number", "category"]
 
 DISTANCE = 0.08
@@ -35,7 +35,8 @@ class Shift:
         before: A share or a median in the reference; of categories the share of the one that changed most.
         after: The same in the current sample.
         p: Of no change, before any correction.
-        effect: Change of a share (missing), Cohen's h (spike), or largest gap of the distribution functions.
+        effect: Change of a share (missing) or of a figure (performance), Cohen's h (spike), or largest gap of the
+            distribution functions.
         floor: An effect below it does not matter.
         subject: What the figures are of, in words.
         psi: Population stability index of the values, shown and never decided on: it jumps where values tie.

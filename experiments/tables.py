@@ -147,22 +147,22 @@ def _features(frame: pl.DataFrame) -> tuple[dict[str, Array], tuple[str, ...], l
     columns: dict[str, Array] = {}
     categories, notes = [], []
     for series in frame:
-        numbers = _numbers(series)
-        if numbers is None:
+        values = numbers(series)
+        if values is None:
             texts = series.cast(pl.String)
             if texts.n_unique() > MOST_VALUES:
                 notes.append(f"{series.name}: left out, {texts.n_unique():,} different texts")
                 continue
-            numbers = texts.rank("dense").cast(pl.Float64)
+            values = texts.rank("dense").cast(pl.Float64)
             categories.append(series.name)
-        if numbers.n_unique() < 2:
+        if values.n_unique() < 2:
             notes.append(f"{series.name}: left out, it has one value only")
             continue
-        columns[series.name] = numbers.fill_null(float("nan")).to_numpy()
+        columns[series.name] = values.fill_null(float("nan")).to_numpy()
     return columns, tuple(name for name in categories if name in columns), notes
 
 
-def _numbers(series: pl.Series) -> pl.Series | None:
+def numbers(series: pl.Series) -> pl.Series | None:
     """A column of numbers, or of true and false; None for texts."""
     if series.dtype.is_numeric() or series.dtype == pl.Boolean:
         return series.cast(pl.Float64)
@@ -172,8 +172,8 @@ def _numbers(series: pl.Series) -> pl.Series | None:
     logical = texts.str.to_lowercase().replace_strict(
         {"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64
     )
-    numbers = texts.cast(pl.Float64, strict=False)
-    return next((each for each in (numbers, logical) if each.null_count() == texts.null_count()), None)
+    plain = texts.cast(pl.Float64, strict=False)
+    return next((each for each in (plain, logical) if each.null_count() == texts.null_count()), None)
 
 
 def _order(frame: pl.DataFrame, split: Split) -> Array | None:
@@ -192,14 +192,14 @@ def _order(frame: pl.DataFrame, split: Split) -> Array | None:
 
 
 def _times(column: pl.Series) -> Array:
-    numbers = _numbers(column)
-    if numbers is None:
+    values = numbers(column)
+    if values is None:
         moments = column.str.to_datetime(strict=False, time_zone="UTC")
         if moments.null_count():
             bad = column.filter(moments.is_null())[0]
             raise StudyError(f"{column.name!r} is no time: {bad!r}. Hint: ISO 8601, or a number.")
-        numbers = moments.cast(pl.Int64).cast(pl.Float64)
-    return numbers.to_numpy()
+        values = moments.cast(pl.Int64).cast(pl.Float64)
+    return values.to_numpy()
 
 
 def parts(table: Table, split: Split, *, seed: int) -> Iterator[tuple[Rows, Rows]]:

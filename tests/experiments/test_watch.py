@@ -122,7 +122,7 @@ def test_features_that_remember_longer_than_the_log_was_old_are_told_apart() -> 
 
 @pytest.mark.integration
 def test_the_command_keeps_its_pages_and_exits_with_1_on_drift(project: Project) -> None:
-    asked = ["drift", "-C", str(project.root), "--json"]
+    asked = ["drift", "run", "-C", str(project.root), "--json"]
     log(project.path("predictions"), bundle_of(project).digest, rows(1000, seed=2), at=NOW - 9 * DAY)
     calm = CliRunner().invoke(app, asked)
     assert (calm.exit_code, json.loads(calm.stdout)["verdict"]) == (0, "no drift")

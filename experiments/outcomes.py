@@ -1,0 +1,156 @@
+"""Outcomes: are predictions still as good as they were? Labels alone see that the meaning of a feature changed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from experiments.arms import read
+from experiments.drift import DriftReport, Finding, compare, joined
+from experiments.inference import two_sided
+from experiments.shift import Shift
+from experiments.tables import MOST_VALUES, numbers
+from features.errors import AnalysisError, nearest
+from training.validation import Figures, judge
+
+Array = NDArray[np.float64]
+
+FLOORS = {"roc_auc": 0.02, "brier": 0.01, "bias": 0.02}
+"""Changes that do not matter."""
+SAID = {"roc_auc": "ROC-AUC", "brier": "Brier score", "bias": "mean prediction minus share of positives"}
+FEWEST = 10
+"""Rows of each class that a side needs for its predictions to be judged."""
+TREES, LEAF, FOLDS = 200, 10, 5
+
+
+def compare_files(
+    reference: Path,
+    current: Path,
+    *,
+    label: str | None = None,
+    prediction: str | None = None,
+    leave_out: Sequence[str] = (),
+    user: str | None = None,
+) -> DriftReport:
+    """One file against another, once: whether a change persists was not judged.
+
+    Args:
+        reference: CSV, TSV or Parquet, gzipped or not.
+        current: The same columns, later.
+        label: Column of outcomes, 0 and 1 or true and false; where there is no prediction, a forest learns one from the
+            reference.
+        prediction: Column of predicted probabilities.
+        leave_out: Columns that are not looked at, such as times.
+        user: Column of user ids: the last row of each counts.
+
+    Raises:
+        AnalysisError: a file cannot be read, a column is missing, or a label or prediction is none.
+    """
+    before, after = read(reference), read(current)
+    for name in filter(None, (label, prediction, user, *leave_out)):
+        for frame, path in ((before, reference), (after, current)):
+            if name not in frame.columns:
+                raise AnalysisError(f"{path.name} has no column {name!r}. {nearest(name, frame.columns)}")
+    sides, categories = _as_numbers(before.drop(leave_out), after.drop(leave_out), user)
+    said = compare(*sides, scores=[prediction] if prediction else [], categories=categories, user=user)
+    if label is None:
+        return said
+    y = [_labels(side, label) for side in sides]
+    inputs = [side.drop([label, *([user] if user else [])]) for side in sides]
+    p = [_probabilities(side, prediction) for side in sides] if prediction else _learned(inputs[0], inputs[1], y[0])
+    return joined([said, DriftReport(said.reference, said.current, tuple(performance(y[0], p[0], y[1], p[1])))])
+
+
+def performance(y_before: Array, p_before: Array, y_after: Array, p_after: Array, *, seed: int = 0) -> list[Finding]:
+    """How well predictions rank, how far off they are, and whether their mean is right; both sides, by bootstrap.
+
+    Args:
+        y_before: Shape (n,), 0 or 1.
+        p_before: Shape (n,), probabilities.
+        y_after: Shape (m,).
+        p_after: Shape (m,).
+        seed: Of the resamples.
+    """
+    enough = all(FEWEST <= y.sum() <= len(y) - FEWEST for y in (y_before, y_after))
+    if not enough:
+        return []
+    sides = [(y_before, p_before), (y_after, p_after)]
+    judged = [judge(y, {"p": p}, np.arange(len(y)).astype(object), seed=seed)["p"] for y, p in sides]
+    found = [_change(name, *(_drawn(figures, name) for figures in judged)) for name in ("roc_auc", "brier")]
+    bias = [(float((p - y).mean()), float((p - y).std(ddof=1) / np.sqrt(len(y)))) for y, p in sides]
+    return [*found, _change("bias", *bias)]
+
+
+def _drawn(figures: Figures, name: str) -> tuple[float, float]:
+    return figures[name].value, float(np.nanstd(figures.replicates[name], ddof=1))
+
+
+def _change(name: str, before: tuple[float, float], after: tuple[float, float]) -> Finding:
+    """A figure and its standard error on both sides."""
+    error = float(np.hypot(before[1], after[1]))
+    p = two_sided((after[0] - before[0]) / error) if error > 0 else 1.0
+    effect = abs(after[0] - before[0])
+    shift = Shift("prediction", "performance", before[0], after[0], p, effect, FLOORS[name], SAID[name])
+    return Finding("labels", shift, p, ())
+
+
+def _as_numbers(before: pl.DataFrame, after: pl.DataFrame, user: str | None) -> tuple[list[pl.DataFrame], list[str]]:
+    """Both sides as numbers, texts as codes that mean the same on both; and which columns those are."""
+    categories, columns = [], []
+    for name in before.columns:
+        if name == user or name not in after.columns:
+            columns += [name] if name == user else []
+            continue
+        pair = [numbers(frame[name]) for frame in (before, after)]
+        if any(each is None for each in pair):
+            known = sorted({str(v) for frame in (before, after) for v in frame[name].drop_nulls().unique()})
+            if len(known) > MOST_VALUES:
+                continue
+            codes = {value: float(place) for place, value in enumerate(known)}
+            pair = [
+                frame[name].cast(pl.String).replace_strict(codes, default=None, return_dtype=pl.Float64)
+                for frame in (before, after)
+            ]
+            categories.append(name)
+        before, after = (
+            frame.with_columns(each.alias(name))
+            for frame, each in zip((before, after), pair, strict=True)
+            if each is not None
+        )
+        columns.append(name)
+    absent = [name for name in before.columns if name not in after.columns]
+    kept = [
+        before.select([*columns, *(pl.lit(None, pl.Float64).alias(name) for name in absent)]),
+        after.select(columns),
+    ]
+    return kept, categories
+
+
+def _labels(side: pl.DataFrame, label: str) -> Array:
+    values = side[label].to_numpy().astype(np.float64)
+    found = np.unique(values)
+    if not np.isin(found, (0.0, 1.0)).all():
+        raise AnalysisError(f"the label {label!r} is 0 and 1, or true and false. Got {found[:5].tolist()}.")
+    return values
+
+
+def _probabilities(side: pl.DataFrame, prediction: str) -> Array:
+    values = side[prediction].to_numpy().astype(np.float64)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise AnalysisError(f"the prediction {prediction!r} is not a probability in every row.")
+    return values
+
+
+def _learned(before: pl.DataFrame, after: pl.DataFrame, y: Array) -> list[Array]:
+    """What a forest that learned from the reference says of both sides, never of a row that it learned from."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    shared = [name for name in before.columns if name in after.columns]
+    x = [side.select(shared).to_numpy().astype(np.float64) for side in (before, after)]
+    forest = RandomForestClassifier(TREES, min_samples_leaf=LEAF, n_jobs=-1, random_state=0)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    own = cross_val_predict(forest, x[0], y, cv=folds, method="predict_proba")[:, 1]
+    return [own, forest.fit(x[0], y).predict_proba(x[1])[:, 1]]

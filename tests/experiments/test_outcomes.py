@@ -1,0 +1,106 @@
+"""Two files compared once: inputs, texts, outcomes; what only labels see."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from console.cli import app
+from experiments.outcomes import compare_files, performance
+from features.errors import AnalysisError
+
+SHOPPERS = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "online_shoppers" / "online_shoppers_intention.csv"
+needs_shoppers = pytest.mark.skipif(not SHOPPERS.exists(), reason="ETHOGRAM_DATA does not point to the real data sets")
+
+
+def rows(n: int, seed: int, *, meaning: float = 2.0, move: float = 0.0) -> pl.DataFrame:
+    """`x` tells the outcome as strongly as `meaning` says; its own distribution moves by `move`."""
+    random = np.random.default_rng(seed)
+    x = random.normal(move, 1, n)
+    y = random.random(n) < 1 / (1 + np.exp(1 - meaning * x))
+    told = 1 / (1 + np.exp(1 - 2.0 * x))
+    return pl.DataFrame({"x": x, "channel": random.choice(["mail", "web"], n), "y": y, "p": told})
+
+
+def files(folder: Path, before: pl.DataFrame, after: pl.DataFrame) -> tuple[Path, Path]:
+    before.write_csv(folder / "before.csv")
+    after.write_parquet(folder / "after.parquet")
+    return folder / "before.csv", folder / "after.parquet"
+
+
+def test_a_meaning_that_changed_is_seen_through_labels_alone(tmp_path: Path) -> None:
+    pair = files(tmp_path, rows(3000, 1), rows(1500, 2, meaning=0.3))
+    assert "labels" not in {finding.tier for finding in compare_files(*pair, leave_out=["y", "p"]).moved}
+    by_prediction = compare_files(*pair, label="y", prediction="p")
+    by_forest = compare_files(*pair, label="y", leave_out=["p"])
+    for report in (by_prediction, by_forest):
+        assert report.verdict == "drift"
+        assert "ROC-AUC" in {finding.shift.subject for finding in report.moved}
+
+
+def test_the_same_meaning_is_no_drift(tmp_path: Path) -> None:
+    report = compare_files(*files(tmp_path, rows(3000, 1), rows(1500, 2)), label="y", prediction="p")
+    assert report.verdict == "no drift"
+    assert {f.shift.subject for f in report.findings if f.tier == "labels"} >= {"ROC-AUC", "Brier score"}
+
+
+def test_performance_of_equal_worlds_is_rarely_called_different() -> None:
+    """Significance is at 1 % before correction: of 24 pairs at most a few, none of them material."""
+    alarms = 0
+    for seed in range(8):
+        a, b = rows(2000, 2 * seed), rows(2000, 2 * seed + 1)
+        found = performance(*(side[name].to_numpy().astype(float) for side in (a, b) for name in ("y", "p")), seed=seed)
+        assert len(found) == 3
+        alarms += sum(finding.moved for finding in found)
+    assert alarms <= 1
+
+
+def test_texts_are_compared_as_categories_and_a_new_one_is_news(tmp_path: Path) -> None:
+    after = rows(800, 2).with_columns(channel=pl.Series(np.random.default_rng(3).choice(["mail", "app"], 800)))
+    report = compare_files(*files(tmp_path, rows(800, 1), after), leave_out=["y", "p"])
+    assert [finding.shift.column for finding in report.moved] == ["channel"]
+    gone = compare_files(*files(tmp_path, rows(800, 1), rows(800, 2).drop("channel")), leave_out=["y", "p"])
+    assert gone.verdict == "drift"
+    assert gone.absent == ("channel",)
+
+
+def test_the_command_needs_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before, after = map(str, files(tmp_path, rows(800, 1), rows(800, 2, move=1.0)))
+    done = CliRunner().invoke(app, ["drift", "compare", before, after, "--label", "y", "--prediction", "p", "--json"])
+    document = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert document["persistence"] == "not judged"
+    assert "x" in {finding["column"] for finding in document["moved"]}
+    calm = CliRunner().invoke(app, ["drift", "compare", before, before, "--html", str(tmp_path / "page.html")])
+    assert calm.exit_code == 0
+    assert "whether it persists was not judged" in calm.stdout
+    assert (tmp_path / "page.html").stat().st_size > 500
+
+
+def test_a_mistake_names_the_way_out(tmp_path: Path) -> None:
+    pair = files(tmp_path, rows(200, 1), rows(200, 2))
+    with pytest.raises(AnalysisError, match=r"before.csv has no column 'yy'"):
+        compare_files(*pair, label="yy")
+    with pytest.raises(AnalysisError, match="the prediction 'x' is not a probability"):
+        compare_files(*pair, label="y", prediction="x")
+    with pytest.raises(AnalysisError, match="the label 'p' is 0 and 1"):
+        compare_files(*pair, label="p")
+
+
+@pytest.mark.integration
+@needs_shoppers
+def test_online_shoppers_alarm_through_labels_in_the_last_months_and_not_in_a_random_half(tmp_path: Path) -> None:
+    every = pl.read_csv(SHOPPERS, separator=";", infer_schema_length=None)
+    late = every["Month"].is_in(["Nov", "Dec"])
+    pair = files(tmp_path, every.filter(~late).drop("Month"), every.filter(late).drop("Month"))
+    report = compare_files(*pair, label="Revenue")
+    (area,) = [finding for finding in report.moved if finding.shift.subject == "ROC-AUC"]
+    assert 0.80 < area.shift.after < 0.86 < 0.90 < area.shift.before
+    mixed = every.drop("Month").sample(fraction=1, shuffle=True, seed=5)
+    half = len(mixed) // 2
+    assert compare_files(*files(tmp_path, mixed[:half], mixed[half:]), label="Revenue").verdict == "no drift"
