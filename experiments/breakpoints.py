@@ -55,8 +55,8 @@ def jenks(points: Array, weights: Array, k: int) -> tuple[list[int], float]:
         weight = ones[last] - ones[first]
         return np.asarray(squares[last] - squares[first] - (sums[last] - sums[first]) ** 2 / weight)
 
-    best = np.array([np.inf] + [float(within(np.array([0]), end)[0]) for end in range(1, n + 1)])
-    choices = []
+    best: Array = np.array([np.inf] + [float(within(np.array([0]), end)[0]) for end in range(1, n + 1)])
+    choices: list[NDArray[np.int64]] = []
     for classes in range(2, k + 1):
         now, choice = np.full(n + 1, np.inf), np.zeros(n + 1, np.int64)
         for end in range(classes, n + 1):

@@ -70,7 +70,9 @@ def test_a_readable_threshold_parts_the_same_rows_with_few_digits(low, gap):
 
 
 def test_readable_thresholds_are_short():
-    assert [readable(*ends) for ends in [(3, 4), (2, 3), (11.2, 12.9), (86_000.5, 87_900.3), (0.1234, 0.1299), (0, 1e-3)]] == [
+    assert [
+        readable(*ends) for ends in [(3, 4), (2, 3), (11.2, 12.9), (86_000.5, 87_900.3), (0.1234, 0.1299), (0, 1e-3)]
+    ] == [
         4.0,
         3.0,
         12.0,

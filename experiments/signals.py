@@ -1,0 +1,156 @@
+"""Signals: what one feature looks like, and what it alone says of an outcome."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.breakpoints import Split, natural, split
+from experiments.inference import Estimate, Summary, lift
+from features.behaviour.matrix import FeatureMatrix
+from features.people import hash_text
+from training.steps import fit
+
+Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
+CLEANING = ("impute", {"cap": {"low": 0.01, "high": 0.99}}, "log")
+"""What stands between a distribution before and after."""
+FEATURE_BINS, OUTCOME_BINS = 16, 8
+FEWEST_OUTCOMES = 5
+"""Rows with the outcome that either side of a comparison needs."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One feature.
+
+    Attributes:
+        feature: Its name.
+        missing: Share of the rows.
+        zero: Share of the rows.
+        mean: Of the values that are there; so are those that follow.
+        sd: Standard deviation.
+        percentiles: By PERCENTILES.
+        breaks: Natural breakpoints of the cleaned values, in the feature's own unit.
+        bits: Mutual information with the outcome; 0 without one.
+        rank: ROC-AUC for an outcome of 0 and 1, Spearman's correlation for others; NaN without one.
+        split: The cut that tells most, found on one half of the users; None where there is none.
+        share: Share of the users inside it.
+        inside: Mean outcome inside the cut, on the other half of the users.
+        lift: Inside against all others on the other half (0.5: half as much again); None with too few outcomes.
+    """
+
+    feature: str
+    missing: float
+    zero: float
+    mean: float
+    sd: float
+    percentiles: Mapping[int, float]
+    breaks: tuple[float, ...]
+    bits: float = 0.0
+    rank: float = float("nan")
+    split: Split | None = None
+    share: float = float("nan")
+    inside: float = float("nan")
+    lift: Estimate | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        values = {name: None if value != value else value for name, value in vars(self).items()}
+        parts = {"split": vars(self.split) if self.split else None, "lift": vars(self.lift) if self.lift else None}
+        return {**values, **parts, "percentiles": {f"p{each}": value for each, value in self.percentiles.items()}}
+
+
+def signals(matrix: FeatureMatrix, outcome: Array | None) -> list[Signal]:
+    """Every feature with a value anywhere, the most telling first.
+
+    Args:
+        matrix: One row a user.
+        outcome: Shape (n_rows,); None without one.
+    """
+    choosing = np.array([hash_text("explore" + user) & 1 for user in matrix.users], np.bool_)
+    cleaned = fit(matrix, CLEANING).transform(matrix)
+    found = [
+        _signal(name, matrix.values[:, place], cleaned[:, place], outcome, choosing)
+        for place, name in enumerate(matrix.names)
+        if not np.isnan(matrix.values[:, place]).all()
+    ]
+    return sorted(found, key=lambda each: -each.bits)
+
+
+def _signal(name: str, values: Array, cleaned: Array, outcome: Array | None, choosing: Bools) -> Signal:
+    there = ~np.isnan(values)
+    seen = values[there]
+    plain = Signal(
+        name,
+        float(1 - there.mean()),
+        float((values == 0).mean()),
+        float(seen.mean()),
+        float(seen.std()),
+        dict(zip(PERCENTILES, np.percentile(seen, PERCENTILES).tolist(), strict=True)),
+        tuple(float(seen[cleaned[there] >= each].min()) for each in natural(cleaned[there])),
+    )
+    if outcome is None or len(np.unique(outcome)) < 2:
+        return plain
+    cut = split(values[choosing], outcome[choosing])
+    judged = ~choosing
+    inside = cut.inside(values) if cut else np.zeros(len(values), np.bool_)
+    some = bool(inside[judged].any())
+    return replace(
+        plain,
+        bits=information(values, outcome),
+        rank=rank(seen, outcome[there]),
+        split=cut,
+        share=float(inside.mean()) if cut else float("nan"),
+        inside=float(outcome[judged & inside].mean()) if some else float("nan"),
+        lift=compared(inside[judged], outcome[judged]) if some else None,
+    )
+
+
+def information(values: Array, outcome: Array) -> float:
+    """Mutual information in bits between a feature, missing values included, and an outcome, both in bins.
+
+    The bias of a plug-in estimate is taken away (Miller and Madow), so that a feature that says nothing has about 0.
+    """
+    x, y = _bins(values, FEATURE_BINS), _bins(outcome, OUTCOME_BINS)
+    counts = np.zeros((x.max() + 1, y.max() + 1))
+    np.add.at(counts, (x, y), 1)
+    n, filled = counts.sum(), (counts > 0).sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = counts / n
+        terms = shares * np.log2(shares / (shares.sum(1, keepdims=True) * shares.sum(0, keepdims=True)))
+    bias = (filled - (counts.sum(1) > 0).sum() - (counts.sum(0) > 0).sum() + 1) / (2 * n * np.log(2))
+    return max(0.0, float(np.nansum(terms) - bias))
+
+
+def _bins(values: Array, most: int) -> NDArray[np.int64]:
+    """A bin per value: quantiles of those that are there, and one for those that are not."""
+    there = ~np.isnan(values)
+    distinct = np.unique(values[there])
+    edges = distinct[1:] if len(distinct) <= most else np.unique(np.quantile(values[there], np.arange(1, most) / most))
+    return np.where(there, np.searchsorted(edges, values, side="right"), len(edges) + 1)
+
+
+def rank(values: Array, outcome: Array) -> float:
+    """ROC-AUC for an outcome of 0 and 1, else Spearman's correlation; NaN where either side is constant."""
+    from scipy.stats import rankdata
+
+    if len(np.unique(outcome)) < 2 or len(np.unique(values)) < 2:
+        return float("nan")
+    places = rankdata(values)
+    if set(np.unique(outcome)) <= {0.0, 1.0}:
+        positives = outcome.sum()
+        above = places[outcome == 1].sum() - positives * (positives + 1) / 2
+        return float(above / (positives * (len(outcome) - positives)))
+    return float(np.corrcoef(places, rankdata(outcome))[0, 1])
+
+
+def compared(inside: Bools, outcome: Array) -> Estimate | None:
+    """The mean outcome of some rows relative to that of all others; None with too few outcomes on a side."""
+    sides = outcome[inside], outcome[~inside]
+    if min(len(np.flatnonzero(side)) for side in sides) < FEWEST_OUTCOMES:
+        return None
+    return lift(Summary.of(sides[0]), Summary.of(sides[1]))

@@ -1,0 +1,81 @@
+"""Signals against scikit-learn and scipy, and what they promise of noise."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import mutual_info_score, roc_auc_score
+
+from experiments.signals import compared, information, rank, signals
+from tests.training.matrices import matrix
+
+
+def shop(n=6_000, seed=1):
+    """Who looks more than nine times buys three times as often; the rest is noise, skewed or missing."""
+    random = np.random.default_rng(seed)
+    looks, noise = random.geometric(0.12, n).astype(float), random.lognormal(2, 1, n)
+    y = (random.random(n) < np.where(looks > 9, 0.6, 0.2)).astype(float)
+    noise[random.random(n) < 0.2] = np.nan
+    names = ("count_looks_7d", "noise_7d", "constant_7d", "empty_7d")
+    return matrix(np.column_stack([looks, noise, np.full(n, 3.0), np.full(n, np.nan)]), names), y
+
+
+def test_the_telling_feature_is_first_with_the_planted_cut_and_an_honest_lift():
+    found = signals(*shop())
+    assert found[0].feature == "count_looks_7d"
+    assert "empty_7d" not in [each.feature for each in found]
+    first = found[0]
+    assert (first.split.threshold, first.split.above) == (10.0, True)
+    assert first.inside == pytest.approx(0.6, abs=0.04)
+    assert first.lift.low < 2.0 < first.lift.high
+    assert first.lift.high - first.lift.low < 0.8
+    noise = next(each for each in found if each.feature == "noise_7d")
+    assert noise.missing == pytest.approx(0.2, abs=0.02)
+    assert noise.bits < 0.003 < first.bits
+    assert found[-1].split is None
+
+
+def test_the_lift_of_a_cut_in_noise_covers_nothing_as_often_as_it_says():
+    """The cut is chosen on the other half: its interval is not flattered."""
+    hits = 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        y = (random.random(1_500) < 0.3).astype(float)
+        found = signals(matrix(random.normal(size=(1_500, 1))), y)[0]
+        hits += found.lift.low <= 0 <= found.lift.high
+    assert 53 <= hits <= 60
+
+
+@pytest.mark.parametrize("n", [500, 20_000])
+def test_information_is_scikit_learn_s_less_its_bias(n):
+    random = np.random.default_rng(2)
+    x = random.integers(0, 5, n).astype(float)
+    y = (random.random(n) < 0.1 + 0.15 * x).astype(float)
+    plug_in = mutual_info_score(x, y) / np.log(2)
+    assert information(x, y) == pytest.approx(plug_in - 4 / (2 * n * np.log(2)))
+    many = [information(random.normal(size=n), y) for _ in range(40)]
+    assert np.mean(many) < 2 / n * 8  # noise says about nothing however many bins it falls into
+    assert information(np.where(x > 2, np.nan, x), y) > 0.5 * plug_in  # that a value is missing may tell as well
+
+
+def test_ranks_are_those_of_the_libraries():
+    random = np.random.default_rng(3)
+    x = random.integers(0, 20, 500).astype(float)
+    y = (random.random(500) < x / 25).astype(float)
+    assert rank(x, y) == pytest.approx(roc_auc_score(y, x))
+    money = np.maximum(0, x + random.normal(0, 8, 500))
+    assert rank(x, money) == pytest.approx(spearmanr(x, money).statistic)
+    assert np.isnan(rank(np.ones(9), np.arange(9.0)))
+
+
+def test_breaks_lie_in_the_unit_of_the_feature():
+    values = np.concatenate([np.full(500, 2.0), np.full(400, 900.0), [1e9]])
+    found = signals(matrix(values[:, None]), None)[0]
+    assert found.breaks == (900.0,)
+    assert found.percentiles[50] == 2.0
+    assert found.split is None
+
+
+def test_too_few_outcomes_give_no_lift():
+    inside = np.arange(100) < 50
+    assert compared(inside, (np.arange(100) % 25 == 0).astype(float)) is None
+    assert compared(inside, (np.arange(100) % 10 == 0).astype(float)).value == 0
