@@ -1,14 +1,12 @@
 """Commands about studies: `features`, `study run | list | show`, `promote`, `rollback`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from console.options import DATA_SCIENCE, OPERATIONS, JsonOption, ProjectOption
-from console.terminal import answer, console, note, table
+from console.terminal import answer, table, working
 
 if TYPE_CHECKING:
     from features.behaviour.feature_set import FeatureSet
@@ -106,7 +104,7 @@ def run(
         how = Split(split, column, tuple(test or ()), user)
         rows = Table.read(file, label, split=how, positive=positive, leave_out=leave_out or ())
         options = {"trials": trials, "seeds": seeds, "seed": seed}
-        with _progress(file.name) as say:
+        with working(file.name) as say:
             figures = judged(
                 rows,
                 how,
@@ -124,20 +122,9 @@ def run(
     from features.project import Project
 
     found = Project.find(project)
-    with _progress(name) as say:
+    with working(name) as say:
         result = Study.from_yaml(found, name).run(found, progress=say)
     answer(result.to_dict(), str(result), as_json=as_json)
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[str], None]]:
-    """A bar on a terminal, plain lines elsewhere."""
-    screen = console()
-    if not screen.is_terminal:
-        yield lambda line: note(f"{name}: {line.splitlines()[0]}")
-        return
-    with screen.status(f"{name}: reading the log") as status:
-        yield lambda line: status.update(f"{name}: {line.splitlines()[0]}")
 
 
 @study.command("list")

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -51,6 +52,17 @@ def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterat
     from rich.progress import track
 
     yield from track(items, description=label, total=total, console=console())
+
+
+@contextmanager
+def working(name: str) -> Iterator[Callable[[str], None]]:
+    """Where long work tells its steps: the newest one on a terminal, plain lines elsewhere."""
+    screen = console()
+    if not screen.is_terminal:
+        yield lambda line: note(f"{name}: {line.splitlines()[0]}")
+        return
+    with screen.status(f"{name}: reading the log") as status:
+        yield lambda line: status.update(f"{name}: {line.splitlines()[0]}")
 
 
 def table(rows: Iterable[Iterable[object]], header: Iterable[str]) -> str:

@@ -102,6 +102,10 @@ class Split:
     above: bool
     share: float
 
+    def __str__(self) -> str:
+        number = f"{self.threshold:,.0f}" if abs(self.threshold) >= 1e5 else f"{self.threshold:,.6g}"
+        return f"{'>=' if self.above else '<'} {number}"
+
     def inside(self, values: Array) -> NDArray[np.bool_]:
         """The rows on the side with more; a missing value is on neither."""
         with np.errstate(invalid="ignore"):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import exp, inf, log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,19 @@ def lift(arm: Summary, control: Summary) -> Estimate | None:
     half = Z * error
     p = two_sided((ratio - 1) / error) if error > 0 else 1.0
     return Estimate(ratio - 1, ratio - 1 - half, ratio - 1 + half, error, p)
+
+
+def fold(arm: Summary, control: Summary) -> Estimate | None:
+    """The same on a logarithmic scale (Katz et al. 1978), as large ratios need it; None unless both are positive.
+
+    `error` is that of the logarithm; ends and value are again relative to control, so 0.1 is ten per cent more.
+    """
+    if arm.mean <= 0 or control.mean <= 0:
+        return None
+    error = sqrt((arm.error / arm.mean) ** 2 + (control.error / control.mean) ** 2)
+    middle = log(arm.mean / control.mean)
+    low, value, high = (exp(middle + step * Z * error) - 1 for step in (-1, 0, 1))
+    return Estimate(value, low, high, error, two_sided(middle / error) if error > 0 else 1.0)
 
 
 def detectable(error: float, *, power: float = 0.8) -> float:

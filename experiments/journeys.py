@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ Floats = NDArray[np.float64]
 PERIODS = 13
 """Periods of retention that are looked at."""
 HOURS = 168
+MOST_POINTS = 200_000
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Journeys:
         open: Days since the last purchase at the end of the log.
         due: Shape (n_cohorts, PERIODS): persons whose period is over, by when they first came.
         active: Shape (n_cohorts, PERIODS): those of them who did something in it.
-        points: Shape (n, 2): where on a page.
+        points: Shape (n, 2), at most MOST_POINTS: where on a page.
     """
 
     persons: int
@@ -109,7 +111,9 @@ class Journeys:
         sums: dict[str, Any] = {}
         for each in fields(self):
             mine, theirs = getattr(self, each.name), getattr(other, each.name)
-            if each.name in ("returns", "open", "points"):
+            if each.name == "points":
+                sums[each.name] = np.concatenate([mine, theirs])[:MOST_POINTS]
+            elif each.name in ("returns", "open"):
                 sums[each.name] = np.concatenate([mine, theirs])
             elif each.name == "waits":
                 sums[each.name] = tuple(np.concatenate(pair) for pair in zip(mine, theirs, strict=True))
@@ -178,8 +182,8 @@ def _points(seen: Occurrences, asked: Asked) -> Floats:
     return points[~np.isnan(points).any(axis=1)]
 
 
-def propose_steps(seen: Occurrences, goal: str, *, most: int = 5) -> tuple[str, ...]:
-    """A funnel to `goal`: what most who reach it do before, from what most persons do to what few do.
+def propose_steps(seen: Occurrences, goal: str, *, most: int = 6) -> tuple[str, ...]:
+    """A funnel to `goal`: what comes before it in most of the sessions that reach it, in the order in which it comes.
 
     Args:
         seen: Some persons' events.
@@ -187,20 +191,28 @@ def propose_steps(seen: Occurrences, goal: str, *, most: int = 5) -> tuple[str, 
         most: Steps, the goal included.
     """
     n, target = len(seen.names), seen.names.index(goal)
+    session = np.cumsum(seen.first_of_session) - 1
+    begins = np.flatnonzero(seen.first_of_session)
+    reached, ends = np.unique(session[seen.event == target], return_index=True)
+    if not len(reached):
+        return (goal,)
+    end = np.full(len(begins), -1)
+    end[reached] = np.flatnonzero(seen.event == target)[ends]
     places = np.arange(len(seen))
-    end = np.full(len(seen.users), -1)
-    who, firsts = np.unique(seen.person[seen.event == target], return_index=True)
-    end[who] = places[seen.event == target][firsts]
+    before = places < end[session]
+    pairs, firsts = np.unique(session[before] * n + seen.event[before], return_index=True)
+    depth = (places[before][firsts] - begins[pairs // n]) / (end[pairs // n] - begins[pairs // n])
+    led = np.bincount(pairs % n, minlength=n)
+    mean = np.bincount(pairs % n, depth, minlength=n) / np.maximum(led, 1)
     reach = np.bincount(np.unique(seen.person * n + seen.event) % n, minlength=n)
-    before = places < end[seen.person]
-    led = np.bincount(np.unique(seen.person[before] * n + seen.event[before]) % n, minlength=n)
     steps: list[int] = []
-    for event in np.argsort(-reach, kind="stable"):
-        narrower = not steps or reach[event] < 0.9 * reach[steps[-1]]
-        if event != target and narrower and led[event] >= 0.5 * len(who) and reach[event] > 1.1 * len(who) > 0:
+    for event in np.argsort(mean, kind="stable"):
+        if event != target and led[event] >= 0.5 * len(reached) and (not steps or reach[event] < reach[steps[-1]]):
             steps.append(int(event))
-    kept = steps[: most - 1] if len(steps) < most else [steps[0], *steps[-(most - 2) :]]
-    return (*(seen.names[step] for step in kept), goal)
+    while len(steps) >= most:  # the step that fewest are lost at says least
+        lost = [1 - reach[b] / reach[a] for a, b in pairwise([*steps, target])]
+        del steps[int(np.argmin(lost[:-1])) + 1]
+    return (*(seen.names[step] for step in steps), goal)
 
 
 @dataclass(frozen=True)
@@ -218,6 +230,12 @@ class Cut:
     share: float
     horizon: float
     curve: Floats
+
+    @property
+    def rising(self) -> bool:
+        """Whether the curve still rises in the last quarter of its days by a tenth of itself or more."""
+        late = self.curve[self.curve[:, 0] <= 0.75 * self.horizon, 1]
+        return not len(late) or bool(late[-1] < 0.9 * self.curve[-1, 1])
 
 
 def dormant(returns: Floats, still: Floats, *, share: float = 0.9, fewest: int = 30) -> Cut | None:

@@ -13,6 +13,9 @@ from features.errors import AnalysisError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+DPI = 150
+"""Of pictures that are files: sharp on a screen of two pixels a point."""
+
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
@@ -23,6 +26,9 @@ th.text, td.text { text-align: left; } img { max-width: 100%; }
 .verdict { padding: .8rem 1rem; border-left: .4rem solid #6b7280; background: #f3f4f6; }
 .verdict.good { border-color: #15803d; background: #ecfdf3; }
 .verdict.bad { border-color: #b91c1c; background: #fef2f2; }
+summary { cursor: pointer; color: #2f6db5; margin: .4rem 0; }
+details { overflow-x: auto; }
+pre { padding: .8rem 1rem; background: #f3f4f6; overflow-x: auto; font-size: .85rem; line-height: 1.45; }
 .verdict strong { display: block; font-size: 1.2rem; } .note { color: #57606a; }
 """
 
@@ -69,6 +75,21 @@ def listing(lines: Iterable[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
+def folded(title: str, *parts: str) -> str:
+    """What opens when its title is clicked."""
+    return f"<details><summary>{escape(title)}</summary>{''.join(parts)}</details>"
+
+
+def code(text: str) -> str:
+    """Text to paste."""
+    return f"<pre>{escape(text)}</pre>"
+
+
+def note(text: str) -> str:
+    """A quiet sentence."""
+    return f'<p class="note">{escape(text)}</p>'
+
+
 def link(text: str, address: str) -> str:
     """A paragraph that leads to a file beside the page."""
     return f'<p><a href="{escape(address)}">{escape(text)}</a></p>'
@@ -89,18 +110,31 @@ def page(title: str, subtitle: str, *parts: str) -> str:
     )
 
 
-def picture(draw: Callable[[Sequence["Axes"]], None], *, panels: int = 1, height: float, title: str) -> str:
-    """An inline SVG image of `panels` plots side by side, each `height` inches high, drawn by `draw`."""
+def picture(
+    draw: Callable[[Sequence["Axes"]], None],
+    *,
+    panels: int = 1,
+    rows: int = 1,
+    height: float,
+    title: str,
+    file: Path | None = None,
+) -> str:
+    """An inline image of plots drawn by `draw`: `panels` side by side in each row, `height` inches high in all.
+
+    It is SVG; with a `file`, it is the PNG that is written there.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, height), layout="constrained")
-    draw(list(figure.subplots(1, panels, squeeze=False)[0]))
-    buffer = BytesIO()
+    draw(list(figure.subplots(rows, panels, squeeze=False).flat))
+    buffer, kind = BytesIO(), "png" if file else "svg+xml"
     with rc_context({"svg.hashsalt": "ethogram"}):  # the same figures give the same bytes
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format=kind[:3], dpi=DPI, metadata={"Software": None} if file else {"Date": None})
+    if file is not None:
+        file.write_bytes(buffer.getvalue())
     data = b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{escape(title)}" src="data:image/svg+xml;base64,{data}">'
+    return f'<img alt="{escape(title)}" src="data:image/{kind};base64,{data}">'
 
 
 def write(path: Path, text: str) -> Path:

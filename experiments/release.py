@@ -131,14 +131,19 @@ class Standing:
 
 
 def asked(project: Project, spec: studies.PropensitySpec | studies.ClustersSpec) -> dict[str, Membership]:
-    """The newest model of the study of clusters that a label asks, by the study's name; nothing where none does.
-
-    Raises:
-        StudyError: it has no model, or one of other features than the project's.
-    """
+    """What the label of a study asks, as `clusters` gives it; nothing where it asks no study."""
     if not isinstance(spec, studies.PropensitySpec) or spec.predicts.in_cluster is None:
         return {}
-    study, tracking, log = spec.predicts.in_cluster.study, Tracking(project), EventLog.of(project)
+    return clusters(project, spec.predicts.in_cluster.study)
+
+
+def clusters(project: Project, study: str) -> dict[str, Membership]:
+    """The newest model of a study of clusters, by the study's name; nothing where it has none yet.
+
+    Raises:
+        StudyError: its newest model is of another kind, or of other features than the project's.
+    """
+    tracking, log = Tracking(project), EventLog.of(project)
     versions = tracking.versions(tracking.name(study))
     if not versions:
         return {}

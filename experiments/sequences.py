@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import log1p
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.inference import Estimate, Summary, holm, lift
+from experiments.inference import Estimate, Summary, fold, holm
 from experiments.occurrences import Occurrences
 from experiments.signals import FEWEST_OUTCOMES
 
@@ -106,6 +107,11 @@ class Trail:
     adjusted: float
 
     @property
+    def strength(self) -> float:
+        """The lift on its logarithmic scale, in standard errors; below 0 where the outcome is less."""
+        return log1p(self.lift.value) / self.lift.error if self.lift.error > 0 else 0.0
+
+    @property
     def holds(self) -> bool:
         """After correction."""
         return self.adjusted < ALPHA
@@ -119,7 +125,7 @@ class Trail:
 
 
 def compared(counts: Counts, names: Sequence[str]) -> list[Trail]:
-    """Every sequence of enough users, those with the highest lower end of the lift first."""
+    """Every sequence of enough users, from what most surely goes with more of the outcome to what goes with less."""
     rows = []
     for key, (n, total, squares, positive) in counts.of.items():
         rest = counts.users - n
@@ -127,7 +133,7 @@ def compared(counts: Counts, names: Sequence[str]) -> list[Trail]:
         if not enough or min(positive, counts.positive - positive) < FEWEST_OUTCOMES:
             continue
         arm = _summary(n, total, squares)
-        found = lift(arm, _summary(rest, counts.total - total, counts.squares - squares))
+        found = fold(arm, _summary(rest, counts.total - total, counts.squares - squares))
         if found is not None:
             rows.append((key, n, arm.mean, found))
     adjusted = holm([found.p for *_, found in rows])
@@ -135,7 +141,7 @@ def compared(counts: Counts, names: Sequence[str]) -> list[Trail]:
         Trail(tuple(names[place] for place in key), n / counts.users, mean, found, p)
         for (key, n, mean, found), p in zip(rows, adjusted, strict=True)
     ]
-    return sorted(made, key=lambda each: -each.lift.low)
+    return sorted(made, key=lambda each: (-each.strength, len(each.steps)))
 
 
 def _summary(n: float, total: float, squares: float) -> Summary:
@@ -144,9 +150,9 @@ def _summary(n: float, total: float, squares: float) -> Summary:
 
 
 def distinct(found: Sequence[Trail], most: int) -> list[Trail]:
-    """The first so many of which none contains another with nearly the same lift: the shorter one stays."""
+    """The first so many of which no two have a step from one event to the next in common."""
     kept: list[Trail] = []
-    for each in sorted(found, key=lambda one: (-one.lift.low, len(one.steps))):
+    for each in found:
         parts = set(pairwise(each.steps)) | {each.steps}
         if not any(set(pairwise(other.steps)) & parts for other in kept):
             kept.append(each)

@@ -1,13 +1,14 @@
 """Signals: what one feature looks like, and what it alone says of an outcome."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from experiments.breakpoints import Split, natural, split
-from experiments.inference import Estimate, Summary, lift
+from experiments.inference import Estimate, Summary, fold
 from features.behaviour.matrix import FeatureMatrix
 from features.people import hash_text
 from training.steps import fit
@@ -15,6 +16,9 @@ from training.steps import fit
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+ALIKE = 0.85
+"""Spearman's correlation from which on two features say the same."""
+CONSIDERED, FEW_ROWS = 60, 20_000
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 CLEANING = ("impute", {"cap": {"low": 0.01, "high": 0.99}}, "log")
 """What stands between a distribution before and after."""
@@ -37,7 +41,7 @@ class Signal:
         breaks: Natural breakpoints of the cleaned values, in the feature's own unit.
         bits: Mutual information with the outcome; 0 without one.
         rank: ROC-AUC for an outcome of 0 and 1, Spearman's correlation for others; NaN without one.
-        split: The cut that tells most, found on one half of the users; None where there is none.
+        split: The cut that tells most, of the ranks of an outcome that is not 0 or 1; found on one half of the users.
         share: Share of the users inside it.
         inside: Mean outcome inside the cut, on the other half of the users.
         lift: Inside against all others on the other half (0.5: half as much again); None with too few outcomes.
@@ -56,6 +60,15 @@ class Signal:
     share: float = float("nan")
     inside: float = float("nan")
     lift: Estimate | None = None
+
+    @property
+    def told(self) -> str:
+        """The cut in words; seconds as days or hours as well."""
+        if self.split is None:
+            return "-"
+        days = self.split.threshold / 86_400
+        long = f" ({days:.1f} d)" if days >= 1 else f" ({24 * days:.1f} h)"
+        return f"{self.split}{long if self.feature.endswith('_s') else ''}"
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
@@ -81,6 +94,24 @@ def signals(matrix: FeatureMatrix, outcome: Array | None) -> list[Signal]:
     return sorted(found, key=lambda each: -each.bits)
 
 
+def varied(found: Sequence[Signal], matrix: FeatureMatrix) -> list[Signal]:
+    """Of the most telling features those that no more telling one is like."""
+    able = [each for each in found if each.sd > 0][:CONSIDERED]
+    if not able:
+        return []
+    names = tuple(each.feature for each in able)
+    rows = np.linspace(0, len(matrix) - 1, min(FEW_ROWS, len(matrix))).astype(np.int64)
+    filled = fit(matrix, ["impute"], names=names).transform(matrix.take(rows))
+    ranks = rankdata(filled, axis=0)
+    with np.errstate(invalid="ignore"):
+        alike = np.abs(np.atleast_2d(np.corrcoef(ranks, rowvar=False))) >= ALIKE
+    kept: list[int] = []
+    for place in range(len(able)):
+        if not alike[place, kept].any():
+            kept.append(place)
+    return [able[place] for place in kept]
+
+
 def _signal(name: str, values: Array, cleaned: Array, outcome: Array | None, choosing: Bools) -> Signal:
     there = ~np.isnan(values)
     seen = values[there]
@@ -95,7 +126,9 @@ def _signal(name: str, values: Array, cleaned: Array, outcome: Array | None, cho
     )
     if outcome is None or len(np.unique(outcome)) < 2:
         return plain
-    cut = split(values[choosing], outcome[choosing])
+    # By ranks: the variance of money is that of a few large amounts, and so would be the cut.
+    told = outcome if _binary(outcome) else rankdata(outcome)
+    cut = split(values[choosing], told[choosing])
     judged = ~choosing
     inside = cut.inside(values) if cut else np.zeros(len(values), np.bool_)
     some = bool(inside[judged].any())
@@ -136,16 +169,18 @@ def _bins(values: Array, most: int) -> NDArray[np.int64]:
 
 def rank(values: Array, outcome: Array) -> float:
     """ROC-AUC for an outcome of 0 and 1, else Spearman's correlation; NaN where either side is constant."""
-    from scipy.stats import rankdata
-
     if len(np.unique(outcome)) < 2 or len(np.unique(values)) < 2:
         return float("nan")
     places = rankdata(values)
-    if set(np.unique(outcome)) <= {0.0, 1.0}:
+    if _binary(outcome):
         positives = outcome.sum()
         above = places[outcome == 1].sum() - positives * (positives + 1) / 2
         return float(above / (positives * (len(outcome) - positives)))
     return float(np.corrcoef(places, rankdata(outcome))[0, 1])
+
+
+def _binary(outcome: Array) -> bool:
+    return set(np.unique(outcome)) <= {0.0, 1.0}
 
 
 def compared(inside: Bools, outcome: Array) -> Estimate | None:
@@ -153,4 +188,4 @@ def compared(inside: Bools, outcome: Array) -> Estimate | None:
     sides = outcome[inside], outcome[~inside]
     if min(len(np.flatnonzero(side)) for side in sides) < FEWEST_OUTCOMES:
         return None
-    return lift(Summary.of(sides[0]), Summary.of(sides[1]))
+    return fold(Summary.of(sides[0]), Summary.of(sides[1]))

@@ -71,7 +71,7 @@ class TrainingSet:
         log: Log | Histories,
         features: FeatureSet,
         label: Label | None,
-        cuts: CutsSpec,
+        cuts: CutsSpec | Cuts | Anchors,
         *,
         plan: TrackingPlan,
         codes: Codes,
@@ -88,7 +88,7 @@ class TrainingSet:
             log: The event log, or all of its histories under a schema that holds what is needed.
             features: What is known of a row.
             label: What is asked; None for clusters.
-            cuts: When.
+            cuts: When, or the instants themselves.
             plan: Declares the events that label and population name.
             codes: Their codes.
             population: Who; an event known by `at` is needed in any case.
@@ -100,11 +100,12 @@ class TrainingSet:
         """
         log = _Held(log) if isinstance(log, Histories) else log
         zone, horizon = features.schema.zone, label.horizon if label else 0
-        resolved = cuts.resolve(log.span(), horizon=horizon, blind_spot=blind_spot)
+        if isinstance(cuts, CutsSpec):
+            cuts = cuts.resolve(log.span(), horizon=horizon, blind_spot=blind_spot)
         who = population.source(plan, codes, zone=zone)
         known = Condition(did="any").source(plan, codes, zone=zone)
         source = label.source(plan, codes, zone=zone, models=models) if label else None
-        builder = _Builder(features, label, source, who, known, resolved, blind_spot)
+        builder = _Builder(features, label, source, who, known, cuts, blind_spot)
         schema = wide(features.schema, *(each.features.schema for each in (who, known, source) if each))
         pieces = [builder.piece(histories) for histories in log.histories_by_bucket(schema)]
         return cls._joined(pieces, builder, population, log.span())

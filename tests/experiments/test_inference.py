@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from experiments.inference import Summary, chi_square, fisher, goodness_of_fit, holm, lift, welch
+from experiments.inference import Summary, chi_square, fisher, fold, goodness_of_fit, holm, lift, welch
 
 
 def test_chi_square_without_correction_gives_the_published_p() -> None:
@@ -46,6 +46,18 @@ def test_large_experiments_get_intervals_of_1_96_standard_errors() -> None:
     ours, theirs = welch(Summary.of(a), Summary.of(b)), stats.ttest_ind(a, b, equal_var=False).confidence_interval()
     assert ours.high - ours.value == pytest.approx(1.96 * ours.error, rel=1e-12)
     assert ours.high - ours.low == pytest.approx(theirs.high - theirs.low, rel=1e-4)
+
+
+def test_folds_of_shares_have_katz_s_interval() -> None:
+    for hits in ((30, 9), (400, 410), (6, 60)):
+        sides = [np.repeat([1.0, 0.0], [each, 1_000 - each]) for each in hits]
+        ours, theirs = fold(*map(Summary.of, sides)), stats.contingency.relative_risk(hits[0], 1_000, hits[1], 1_000)
+        interval = theirs.confidence_interval()
+        assert ours is not None
+        assert 1 + ours.value == pytest.approx(theirs.relative_risk)
+        assert (1 + ours.low, 1 + ours.high) == pytest.approx((interval.low, interval.high), rel=1e-3)
+        assert (ours.p < 0.05) == (ours.low > 0 or ours.high < 0)
+    assert fold(Summary(9, 0.0, 0.0), Summary(9, 1.0, 1.0)) is None
 
 
 def test_lift_intervals_cover_the_true_lift() -> None:

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from experiments.inference import Summary, lift
+from experiments.inference import Summary, fold
 from experiments.sequences import Counts, compared, distinct
 from features.instants import DAY, MINUTE
 from tests.experiments.happenings import NAMES, START, halves, happenings, occurrences, sessions
@@ -43,11 +43,11 @@ def test_lifts_are_those_of_the_users_themselves():
     for each in found:
         did = {user for user in OUTCOME if each.steps in runs(LOG[user])}
         sides = [np.array([OUTCOME[user] for user in OUTCOME if (user in did) == inside]) for inside in (True, False)]
-        wanted = lift(Summary.of(sides[0]), Summary.of(sides[1]))
+        wanted = fold(Summary.of(sides[0]), Summary.of(sides[1]))
         assert (each.lift.value, each.lift.low) == pytest.approx((wanted.value, wanted.low))
         assert each.share == len(did) / len(OUTCOME)
         assert each.inside == pytest.approx(sides[0].mean())
-    assert [each.lift.low for each in found] == sorted((each.lift.low for each in found), reverse=True)
+    assert [each.strength for each in found] == sorted((each.strength for each in found), reverse=True)
 
 
 def test_a_planted_sequence_is_first_and_noise_does_not_hold():

@@ -1,0 +1,252 @@
+"""A project looked at: what is found, what is proposed, and what is said where something is missing."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from console.cli import main
+from experiments import album, portraits, scenes
+from experiments.exploration import explore
+from experiments.portraits import bins
+from experiments.proposals import text
+from features.behaviour.feature_set import FeatureSet
+from features.errors import AnalysisError, StudyError
+from features.events.batch import EventBatch
+from features.events.log import EventLog
+from features.instants import DAY, iso
+from features.project import Project
+from tests.experiments import projects
+from training.label import Label
+
+PLAN = """version: 1
+events:
+  viewed: {properties: {page: {type: category}}}
+  clicked: {properties: {x: {type: number}, y: {type: number}}}
+  bought: {properties: {revenue: {type: money}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return projects.make(tmp_path_factory.mktemp("seen") / "shop", n_users=400)
+
+
+@pytest.fixture(scope="module")
+def seen(project):
+    """The question of the project's first propensity, written."""
+    return album.write(explore(project), project.path("reports"))
+
+
+def test_it_takes_the_newest_training_cut_of_the_study_so_that_the_judging_rows_stay_unseen(seen):
+    # The log ends within day 60: cuts on days 52, 45, 38 and 31, of which the first tests and the second validates.
+    assert seen.question.study == "buys_7d"
+    assert seen.question.at == projects.START + 38 * DAY
+    assert len(seen.matrix) == len(seen.y) == len(set(seen.matrix.users))
+    assert "did bought within 7d" in seen.title
+    assert seen.sampling == "all 400 persons of the log"
+
+
+def test_it_finds_what_is_planted(seen):
+    """Who comes nearly every day buys more often, and looking is what tells."""
+    assert seen.telling[0].feature.split("_")[1] in ("any", "viewed", "days")
+    assert next(each.lift for each in seen.telling if each.lift).low > 0
+    assert 0.6 < max(each.rank for each in seen.signals) < 0.95
+    assert seen.asked.steps == ("viewed", "bought")
+    assert seen.journeys.passed[0] > seen.journeys.passed[1] > 0
+    assert seen.cut is not None
+    assert 3 < seen.cut.days < 60
+    assert seen.journeys.due[:, 1].sum() > 300
+
+
+def test_proposals_can_be_pasted(project, seen):
+    documents = {file: YAML(typ="safe").load(document) for file, document in text(seen.proposals).items()}
+    segments = documents["segments.yaml"]["segments"]
+    assert {"active_bought", "dormant_bought"} < set(segments)
+    assert segments["active_bought"] == {"when": {"did": {"event": "bought", "last": f"{seen.cut.days}d"}}}
+    cuts = [each["when"]["feature"] for name, each in segments.items() if name.startswith(("high", "low"))]
+    first = next(each for each in seen.telling if each.lift)
+    assert cuts[0] == {first.feature: {"gte" if first.split.above else "lt": first.split.threshold}}
+    log = EventLog.of(project)
+    added = FeatureSet.from_dict(documents["features.yaml"], log.plan, log.codes)
+    assert f"count_bought_{seen.cut.days}d" in added.names
+
+
+def test_page_pictures_and_document_are_kept_in_the_reports(project, seen):
+    folder = project.path("reports") / "explore-buys-7d"
+    assert {path.name for path in folder.iterdir()} == {path.name for path in seen.files.values()}
+    wanted = {"thresholds", "distributions", "association", "correlations", "funnel", "returns", "retention", "hours"}
+    assert wanted <= set(seen.files)
+    page = seen.files["page"].read_text()
+    assert page.count("<img") == page.count("data:image/png;base64,") == len(seen.files) - 2
+    assert "http" not in page
+    for words in ("count as long as they were watched", "Proposed for segments.yaml", "active_bought", "Retention"):
+        assert words in page
+    document = json.loads(seen.files["document"].read_text())
+    assert document == json.loads(json.dumps(seen.to_dict()))
+    assert document["features"][0]["feature"] == seen.signals[0].feature
+    assert all(path.stat().st_size > 5_000 for path in seen.files.values() if path.suffix == ".png")
+
+
+def test_a_feature_may_be_the_outcome(project, tmp_path):
+    feature = explore(project, feature="count_bought_30d")
+    assert feature.question.outcome == "count_bought_30d"
+    assert "count_bought_30d" not in feature.matrix.names
+    assert portraits.outcome(portraits.Album(tmp_path), feature)
+    assert not feature.binary
+    assert feature.y.max() > 3
+    assert feature.question.at == -(-EventLog.of(project).span()[1] // DAY) * DAY
+
+
+def test_a_sample_is_the_same_persons_every_time_and_says_so(project):
+    one, two = (explore(project, most=100) for _ in range(2))
+    assert one.matrix.users.tolist() == two.matrix.users.tolist()
+    assert 60 < one.looked_at < 140
+    assert one.sampling == f"a sample: {one.looked_at} of 400 persons, drawn by a hash of their ids"
+    assert one.journeys.persons == one.looked_at
+
+
+def test_without_an_outcome_there_is_still_what_people_do(tmp_path):
+    studies = "version: 1\nstudies:\n  kinds: {kind: clusters, k: [2, 3]}\n"
+    found = explore(projects.make(tmp_path / "shop", n_users=60, studies_yaml=studies))
+    assert found.y is None
+    assert found.trails == ()
+    assert "no outcome: `ethogram explore STUDY`" in found.notes[0]
+    pictures = portraits.Album(tmp_path)
+    assert all(draw(pictures, found) for draw in (portraits.distributions, scenes.transitions, scenes.hours))
+    assert portraits.association(pictures, found) == portraits.outcome(pictures, found) == ""
+    assert "no outcome" in str(found)
+
+
+def test_nothing_to_tell_apart_is_a_note_and_not_a_failure(tmp_path):
+    found = explore(
+        projects.make(tmp_path / "shop", n_users=30, days=25),
+        label=Label.from_dict({"did": "identify", "within": "20d"}),
+    )
+    assert any("the outcome is 0 for everybody" in note for note in found.notes)
+    assert any("too few for an active/dormant cut" in note for note in found.notes)
+    assert portraits.association(portraits.Album(tmp_path), found) == ""
+    assert "says anything" in album.headline(found)
+
+
+def test_clicks_with_places_are_drawn_where_they_are(tmp_path):
+    project = projects.make(tmp_path / "shop", n_users=40, plan_yaml=PLAN)
+    log = EventLog.of(project)
+    random = np.random.default_rng(1)
+    frame = projects.events(40, 60, 1).head(500).with_columns(event=np.array(["clicked"] * 500))
+    frame = frame.with_columns(
+        id=frame["id"] + 10_000, p_x=random.normal(300, 50, 500).round(), p_y=random.gamma(2, 200, 500).round()
+    )
+    log.append(EventBatch(frame, log.plan), name="clicks")
+    found = explore(project)
+    assert found.asked.place == ("x", "y")
+    assert len(found.journeys.points) == 500
+    assert found.journeys.points[:, 0].mean() == pytest.approx(300, abs=15)
+    assert scenes.places(portraits.Album(tmp_path), found).startswith("<img")
+    assert (tmp_path / "places.png").stat().st_size > 5_000
+    assert found.journeys.hours[found.asked.names.index("clicked")].sum() == 500
+
+
+def test_mistakes_are_named(project):
+    with pytest.raises(StudyError, match="did you mean 'buys_7d'"):
+        explore(project, study="buy_7d")
+    with pytest.raises(AnalysisError, match="did you mean 'count_bought_30d'"):
+        explore(project, feature="count_bougt_30d")
+    with pytest.raises(AnalysisError, match="did you mean 'bought'"):
+        explore(project, steps=("viewed", "bougt"))
+    late = projects.START + 58 * DAY
+    with pytest.raises(
+        AnalysisError, match=f"within 7d is not complete.*`--at` up to {iso(projects.START + 52 * DAY)}"
+    ):
+        explore(project, study="buys_7d", at=late)
+    with pytest.raises(AnalysisError, match="Hint: a shorter `--within`"):
+        explore(project, label=Label.from_dict({"did": "bought", "within": "70d"}))
+
+
+def test_the_command_prints_text_or_one_document(project, monkeypatch, capsys):
+    def ethogram(*words):
+        monkeypatch.setattr(sys, "argv", ["ethogram", "explore", *words, "-C", str(project.root)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return left.value.code or 0, *capsys.readouterr()
+
+    code, shown, told = ethogram("--did", "bought", "--within", "7d", "--funnel", "viewed, bought", "--json")
+    assert code == 0
+    document = json.loads(shown)
+    assert document["outcome"] == "did bought within 7d"
+    assert [each["step"] for each in document["funnel"]] == ["viewed", "bought"]
+    assert "explore: pictures" in told
+    code, shown, told = ethogram("buys_7d", "--did", "bought")
+    assert (code, shown) == (2, "")
+    assert "one outcome" in told
+    code, _, told = ethogram("--did", "bougth")
+    assert code == 2
+    assert "did you mean 'bought'" in told
+
+
+def test_bars_are_never_of_a_handful_and_the_cut_is_always_an_edge():
+    random = np.random.default_rng(1)
+    for values in (random.poisson(0.3, 2_000).astype(float), random.lognormal(3, 2, 2_000)):
+        values[:100] = np.nan
+        cut = float(np.quantile(values[100:], 0.91))
+        parts = list(bins(values, cut))
+        assert parts[-1][0] == "none"
+        assert sum(rows.sum() for _, rows in parts) == 2_000
+        assert min(rows.sum() for _, rows in parts) >= 38
+        assert all((values[rows] >= cut).all() or (values[rows] < cut).all() for _, rows in parts[:-1])
+
+
+SHOP = Path(__file__).parent.parent.parent / "examples"
+
+
+@pytest.mark.integration
+def test_the_simulated_shop_shows_what_is_planted(tmp_path):
+    """Carts lead to orders: what was added lately tells most, and the funnel is the shop's own."""
+    import shutil
+
+    from features.simulate import Shop, write_shop
+
+    shutil.copytree(SHOP / "shop", tmp_path / "shop")
+    write_shop(Shop(users=3_000, seed=5), tmp_path / "raw", format="parquet")
+    project = Project.find(tmp_path / "shop")
+    log = EventLog.of(project)
+    for file in sorted((tmp_path / "raw" / "events").iterdir()):
+        log.ingest(file)
+    found = explore(project)
+    assert any("product_added" in each.feature or "cart" in each.feature for each in found.telling[:3])
+    assert found.asked.steps[-1] == "order_completed"
+    assert {"product_added", "cart_viewed"} & set(found.asked.steps)
+    assert (np.diff(found.journeys.passed) < 0).all()
+    assert any("product_added" in each.steps for each in found.trails[:5])
+    YAML(typ="safe").load(text(found.proposals)["segments.yaml"])
+
+
+DATA = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "online_retail" / "online_retail.csv.gz"
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not DATA.exists(), reason=f"{DATA} is not here; set ETHOGRAM_DATA to the folder of real data sets")
+def test_online_retail_gives_the_known_figures_of_single_features(tmp_path):
+    """Buys in the next three months, as of 2011-09-10: recency 0.683, frequency 0.722, money 0.711 ROC-AUC."""
+    import shutil
+
+    from features.events.mapping import Mapping
+
+    shutil.copytree(SHOP / "online_retail", tmp_path / "retail", ignore=shutil.ignore_patterns(".ethogram", "reports"))
+    project = Project.find(tmp_path / "retail")
+    EventLog.of(project).ingest(DATA, mapping=Mapping.from_yaml(tmp_path / "retail" / "mapping.yaml"))
+    found = explore(
+        project, study="buys_again", at=int(np.datetime64("2011-09-10").astype("datetime64[us]").astype(int))
+    )
+    assert len(found.matrix) == 3_370
+    assert found.y.mean() == pytest.approx(0.570, abs=0.005)
+    ranks = {each.feature: each.rank for each in found.signals}
+    assert 1 - ranks["recency_sale_s"] == pytest.approx(0.683, abs=0.01)
+    assert ranks["distinct_sale_invoice_400d"] == pytest.approx(0.722, abs=0.01)
+    assert ranks["sum_sale_revenue_400d"] == pytest.approx(0.711, abs=0.01)
+    assert 90 < found.cut.days < 250
+    assert not found.cut.rising
