@@ -65,11 +65,7 @@ def distinct(user: User, at: int, table: Table, out: Floats) -> None:
                 return
             edge = at - table.windows[window]
         if ts < since:
-            while ts < user.zone_starts[place(step)]:
-                step -= 1
-            offset = user.zone_offsets[place(step)]
-            day = (ts + offset) // DAY
-            since = max(day * DAY - offset, user.zone_starts[place(step)])
+            day, since, step = day_of(user, ts, step)
         code = place(user.codes[place(k)])
         for each in range(table.places[code], table.places[code + place(1)]):
             stream = place(table.entries[place(each), OF_STREAM])
@@ -81,6 +77,22 @@ def distinct(user: User, at: int, table: Table, out: Floats) -> None:
                 tally[stream, COUNT] += 1
     for rest in range(window, n_windows):
         _read_off(tally, table, rest, out)
+
+
+@compiled
+def day_of(user: User, ts: int, step: int) -> tuple[int, int, int]:
+    """The project's day of an instant, since when it is that day, and its step among the zone's offsets.
+
+    Args:
+        user: Knows the zone.
+        ts: The instant.
+        step: Of a later instant.
+    """
+    while ts < user.zone_starts[place(step)]:
+        step -= 1
+    offset = user.zone_offsets[place(step)]
+    day = (ts + offset) // DAY
+    return day, max(day * DAY - offset, user.zone_starts[place(step)]), step
 
 
 @compiled

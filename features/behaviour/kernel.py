@@ -10,16 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.behaviour import (
+    decay,
     distinct,
     dwell,
     formulas,
     frequencies,
     funnel,
+    intervals,
     lifetime,
     orders,
     recency,
+    rhythm,
     sessions,
     spread,
+    streaks,
     totals,
     transitions,
 )
@@ -43,6 +47,10 @@ FAMILIES = (
     transitions.FAMILY,
     orders.FAMILY,
     funnel.FAMILY,
+    rhythm.FAMILY,
+    intervals.FAMILY,
+    streaks.FAMILY,
+    decay.FAMILY,
 )
 """Every family that reads events; the places of their tables."""
 
@@ -67,6 +75,10 @@ def all_families(user: User, at: int, tables: Ints, out: Floats) -> None:
     transitions.transitions(user, at, table(tables, 8), out)
     orders.orders(user, at, table(tables, 9), out)
     funnel.funnel(user, at, table(tables, 10), out)
+    rhythm.rhythm(user, at, table(tables, 11), out)
+    intervals.intervals(user, at, table(tables, 12), out)
+    streaks.streaks(user, at, table(tables, 13), out)
+    decay.decay(user, at, table(tables, 14), out)
 
 
 class Program:

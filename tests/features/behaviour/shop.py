@@ -79,6 +79,12 @@ DECLARED = [
     {"ngrams": [["any", "dear"]], "patterns": [["any", "any", "any"]], "gap": "2h", "as": "long", "windows": ["7d"]},
     {"funnel": ["page_viewed", "product_viewed", "order_completed"], "within": "1h", "windows": ["1d", "7d", "20d"]},
     {"funnel": ["looked", "any", "dear", "order_completed"], "within": "1d", "as": "long", "windows": ["7d"]},
+    {"hours": ["any", "dear"], "bands": {"night": [22, 6], "noon": [11, 14], "all": [0, 24]}, "windows": ["1d", "20d"]},
+    {"hours": "order_completed", "weekdays": ["any", "looked"], "windows": ["7d"]},
+    {"mean_interval": ["any", "dear"], "interval_variation": ["any", "looked"], "windows": ["1d", "20d"]},
+    {"streak": ["any", "order_completed"], "longest_streak": ["any", "looked"], "windows": ["7d", "20d"]},
+    {"decayed_count": ["any", "dear"], "decayed_sum": "order_completed.revenue", "half_life": "1d"},
+    {"decayed_count": ["any", "looked"], "half_life": "7d"},
 ]
 KINDS = {
     "dear": {"event": "product_viewed", "where": {"price": {"gte": 5.01}}},
