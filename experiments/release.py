@@ -9,14 +9,18 @@ import numpy as np
 from experiments import studies
 from experiments.tracking import CHAMPION, PREVIOUS, Registered, Tracking, scratch
 from features.behaviour.feature_set import FeatureSet
+from features.behaviour.schema import TS
 from features.errors import BundleError, StudyError, nearest
 from features.events.log import EventLog
 from features.project import Project
+from features.segments.segment_set import SegmentSet
+from features.segments.snapshots import taken as bounds_taken
 from training.bundle import Bundle, current, publish
 from training.model import Model
 from training.outcome import Membership
 
 DIGEST = "ethogram.digest"
+SEGMENTS = "ethogram.segments"
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,14 @@ def promote(project: Project, *, versions: Mapping[str, int] | None = None) -> P
     chosen = _chosen(project, tracking, versions or {})
     champion = tracking.alias(project.name, CHAMPION)
     taken = {study: each.version for study, each in chosen.items()}
-    if champion is not None and champion.tags.get("ethogram.models") == _listed(taken):
+    log = EventLog.of(project)
+    features = FeatureSet.of(project, log.plan, log.codes)
+    segments = _declared_segments(project, log, features)
+    same = champion is not None and champion.tags.get(SEGMENTS, "") == (segments.fingerprint if segments else "")
+    if champion is not None and same and champion.tags.get("ethogram.models") == _listed(taken):
         folder = _published(project, tracking, champion)
         return Promotion(project.name, champion.version, champion.tags[DIGEST], folder, taken, None, changed=False)
-    made = _register(project, tracking, chosen)
+    made = _register(project, tracking, chosen, segments)
     if champion is not None:
         tracking.set_alias(project.name, PREVIOUS, champion.version)
     tracking.set_alias(project.name, CHAMPION, made.version)
@@ -216,7 +224,29 @@ def _chosen(project: Project, tracking: Tracking, versions: Mapping[str, int]) -
     return chosen
 
 
-def _register(project: Project, tracking: Tracking, chosen: Mapping[str, Registered]) -> Registered:
+def _declared_segments(project: Project, log: EventLog, features: FeatureSet) -> SegmentSet | None:
+    kinds = {name: spec.kind for name, spec in _declared(project).items()}
+    return SegmentSet.of(project, log.plan, log.codes, features, studies=kinds)
+
+
+def _with_snapshots(
+    segments: SegmentSet, log: EventLog, features: FeatureSet, models: Mapping[str, Path]
+) -> SegmentSet:
+    """The segments with the bounds of their percentiles, taken of everybody as of the log's last event."""
+    if not any(node.cut for node in segments.nodes):
+        return segments
+    schema = features.schema.union(segments.schema)
+    histories = log.histories(schema)
+    at = int(histories.slots[:, TS].max(initial=0))
+    matrix = features.on(schema).compute(histories, at)
+    loaded = {study: Model.load(folder) for study, folder in models.items()}
+    scores = {study: each.score_values(matrix.select(each.preparation.names).values) for study, each in loaded.items()}
+    return segments.fitted(bounds_taken(segments.on(schema), histories, at, features=matrix, scores=scores))
+
+
+def _register(
+    project: Project, tracking: Tracking, chosen: Mapping[str, Registered], segments: SegmentSet | None
+) -> Registered:
     log = EventLog.of(project)
     features = FeatureSet.of(project, log.plan, log.codes)
     log.codes.write(project.file("plan.lock"))
@@ -231,13 +261,18 @@ def _register(project: Project, tracking: Tracking, chosen: Mapping[str, Registe
             version=str(version),
             features=features,
             models=models,
+            segments=_with_snapshots(segments, log, features, models) if segments else None,
             plan=project.file("plan.yaml"),
             lock=project.file("plan.lock"),
         )
         listed = _listed({study: each.version for study, each in chosen.items()})
         run = tracking.start("bundle", search=bundle.digest[:16], tags={DIGEST: bundle.digest})
         with tracking.ending(run):
-            tags = {DIGEST: bundle.digest, "ethogram.models": listed}
+            tags = {
+                DIGEST: bundle.digest,
+                "ethogram.models": listed,
+                SEGMENTS: segments.fingerprint if segments else "",
+            }
             return tracking.register(run, bundle.path, project.name, tags=tags)
 
 

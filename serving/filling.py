@@ -68,7 +68,7 @@ def refill(settings: Settings, *, now: int) -> list[dict[str, object]]:
     log = EventLog(settings.log, TrackingPlan.read(folder / "plan.yaml"), key=settings.key)
     with SqliteStore(settings.state) as store:
         schemas = {live.schema.fingerprint: live.schema for live in store.live()}
-        schemas[bundle.features.schema.fingerprint] = bundle.features.schema
+        schemas[bundle.schema.fingerprint] = bundle.schema
         filled = {name: fill(store, log, schema, now=now) for name, schema in schemas.items()}
         return [{"schema": name, "users": len(store.users(place))} for name, place in filled.items()]
 

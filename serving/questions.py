@@ -33,12 +33,13 @@ Json = dict[str, Any]
 
 
 class Question(msgspec.Struct):
-    """The body of POST /v1/segments: one user, by either name of the field."""
+    """The body of POST /v1/segments and /v1/explain: one user, by either name of the field, and the call's context."""
 
     user_id: str | None = None
     userId: str | None = None  # noqa: N815 - Segment's spelling
     anonymous_id: str | None = None
     anonymousId: str | None = None  # noqa: N815 - Segment's spelling
+    context: dict[str, Any] | None = None
 
     @property
     def user(self) -> str | None:
@@ -78,7 +79,17 @@ def _read(decoder: "msgspec.json.Decoder[Any]", body: bytes, hint: str) -> Any: 
 
 async def ask(request: Request) -> Reply:
     """POST /v1/segments."""
-    return _one(request, _read(QUESTION, request.body, '{"user_id": "..."}').user)
+    question = _read(QUESTION, request.body, '{"user_id": "..."}')
+    return _one(request, question.user, question.context)
+
+
+async def explain(request: Request) -> Reply:
+    """POST /v1/explain: why a user is in every declared segment or not."""
+    question, runtime = _read(QUESTION, request.body, '{"user_id": "..."}'), request.runtime
+    name, release = named(question.user), runtime.release()
+    told = release.scorer.explain(name, runtime.now(), question.context)
+    body = ENCODER.encode({**told, "bundle": release.about, "request_id": request.id})
+    return Reply(body, headers={"x-model-version": str(release.bundle.version), "cache-control": "no-store"})
 
 
 async def look_up(request: Request) -> Reply:
@@ -89,8 +100,8 @@ async def look_up(request: Request) -> Reply:
     return _one(request, user) if request.flag("scores", default=True) else _without_scores(request, user)
 
 
-def _one(request: Request, user: str | None) -> Reply:
-    told, version = answer(request.runtime, user, request.id)
+def _one(request: Request, user: str | None, context: Json | None = None) -> Reply:
+    told, version = answer(request.runtime, user, request.id, context)
     return Reply(ENCODER.encode(told), headers={"x-model-version": version, "cache-control": "no-store"})
 
 
@@ -102,7 +113,7 @@ def _without_scores(request: Request, user: str | None) -> Reply:
     return revalidated(request, reply, *(told.get(name) for name in same))
 
 
-def answer(runtime: Runtime, user: str | None, request_id: str) -> tuple[Json, str]:
+def answer(runtime: Runtime, user: str | None, request_id: str, context: Json | None = None) -> tuple[Json, str]:
     """One user's answer as a document, logged and counted; also for BentoML's typed endpoint.
 
     Raises:
@@ -111,7 +122,7 @@ def answer(runtime: Runtime, user: str | None, request_id: str) -> tuple[Json, s
     name = named(user)
     release = runtime.release()
     at = runtime.now()
-    found = release.scorer.answer(name, at)
+    found = release.scorer.answer(name, at, context)
     runtime.note(release, request_id, found)
     told = document(found, release.about, runtime.intake.lag(at) // 1000, request_id)
     return told, str(release.bundle.version)
@@ -146,6 +157,8 @@ def document(found: Answer, bundle: Mapping[str, str], staleness_ms: int, reques
         told["canonical_id"] = found.canonical
     if found.reason:
         told["reason"] = found.reason
+    if found.verdict.rules:
+        told["rules"] = found.verdict.rules
     return told
 
 
@@ -236,6 +249,7 @@ def _of_events(release: Release, asked: Supposition, at: int) -> Json:
         records = b"".join(slots for _, slots in states_of(release.scorer.schema, owned))
     found = release.scorer.answer_states([SOMEBODY], [State(SOMEBODY, records)], at)[0]
     told = {"scores": found.verdict.scores, "segments": found.verdict.segments, "consent": found.consent}
+    told |= {"rules": found.verdict.rules} if found.verdict.rules else {}
     reason = {"reason": found.reason} if found.reason else {}
     refused = [collection.failure(each) for each in prepared.refused] if prepared else []
     return {**told, **reason, "refused": refused}

@@ -11,7 +11,7 @@ from serving import collection, metrics
 from serving.gate import admit
 from serving.intake import Delivery, IntakeFull, Receipt
 from serving.problems import Problem
-from serving.questions import ASKED, BATCH_ASKED, ask, ask_batch, look_up, score
+from serving.questions import ASKED, BATCH_ASKED, ask, ask_batch, explain, look_up, score
 from serving.request import ENCODER, JSON, Reply, Request, Route, revalidated
 from serving.runtime import Runtime
 
@@ -48,7 +48,7 @@ async def model(request: Request) -> Reply:
         "digest": bundle.digest,
         "since": iso(release.since),
         "features": {"fingerprint": bundle.features.fingerprint, "count": len(bundle.features.names)},
-        "schema": bundle.features.schema.fingerprint,
+        "schema": bundle.schema.fingerprint,
         "studies": studies,
         "previous": previous.bundle.digest if previous else None,
         "fault": request.runtime.releases.fault or None,
@@ -59,7 +59,12 @@ async def model(request: Request) -> Reply:
 async def catalogue(request: Request) -> Reply:
     """GET /v1/catalogue: the segments that answers may name."""
     bundle = request.runtime.release().bundle
-    told: list[dict[str, object]] = []
+    declared = bundle.segments.segments if bundle.segments else ()
+    told: list[dict[str, object]] = [
+        {"segment": e.name, "kind": "rule", "class": e.kind, "version": e.version, "description": e.description}
+        for e in declared
+        if e.status == "active"
+    ]
     for study, model in sorted(bundle.models.items()):
         if model.kind == "clusters":
             told += [{"segment": f"{study}:{name}", "study": study, "kind": model.kind} for name in model.names]
@@ -156,6 +161,7 @@ def _routes() -> dict[str, dict[str, Route]]:
             "GET": Route("/v1/segments", look_up),
         },
         "/v1/segments:batch": {"POST": Route("/v1/segments:batch", ask_batch, BATCH_ASKED)},
+        "/v1/explain": {"POST": Route("/v1/explain", explain, ASKED)},
         "/v1/score": {"POST": Route("/v1/score", score, collection.BATCH_BYTES)},
         "/v1/model": {"GET": Route("/v1/model", model)},
         "/v1/catalogue": {"GET": Route("/v1/catalogue", catalogue)},

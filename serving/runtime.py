@@ -130,7 +130,7 @@ class Runtime:
             model.check(bundle.path / "models" / model.study)
         plan = plan_of(bundle)
         prepare = collection.preparation(plan, self.settings.key, collection.Erased(self.settings.log))
-        schema = bundle.features.schema
+        schema = bundle.schema
         if self.store.filled(schema) is None:
             fill(self.store, self._log_of(bundle), schema, now=self.now())
         scorer = Scorer(bundle, self.store)
@@ -155,5 +155,5 @@ def warm(scorer: Scorer) -> None:
     """Compute and score an empty history, so that no caller waits for a compiler."""
     at = time.time_ns() // 1000
     histories = Histories.from_states(scorer.schema, ["nobody"], [b""], [None])
-    scorer.verdicts(scorer.bundle.features.compute(histories, np.array([at])).values)
+    scorer.verdicts(scorer.bundle.computed.compute(histories, np.array([at])).values)
     scorer.answer_states(["nobody"], [State("nobody")], at)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from features.behaviour.histories import Histories
 from features.events.identity import is_denied
 from features.events.plan import Purpose
-from features.instants import SECOND
+from features.instants import SECOND, iso
 from serving.fingerprint import CONSENT, LAST_KNOWN, LAST_TS, N_EVENTS, SUM_IDS, Fingerprint, seen
+from serving.rules import Context, Rules, Told
 from serving.store import SqliteStore, State
 from training.bundle import Bundle
 
@@ -35,13 +37,15 @@ class Verdict(NamedTuple):
 
     Attributes:
         scores: Per study, plain values.
-        segments: What the person is in: studies of a propensity by name, clusters as `study:name`.
+        segments: What the person is in: declared segments, studies of a propensity, clusters as `study:name`.
         figures: Per study, the one figure that the prediction log keeps.
+        rules: What the declared segments say.
     """
 
     scores: Mapping[str, Mapping[str, object]]
     segments: tuple[str, ...]
     figures: tuple[float, ...] = ()
+    rules: Told = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ class Scorer:
     def __init__(self, bundle: Bundle, store: SqliteStore) -> None:
         self.bundle = bundle
         self.store = store
-        self.schema = bundle.features.schema
+        self.schema = bundle.schema
+        self.rules = Rules(bundle)
         self.studies = tuple(sorted(bundle.models))
         names = bundle.features.names
         self._columns = {
@@ -87,17 +92,34 @@ class Scorer:
             for study in self.studies
         }
 
-    def answer(self, user: str, now: int) -> Answer:
+    def answer(self, user: str, now: int, context: Context = None) -> Answer:
         """The answer for a user as of `now`, or as of the newest event known of them if that is a little later."""
-        return self.answers([user], now)[0]
+        return self.answers([user], now, context)[0]
 
-    def answers(self, users: Sequence[str], now: int) -> list[Answer]:
+    def answers(self, users: Sequence[str], now: int, context: Context = None) -> list[Answer]:
         """The same for many users, in their order."""
+        return self.answer_states(users, self._states(users), now, context)
+
+    def explain(self, user: str, now: int, context: Context = None) -> dict[str, Any]:
+        """Why the user is in every declared segment or not, as of the instant of an answer: plain values."""
+        (state,) = self._states([user])
+        histories = Histories.from_states(self.schema, [state.user], [state.records], [state.carry])
+        (told,) = seen(histories).tolist()
+        at = min(max(now, told[LAST_KNOWN]), now + AHEAD)
+        if _reason(state, told[CONSENT]) == UNAGREED:
+            return {"user_id": user, "as_of": iso(at), "reason": UNAGREED, "segments": {}}
+        matrix = self.bundle.computed.compute(histories, at)
+        trees = self.rules.explain(histories, at, features=matrix, scores=self._scored(matrix.values), context=context)
+        return {"user_id": user, "as_of": iso(at), "segments": trees}
+
+    def _states(self, users: Sequence[str]) -> list[State]:
         asked = [user for user in users if not is_denied(user)]
         found = dict(zip(asked, self.store.read(self.schema, asked), strict=True))
-        return self.answer_states(users, [found.get(user) or State(user) for user in users], now)
+        return [found.get(user) or State(user) for user in users]
 
-    def answer_states(self, users: Sequence[str], states: Sequence[State], now: int) -> list[Answer]:
+    def answer_states(
+        self, users: Sequence[str], states: Sequence[State], now: int, context: Context = None
+    ) -> list[Answer]:
         """The same for states that have been read, one per user."""
         names, records = [state.user for state in states], [state.records for state in states]
         histories = Histories.from_states(self.schema, names, records, [state.carry for state in states])
@@ -105,7 +127,8 @@ class Scorer:
         reasons = [_reason(state, row[CONSENT]) for state, row in zip(states, told, strict=True)]
         ats = [min(max(now, row[LAST_KNOWN]), now + AHEAD) for row in told]
         live = [row for row, reason in enumerate(reasons) if not reason]
-        values, verdicts = self._live(histories, ats, live)
+        values, verdicts = self._live(histories, ats, live, context)
+        verdicts |= self._unknown(histories, ats, [k for k, reason in enumerate(reasons) if reason == UNKNOWN], context)
         answers = []
         for row, (user, state, reason, said) in enumerate(zip(users, states, reasons, told, strict=True)):
             held = Fingerprint(said[N_EVENTS], said[SUM_IDS], said[LAST_TS], self.schema.fingerprint)
@@ -116,28 +139,49 @@ class Scorer:
         return answers
 
     def _live(
-        self, histories: Histories, ats: Sequence[int], rows: list[int]
+        self, histories: Histories, ats: Sequence[int], rows: list[int], context: Context
     ) -> tuple[dict[int, NDArray[np.float64]], dict[int, Verdict]]:
         """Features and verdicts of these rows."""
         if not rows:
             return {}, {}
         if len(rows) < len(ats):
             histories, ats = histories.take(np.array(rows)), [ats[row] for row in rows]
-        matrix = self.bundle.features.compute(histories, np.array(ats, np.int64), threads=1)
-        return dict(zip(rows, matrix.values, strict=True)), dict(zip(rows, self.verdicts(matrix.values), strict=True))
+        at = np.array(ats, np.int64)
+        matrix = self.bundle.computed.compute(histories, at, threads=1)
+        scored = self._scored(matrix.values)
+        rules = self.rules.of(histories, at, features=matrix, scores=scored, context=context)
+        return dict(zip(rows, matrix.values, strict=True)), dict(zip(rows, self._verdicts(scored, rules), strict=True))
+
+    def _unknown(
+        self, histories: Histories, ats: Sequence[int], rows: list[int], context: Context
+    ) -> dict[int, Verdict]:
+        """Verdicts of rows of whom nothing is known: what the call alone decides."""
+        if not rows or not self.rules.names:
+            return {}
+        found = self.rules.of(histories.take(np.array(rows)), np.array(ats, np.int64)[rows], context=context)
+        return {
+            row: Verdict(self.cold.scores, _inside(told), rules=told) for row, told in zip(rows, found, strict=True)
+        }
 
     def verdicts(self, values: NDArray[np.float64]) -> list[Verdict]:
-        """What the bundle says of features that are computed already, shape (n_rows, n_features)."""
-        scored = [self.score(study, values) for study in self.studies]
-        told, figures = [plain(each) for each in scored], [each.column().tolist() for each in scored]
+        """What the models say of features that are computed already, shape (n_rows, n_features)."""
+        return self._verdicts(self._scored(values), [{}] * len(values))
+
+    def _verdicts(self, scored: "Mapping[str, Scores]", rules: Sequence[Told]) -> list[Verdict]:
+        told = {study: plain(each) for study, each in scored.items()}
+        figures = [each.column().tolist() for each in scored.values()]
         return [
             Verdict(
-                {study: scores[row] for study, scores in zip(self.studies, told, strict=True)},
-                tuple(segment for each in scored if (segment := segment_of(each, row))),
+                {study: scores[row] for study, scores in told.items()},
+                (*_inside(rule), *(segment for each in scored.values() if (segment := segment_of(each, row)))),
                 tuple(float(figure[row]) for figure in figures),
+                rule,
             )
-            for row in range(len(values))
+            for row, rule in enumerate(rules)
         ]
+
+    def _scored(self, values: NDArray[np.float64]) -> "dict[str, Scores]":
+        return {study: self.score(study, values) for study in self.studies}
 
     def score(self, study: str, values: NDArray[np.float64]) -> "Scores":
         """One study's scores of features that this bundle's set computed."""
@@ -148,6 +192,10 @@ class Scorer:
         """What is said of a person of whom nothing may or can be used: in no segment, scores unknown."""
         models = self.bundle.models
         return Verdict({study: unknown(models[study].kind, models[study].threshold) for study in self.studies}, ())
+
+
+def _inside(told: Told) -> tuple[str, ...]:
+    return tuple(name for name, each in told.items() if each["in"])
 
 
 def _reason(state: State, mask: int) -> str:

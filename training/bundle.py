@@ -1,10 +1,11 @@
-"""Bundle: the release as a folder. Plan, features and one model per study, under one digest over every byte."""
+"""Bundle: the release as a folder. Plan, features, segments and one model per study, one digest over every byte."""
 
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,11 +15,14 @@ from numpy.typing import NDArray
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.behaviour.matrix import FeatureMatrix
+from features.behaviour.schema import StateSchema
 from features.errors import BundleError
+from features.segments.segment_set import SegmentSet
 from training.model import Model, Scores, digest_of, dump_json, file_digests, read_json, write_json
 
 MANIFEST = "bundle.json"
 CURRENT = "CURRENT"
+SEGMENTS = "segments.json"
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Bundle:
         digest: SHA-256, 64 hexadecimal digits, over the name, the version and every file's SHA-256.
         features: What it computes of a user's history.
         models: One per study.
+        segments: Whose truths it tells; None where none are declared.
     """
 
     path: Path
@@ -40,6 +45,7 @@ class Bundle:
     digest: str
     features: FeatureSet
     models: Mapping[str, Model]
+    segments: SegmentSet | None = None
 
     @classmethod
     def write(
@@ -50,6 +56,7 @@ class Bundle:
         version: str,
         features: FeatureSet,
         models: Mapping[str, Path],
+        segments: SegmentSet | None = None,
         plan: Path | None = None,
         lock: Path | None = None,
     ) -> Self:
@@ -61,6 +68,7 @@ class Bundle:
             version: The release's number.
             features: The set that every model was trained on.
             models: A model's folder per study.
+            segments: With the bounds of their percentiles.
             plan: The tracking plan's file, for readers and for the door.
             lock: The plan's codes.
 
@@ -80,6 +88,8 @@ class Bundle:
                 if file is not None and file.exists():
                     shutil.copyfile(file, draft / target)
             write_json(draft / "features.json", features.to_dict())
+            if segments is not None:
+                write_json(draft / SEGMENTS, segments.to_dict())
             for study, source in models.items():
                 shutil.copytree(source, draft / "models" / study)
             _write_manifest(draft, name, version)
@@ -105,7 +115,23 @@ class Bundle:
         models = {study: Model.load(folder / "models" / study, verify=verify) for study in studies}
         for study, model in models.items():
             _check_fit(study, model, features)
-        return cls(folder, manifest["name"], manifest["version"], manifest["digest"], features, models)
+        segments = SegmentSet.load(read_json(folder / SEGMENTS)) if SEGMENTS in manifest["files"] else None
+        return cls(folder, manifest["name"], manifest["version"], manifest["digest"], features, models, segments)
+
+    @cached_property
+    def schema(self) -> StateSchema:
+        """What histories must hold for features and segments."""
+        return self.features.schema if self.segments is None else self.features.schema.union(self.segments.schema)
+
+    @cached_property
+    def computed(self) -> FeatureSet:
+        """The features, over histories of `schema`."""
+        return self.features if self.segments is None else self.features.on(self.schema)
+
+    @cached_property
+    def told(self) -> SegmentSet | None:
+        """The segments, over histories of `schema`."""
+        return None if self.segments is None else self.segments.on(self.schema)
 
     def score(self, histories: Histories, at: int | NDArray[np.int64]) -> dict[str, Scores]:
         """What every model says of every row of `histories` as of `at` (microseconds UTC, one or one per row)."""

@@ -83,7 +83,9 @@ def _passes(operator: str, value: Any, wanted: Any) -> bool:  # noqa: ANN401 - p
     if operator in _EQUAL:
         return _EQUAL[operator](value, wanted)
     bounds = wanted if operator == "between" else [wanted]
-    if any(isinstance(each, str) != isinstance(value, str) for each in bounds):
+    if not isinstance(value, str | int | float) or any(
+        isinstance(each, str) != isinstance(value, str) for each in bounds
+    ):
         return False
     if operator == "between" and bounds[0] > bounds[1]:  # over midnight
         return bool(value >= bounds[0] or value <= bounds[1])

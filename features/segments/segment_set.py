@@ -182,7 +182,7 @@ class SegmentSet:
             words = Words.of(plan, document.events)
         except DefinitionError as error:
             raise DefinitionError(f"{where}: events: {error}") from None
-        known = {feature.name: feature for feature in features.features}
+        known = {feature.name: feature for feature in features.features if not feature.hidden}
         made = Compiler(document, data, Names(words, known, studies, features.schema.horizon))
         made.compile(where=where)
         schema = _schema(made.nodes, plan, codes, features.schema)
@@ -243,6 +243,16 @@ class SegmentSet:
         if name not in self.names:
             raise DefinitionError(f"unknown segment {name!r}. {nearest(name, self.names)}")
         return self.segments[self.names.index(name)]
+
+    def compared(self, segment: Segment) -> list[Snapshot]:
+        """The snapshots that a segment compares with."""
+        open_places, found = [segment.root], []
+        while open_places:
+            node = self.nodes[open_places.pop()]
+            if node.cut is not None and node.cut.key in self.snapshots:
+                found.append(self.snapshots[node.cut.key])
+            open_places += node.children
+        return found
 
     def on(self, schema: StateSchema) -> "SegmentSet":
         """The same segments over a schema that holds at least what they need.
