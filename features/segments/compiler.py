@@ -314,6 +314,7 @@ class Compiler:
             and recency.kind == count.kind == total.kind
             and count.window == total.window > 0
             and event in (None, recency.event)
+            and self.names.words.plan.property(total.property).type == "money"
         ]
         if len({recency for recency, _, _ in found}) == 1:
             return max(found, key=lambda each: self.names.features[each[1]].window)

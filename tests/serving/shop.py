@@ -17,6 +17,7 @@ from features.events.batch import EventBatch
 from features.events.cleaning import clean
 from features.events.plan import Codes, TrackingPlan
 from features.events.segment import segment_messages
+from features.segments.segment_set import SegmentSet
 from serving.door import Door, nothing
 from serving.runtime import Runtime
 from serving.settings import Settings
@@ -108,8 +109,8 @@ def models_in(folder, features, threshold):
     return {"purchase_7d": folder / "purchase_7d", "behaviour": folder / "behaviour"}
 
 
-def bundle_in(folder, *, version="1", threshold=0.5, definitions=None):
-    """A bundle with both models."""
+def bundle_in(folder, *, version="1", threshold=0.5, definitions=None, segments=None):
+    """A bundle with both models, and segments where they are given."""
     plan = plan_in(folder / "source")
     Codes.of(plan).write(folder / "source" / "plan.lock")
     features = features_of(plan, definitions)
@@ -120,6 +121,7 @@ def bundle_in(folder, *, version="1", threshold=0.5, definitions=None):
         version=version,
         features=features,
         models=models,
+        segments=SegmentSet.from_dict({"segments": segments}, plan, Codes.of(plan), features) if segments else None,
         plan=folder / "source" / "plan.yaml",
         lock=folder / "source" / "plan.lock",
     )

@@ -33,7 +33,7 @@ SETTINGS = {"horizon": 40 * DAY, "bound": 8, "bounds": {"buy": 4}, "zone": "Euro
 FEATURES = FeatureSet.from_dict({"features": DECLARED}, PLAN, CODES, **SETTINGS)
 STUDIES = {"purchase_7d": "propensity", "behaviour": "clusters"}
 
-TYPES = {"number": pl.Float64, "money": pl.Float64, "category": pl.String}
+TYPES = {"number": pl.Float64, "money": pl.Float64, "flag": pl.Boolean}
 COLUMNS = {
     "user": pl.String,
     "event": pl.String,
@@ -46,18 +46,19 @@ COLUMNS = {
     "offset": pl.Int16,
     "consent": pl.Int8,
     "mark": pl.String,
-    **{f"p_{name}": TYPES[spec.type] for name, spec in PLAN.properties.items()},
 }
 
 
-def log_frame(events):
+def log_frame(events, plan=PLAN):
     """A log frame; what an event does not say has its neutral value."""
+    properties = {f"p_{name}": TYPES.get(spec.type, pl.String) for name, spec in plan.properties.items()}
     rows = []
     for place, event in enumerate(events):
         neutral = {"user": "ann", "known": event["ts"], "id": place, "seq": 0, "offset": 0}
-        properties = {f"p_{name}": value for name, value in event.get("properties", {}).items()}
-        rows.append({**neutral, **{k: v for k, v in event.items() if k in COLUMNS}, **properties})
-    return pl.DataFrame({name: [row.get(name) for row in rows] for name in COLUMNS}, schema=COLUMNS)
+        values = {f"p_{name}": value for name, value in event.get("properties", {}).items()}
+        rows.append({**neutral, **{k: v for k, v in event.items() if k in COLUMNS}, **values})
+    columns = COLUMNS | properties
+    return pl.DataFrame({name: [row.get(name) for row in rows] for name in columns}, schema=columns)
 
 
 def segment_set(segments, **document):
