@@ -126,6 +126,36 @@ def test_promoting_publishes_a_bundle_that_scores_as_the_models_do(made):
     assert (unchanged.version, unchanged.digest) == (first.version, first.digest)
 
 
+SEGMENTS = """version: 1
+segments:
+  often: {when: {percentile: {feature: count_viewed_7d, gte: 80}}}
+  likely: {when: {model: {study: buys_7d, gte: 0.2}}}
+"""
+
+
+def test_promoting_puts_the_segments_in_with_the_bounds_of_their_percentiles(made):
+    project, _ = made
+    before = promote(project)
+    file = project.file("segments.yaml")
+    try:
+        file.write_text(SEGMENTS)
+        first, again = promote(project), promote(project)
+        assert (first.changed, first.version, again.changed) == (True, before.version + 1, False)
+        bundle = Bundle.load(current(project.path("bundles")), verify=True)
+        (snapshot,) = bundle.segments.snapshots.values()
+        histories = EventLog.of(project).histories(bundle.schema)
+        matrix = bundle.computed.compute(histories, snapshot.at)
+        values = matrix.column("count_viewed_7d")
+        assert snapshot.values == (float(np.percentile(values, 80, method="inverted_cdf")),)
+        truths = bundle.told.evaluate(histories, snapshot.at, features=matrix)
+        assert truths.column("often").tolist() == (values >= snapshot.values[0]).tolist()
+        file.write_text(SEGMENTS.replace("gte: 80", "gte: 90"))
+        assert promote(project).changed
+    finally:
+        file.unlink()
+        promote(project)
+
+
 def test_a_label_may_ask_which_cluster_people_will_be_in(made):
     project, results = made
     label = {"in_cluster": {"study": "kinds", "in": [0]}, "after": "7d"}
