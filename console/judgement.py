@@ -85,9 +85,14 @@ def ab_analyze(
     file: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet, .gz too; one row a user.")],
     variant: Annotated[str, typer.Option(help="Column that names the arm.")],
     control: Annotated[str, typer.Option(help="The arm the others are compared with.")],
-    metric: Annotated[list[str], typer.Option(help="Numeric column, more is better; the first decides. Repeatable.")],
+    metric: Annotated[
+        list[str],
+        typer.Option(help="Numeric column, or a/b for a ratio; more is better; the first decides. Repeatable."),
+    ],
     user: Annotated[str | None, typer.Option(help="Column of user ids: who is in two arms is left out.")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="Intended share, ARM=NUMBER. Once an arm.")] = None,
+    covariate: Annotated[str | None, typer.Option(help="Numeric column from before the exposure (CUPED).")] = None,
+    by: Annotated[str | None, typer.Option(help="Column known before the exposure: effects per value.")] = None,
     nulls: Annotated[Literal["reject", "drop"], typer.Option(help="What to do with missing values.")] = "reject",
     html: Annotated[Path | None, typer.Option(help="Write a page with a forest plot here.")] = None,
     json: JsonOption = False,
@@ -107,6 +112,8 @@ def ab_analyze(
         metrics=metric,
         user=user,
         weights=_weights(weights) if weights else None,
+        covariate=covariate,
+        by=by,
         nulls=nulls,
     )
     if html:
@@ -114,6 +121,40 @@ def ab_analyze(
     answer(result.to_dict(), str(result), as_json=json)
     if not result.sample_ratio.holds:
         raise typer.Exit(1)
+
+
+@ab.command("design")
+def ab_design(
+    baseline: Annotated[float, typer.Option(help="Mean of the metric now; a share without --sd.")],
+    effect: Annotated[float, typer.Option(help="Smallest true difference that must be found.")],
+    sd: Annotated[float | None, typer.Option(help="Standard deviation of the metric.")] = None,
+    arms: Annotated[int, typer.Option(min=2, help="Control included.")] = 2,
+    power: Annotated[float, typer.Option(help="How often it is to be found.")] = 0.8,
+    per_day: Annotated[float | None, typer.Option(help="Users a day, all arms together.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """How many users, and days, an experiment needs before it starts."""
+    from experiments.design import design
+
+    made = design(baseline, effect, sd=sd, arms=arms, power=power, per_day=per_day)
+    answer(made.to_dict(), str(made), as_json=json)
+
+
+@ab.command("simulate")
+def ab_simulate(
+    file: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet, .gz too; one row a user.")],
+    metric: Annotated[str, typer.Option(help="Numeric column.")],
+    times: Annotated[int, typer.Option(min=1, help="Experiments to draw.")] = 2000,
+    effect: Annotated[float, typer.Option(help="Added to the second arm; 0: every difference called is false.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Draw two arms at random among the file's rows, again and again: how often is a difference called?"""
+    from experiments.arms import numbers_of, read
+    from experiments.design import simulate
+
+    simulated = simulate(numbers_of(read(file), metric), metric, times=times, effect=effect, seed=seed)
+    answer(simulated.to_dict(), str(simulated), as_json=json)
 
 
 def _weights(given: list[str]) -> dict[str, float]:

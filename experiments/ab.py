@@ -10,8 +10,9 @@ import polars as pl
 from experiments import pages
 from experiments.arms import Arms, Nulls, sort
 from experiments.comparison import HEADER, Arm, Comparison, NotEnoughData, compare
+from experiments.effects import Segments, by_segment, cuped
 from experiments.forest import forest
-from experiments.inference import ChiSquare, Summary, goodness_of_fit
+from experiments.inference import ChiSquare, Estimate, Summary, goodness_of_fit, welch
 from features.errors import AnalysisError, nearest
 
 if TYPE_CHECKING:
@@ -54,6 +55,20 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Covariate:
+    """What a column from before the exposure told already, and was taken out (CUPED)."""
+
+    column: str
+    reduction: Mapping[str, Mapping[str, float]]
+
+    def __str__(self) -> str:
+        shares = [(metric, arm, share) for metric, each in self.reduction.items() for arm, share in each.items()]
+        told = ", ".join(f"{metric} of {arm} {100 * share:.2f} %" for metric, arm, share in shares)
+        useless = max(share for *_, share in shares) < 0.01
+        return f"CUPED with {self.column} takes away of the variance: {told}" + (": no help here" if useless else "")
+
+
+@dataclass(frozen=True)
 class ExperimentResult:
     """What came of an experiment; prints itself as text, JSON and HTML."""
 
@@ -65,9 +80,15 @@ class ExperimentResult:
     comparisons: tuple[Comparison | NotEnoughData, ...]
     decision: Decision
     notes: tuple[str, ...]
+    covariate: Covariate | None = None
+    segments: Segments | None = None
 
     def __str__(self) -> str:
         parts = [str(self.sample_ratio), *self.notes, "", self._arms().text(), "", self._compared().text()]
+        parts += ["", str(self.covariate)] if self.covariate else []
+        if self.segments:
+            parts += ["", *self.segments.notes()]
+            parts += ["", self.segments.table().text()] if self.segments.table().rows else []
         return "\n".join([*parts, "", *self._legend(), "", str(self.decision)])
 
     def to_dict(self) -> dict[str, object]:
@@ -81,6 +102,8 @@ class ExperimentResult:
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
             "decision": asdict(self.decision),
             "notes": list(self.notes),
+            "covariate": asdict(self.covariate) if self.covariate else None,
+            "segments": self.segments.to_dict() if self.segments else None,
         }
 
     def to_html(self) -> str:
@@ -94,6 +117,10 @@ class ExperimentResult:
             pages.verdict(answer, self.decision.reasons, good=good),
             pages.section("Sample ratio", pages.listing([str(self.sample_ratio), *self.notes])),
             pages.section("Difference to control", forest(compared) if compared else "", self._compared().html()),
+            pages.section("Covariate", pages.listing([str(self.covariate)])) if self.covariate else "",
+            pages.section("Segments", pages.listing(self.segments.notes()), self.segments.table().html())
+            if self.segments
+            else "",
             pages.listing(self._legend()),
             pages.section("Arms", self._arms().html()),
         )
@@ -115,6 +142,7 @@ class ExperimentResult:
             *(f"{one.metric} of {one.arm}: not enough data, {one.reason}." for one in missing),
             "Differences, intervals and p by Welch's t-test; Holm corrects over all arms and metrics.",
             "Chi-square (metrics of zeros and ones) is without continuity correction; JSON has both.",
+            "JSON has an always-valid interval too: the one to look at while the experiment is still running.",
             "Detectable is the smallest true difference that this many rows find in four of five experiments.",
         ]
 
@@ -127,6 +155,8 @@ def analyze(
     metrics: Sequence[str],
     user: str | None = None,
     weights: Mapping[str, float] | None = None,
+    covariate: str | None = None,
+    by: str | None = None,
     nulls: Nulls = "reject",
 ) -> ExperimentResult:
     """Every arm against `control` on every metric; more of a metric is better, the first one is the success metric.
@@ -135,9 +165,11 @@ def analyze(
         frame: One row a user (or session, but then rows of one user are taken as independent).
         variant: Column that names the arm.
         control: The arm the others are compared with.
-        metrics: Numeric or boolean columns.
+        metrics: Numeric or boolean columns, or `a/b`: the ratio of two columns' sums, by the delta method.
         user: Column of user ids: users in two arms are left out, and further rows of a user.
         weights: Intended shares of the arms (any scale); equal when absent.
+        covariate: Numeric column from before the exposure; p and decision then stand on the adjusted metrics.
+        by: Column known before the exposure; effects per value are told where an interaction test allows it.
         nulls: `reject` them, or `drop` and count them.
 
     Raises:
@@ -146,13 +178,44 @@ def analyze(
     table = frame if isinstance(frame, pl.DataFrame) else pl.from_pandas(frame)
     if not metrics:
         raise AnalysisError("no metric to compare. Hint: --metric names a numeric column.")
-    sorted_in = sort(table, variant=variant, control=control, metrics=metrics, user=user, nulls=nulls)
-    ratio = sample_ratio(sorted_in.sizes, weights)
-    arms = tuple(_arm(name, sorted_in) for name in sorted_in.sizes)
-    comparisons = compare(arms, binary={metric: _is_binary(sorted_in, metric) for metric in arms[0].metrics})
+    options = {"user": user, "covariate": covariate, "by": by}
+    held = sort(table, variant=variant, control=control, metrics=metrics, nulls=nulls, **options)
+    ratio = sample_ratio(held.sizes, weights)
+    arms = _summaries(held)
+    adjusted, told = _adjusted(held, covariate) if covariate else (None, None)
+    binary = {metric: bool(np.isin(v[~np.isnan(v)], (0.0, 1.0)).all()) for metric, v in held.columns.items()}
+    comparisons = compare(arms, binary=binary, cuped=adjusted)
+    segments = None
+    if by is not None and held.segment is not None:
+        segments = by_segment(held.columns, held.arm, held.segment, column=by, weights=ratio.weights)
     decision = decide(ratio, comparisons, success=metrics[0])
     unit: Literal["users", "rows"] = "users" if user else "rows"
-    return ExperimentResult(control, metrics[0], unit, arms, ratio, comparisons, decision, tuple(sorted_in.notes()))
+    notes = tuple(held.notes())
+    return ExperimentResult(control, metrics[0], unit, arms, ratio, comparisons, decision, notes, told, segments)
+
+
+def _summaries(held: Arms) -> tuple[Arm, ...]:
+    values = held.values()
+    return tuple(
+        Arm(name, size, {metric: Summary.of(by_arm[name]) for metric, by_arm in values.items()})
+        for name, size in held.sizes.items()
+    )
+
+
+def _adjusted(held: Arms, covariate: str) -> tuple[dict[tuple[str, str], Estimate], Covariate]:
+    """Per (arm, metric) the difference to control without what the covariate told of the two."""
+    before = held.covariate if held.covariate is not None else np.empty(0)
+    control, *others = held.sizes
+    found: dict[tuple[str, str], Estimate] = {}
+    reduction: dict[str, dict[str, float]] = {metric: {} for metric in held.columns}
+    for metric, column in held.columns.items():
+        for other in others:
+            sides = [held.arm == name for name in (other, control)]
+            adjusted, reduction[metric][other] = cuped(column, before, sides)
+            pair = [Summary.of(adjusted[side & ~np.isnan(adjusted)]) for side in sides]
+            if min(each.n for each in pair) > 1 and max(each.variance for each in pair) > 0:
+                found[other, metric] = welch(*pair)
+    return found, Covariate(covariate, reduction)
 
 
 def sample_ratio(counts: Mapping[str, int], weights: Mapping[str, float] | None = None) -> SampleRatio:
@@ -181,11 +244,11 @@ def decide(ratio: SampleRatio, comparisons: Sequence[Comparison | NotEnoughData]
     if not first:
         missing = [one for one in comparisons if isinstance(one, NotEnoughData) and one.metric == success]
         return Decision("not enough data", None, tuple(f"{one.arm}: {one.reason}" for one in missing))
-    harm = {one.arm for one in tested if one.significant and one.difference.value < 0}
-    winners = [one for one in first if one.significant and one.difference.value > 0 and one.arm not in harm]
+    harm = {one.arm for one in tested if one.significant and one.judged.value < 0}
+    winners = [one for one in first if one.significant and one.judged.value > 0 and one.arm not in harm]
     reasons = tuple(_reason(one, tested) for one in first)
     if winners:
-        best = max(winners, key=lambda one: one.difference.value)
+        best = max(winners, key=lambda one: one.judged.value)
         largest = f"{best.arm} has the largest rise of {len(winners)}; the arms were compared with control alone"
         return Decision("ship", best.arm, (*reasons, largest) if len(winners) > 1 else reasons)
     return Decision("do not ship", None, reasons)
@@ -195,7 +258,7 @@ def _reason(one: Comparison, tested: Sequence[Comparison]) -> str:
     fell = [
         str(other)
         for other in tested
-        if other.arm == one.arm and other.metric != one.metric and other.significant and other.difference.value < 0
+        if other.arm == one.arm and other.metric != one.metric and other.significant and other.judged.value < 0
     ]
     p = f"(p {pages.probability(one.adjusted)} after Holm)"
     if not one.significant:
@@ -203,15 +266,7 @@ def _reason(one: Comparison, tested: Sequence[Comparison]) -> str:
             f"{one.arm}: no difference shown, {one} {p}; "
             f"a true difference below {one.detectable:.6f} would usually be missed"
         )
-    direction = "rose" if one.difference.value > 0 else "fell"
-    return f"{one.arm}: {one.metric} {direction}, {pages.signed(one.difference.value)} {one.interval} {p}" + (
+    direction = "rose" if one.judged.value > 0 else "fell"
+    return f"{one.arm}: {one.metric} {direction}, {pages.signed(one.judged.value)} {one.interval} {p}" + (
         f"; but {', '.join(fell)} fell" if fell else ""
     )
-
-
-def _arm(name: str, arms: Arms) -> Arm:
-    return Arm(name, arms.sizes[name], {metric: Summary.of(by_arm[name]) for metric, by_arm in arms.values.items()})
-
-
-def _is_binary(arms: Arms, metric: str) -> bool:
-    return all(bool(np.isin(values, (0.0, 1.0)).all()) for values in arms.values[metric].values())

@@ -25,7 +25,11 @@ class Arms:
 
     Attributes:
         sizes: Rows (users, where a user column was named) per arm, control first.
-        values: Per metric and arm the finite values, shape (n,).
+        arm: Shape (n,), the arm of each row.
+        columns: Per metric the values of all rows, shape (n,); NaN is missing. A ratio `a/b` is linearised within its
+            arm, so that its mean is the arm's ratio and its variance that of the delta method.
+        covariate: Shape (n,), where one was named.
+        segment: Shape (n,), where one was named.
         rows: Rows of the file.
         repeated: Further rows of a user within one arm, left out; the first one counts.
         crossed: Users seen in two arms, left out with all their rows.
@@ -34,12 +38,22 @@ class Arms:
     """
 
     sizes: dict[str, int]
-    values: dict[str, dict[str, NDArray[np.float64]]]
+    arm: NDArray[np.object_]
+    columns: dict[str, NDArray[np.float64]]
+    covariate: NDArray[np.float64] | None
+    segment: NDArray[np.object_] | None
     rows: int
     repeated: int
     crossed: int
     unassigned: int
     nulls: dict[str, int]
+
+    def values(self) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """Per metric and arm the values that are there, shape (n,)."""
+        return {
+            name: {arm: column[(self.arm == arm) & ~np.isnan(column)] for arm in self.sizes}
+            for name, column in self.columns.items()
+        }
 
     def notes(self) -> list[str]:
         """What was left out, in sentences; empty when nothing was."""
@@ -88,6 +102,8 @@ def sort(
     control: str,
     metrics: Sequence[str],
     user: str | None = None,
+    covariate: str | None = None,
+    by: str | None = None,
     nulls: Nulls = "reject",
 ) -> Arms:
     """The rows of `frame` by the arm they name, checked and counted.
@@ -96,7 +112,8 @@ def sort(
         AnalysisError: a column is missing, a metric is no number, `control` is no arm, an arm has a single row, or
             there are nulls and `nulls` is `reject`.
     """
-    _known_columns(frame, [variant, *metrics, *([user] if user else [])])
+    wanted = [column for metric in metrics for column in _parts(metric, frame)]
+    _known_columns(frame, [variant, *wanted, *filter(None, (user, covariate, by))])
     keys = [pl.col(name).cast(pl.String) for name in dict.fromkeys([variant, *([user] if user else [])])]
     assigned = frame.with_columns(keys).filter(~pl.any_horizontal(key.is_null() for key in keys))
     unassigned = len(frame) - len(assigned)
@@ -107,15 +124,37 @@ def sort(
         )
     once, crossed, repeated = _one_row_a_user(assigned, variant, user)
     sizes = _sizes(once, variant, control)
-    numbers = {metric: _numbers(once, metric) for metric in dict.fromkeys(metrics)}
+    names = once[variant].to_numpy()
+    numbers = {metric: _metric(once, metric, names, sizes) for metric in dict.fromkeys(metrics)}
     missing = {metric: int(np.isnan(values).sum()) for metric, values in numbers.items()}
     if nulls == "reject":
         _refuse_missing(missing, len(once))
-    names = once[variant].to_numpy()
-    values = {
-        metric: {arm: column[(names == arm) & ~np.isnan(column)] for arm in sizes} for metric, column in numbers.items()
-    }
-    return Arms(sizes, values, len(frame), repeated, crossed, unassigned, missing)
+    before = _numbers(once, covariate) if covariate else None
+    segment = once[by].cast(pl.String).fill_null("(missing)").to_numpy() if by else None
+    return Arms(sizes, names, numbers, before, segment, len(frame), repeated, crossed, unassigned, missing)
+
+
+def _parts(metric: str, frame: pl.DataFrame) -> list[str]:
+    """The columns behind a metric: itself, or both sides of `a/b` where no column is called that."""
+    if metric in frame.columns or metric.count("/") != 1:
+        return [metric]
+    return metric.split("/")
+
+
+def _metric(frame: pl.DataFrame, metric: str, arms: NDArray[np.object_], sizes: dict[str, int]) -> NDArray[np.float64]:
+    columns = [_numbers(frame, name) for name in _parts(metric, frame)]
+    if len(columns) == 1:
+        return columns[0]
+    above, below = columns
+    out = np.full(len(above), np.nan)
+    for arm in sizes:
+        rows = np.flatnonzero((arms == arm) & ~np.isnan(above) & ~np.isnan(below))
+        total = float(below[rows].sum())
+        if total <= 0:
+            raise AnalysisError(f"the metric {metric!r} has nothing below the line in the arm {arm!r}.")
+        ratio = float(above[rows].sum()) / total
+        out[rows] = ratio + (above[rows] - ratio * below[rows]) / (total / len(rows))
+    return out
 
 
 def _known_columns(frame: pl.DataFrame, names: Sequence[str]) -> None:
@@ -174,6 +213,13 @@ def _numbers(frame: pl.DataFrame, metric: str) -> NDArray[np.float64]:
     if numbers.is_infinite().any():
         raise AnalysisError(f"the metric {metric!r} has {numbers.is_infinite().sum():,} infinite values.")
     return numbers.fill_null(float("nan")).to_numpy()
+
+
+def numbers_of(frame: pl.DataFrame, metric: str) -> NDArray[np.float64]:
+    """One metric's values without the missing ones."""
+    _known_columns(frame, [metric])
+    values = _numbers(frame, metric)
+    return values[~np.isnan(values)]
 
 
 def _refuse_missing(missing: dict[str, int], rows: int) -> None:

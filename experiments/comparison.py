@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from experiments import pages
-from experiments.inference import ChiSquare, Estimate, Summary, chi_square, detectable, holm, lift, welch
+from experiments.inference import ChiSquare, Estimate, Summary, always_valid, chi_square, detectable, holm, lift, welch
 
 ALPHA = 0.05
 FEWEST_EXPECTED = 5.0
@@ -36,6 +36,8 @@ class Comparison:
         chi_square: Of a metric of zeros and ones, without continuity correction; else None.
         corrected: The same with Yates's continuity correction.
         detectable: The smallest true difference that this many rows find in four of five experiments.
+        always_valid: An interval of the difference that may be looked at every day.
+        cuped: The difference without what the covariate told, where one was named: then p and decision are its.
     """
 
     arm: str
@@ -46,29 +48,36 @@ class Comparison:
     chi_square: ChiSquare | None
     corrected: ChiSquare | None
     detectable: float
+    always_valid: tuple[float, float]
+    cuped: Estimate | None = None
 
     @property
     def significant(self) -> bool:
         """After correction."""
         return self.adjusted < ALPHA
 
+    @property
+    def judged(self) -> Estimate:
+        """What the decision stands on."""
+        return self.cuped or self.difference
+
     def __str__(self) -> str:
-        return f"{self.metric} {pages.signed(self.difference.value)} {self.interval}"
+        return f"{self.metric} {pages.signed(self.judged.value)} {self.interval}"
 
     @property
     def interval(self) -> str:
         """The 95 % interval for people."""
-        return f"[{pages.signed(self.difference.low)}, {pages.signed(self.difference.high)}]"
+        return f"[{pages.signed(self.judged.low)}, {pages.signed(self.judged.high)}]"
 
     def row(self) -> list[str]:
         """Cells under `HEADER`."""
         return [
             self.arm,
             self.metric,
-            pages.signed(self.difference.value),
+            pages.signed(self.judged.value),
             self.interval,
             pages.percent(self.lift.value) if self.lift else "-",
-            pages.probability(self.difference.p),
+            pages.probability(self.judged.p),
             pages.probability(self.adjusted),
             pages.probability(self.chi_square.p) if self.chi_square else "-",
             f"{self.detectable:.6f}",
@@ -96,15 +105,25 @@ class NotEnoughData:
         return {"enough_data": False, **asdict(self)}
 
 
-def compare(arms: Sequence[Arm], *, binary: Mapping[str, bool]) -> tuple[Comparison | NotEnoughData, ...]:
-    """Every arm after the first against the first, metric by metric, Holm's correction over all of it."""
+def compare(
+    arms: Sequence[Arm], *, binary: Mapping[str, bool], cuped: Mapping[tuple[str, str], Estimate] | None = None
+) -> tuple[Comparison | NotEnoughData, ...]:
+    """Every arm after the first against the first, metric by metric, Holm's correction over all of it.
+
+    Args:
+        arms: Control first.
+        binary: Which metrics are zeros and ones.
+        cuped: Per (arm, metric) the difference adjusted by a covariate.
+    """
     control, *others = arms
     pairs = [(arm, metric) for metric in control.metrics for arm in others]
     reasons = [_too_little(arm.metrics[metric], control.metrics[metric], binary[metric]) for arm, metric in pairs]
     tested = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
     differences = [welch(arm.metrics[metric], control.metrics[metric]) for arm, metric in tested]
-    adjusted = iter(holm([difference.p for difference in differences]))
-    found = iter(differences)
+    others_said = [(cuped or {}).get((arm.name, metric)) for arm, metric in tested]
+    judged = [other or plain for plain, other in zip(differences, others_said, strict=True)]
+    adjusted = iter(holm([difference.p for difference in judged]))
+    found = iter(zip(differences, others_said, strict=True))
     return tuple(
         _comparison(arm, control, metric, next(found), next(adjusted), binary=binary[metric])
         if reason is None
@@ -128,8 +147,16 @@ def _too_little(arm: Summary, control: Summary, binary: bool) -> str | None:
 
 
 def _comparison(
-    arm: Arm, control: Arm, metric: str, difference: Estimate, adjusted: float, *, binary: bool
+    arm: Arm,
+    control: Arm,
+    metric: str,
+    differences: tuple[Estimate, Estimate | None],
+    adjusted: float,
+    *,
+    binary: bool,
 ) -> Comparison:
+    difference, cuped = differences
+    judged = cuped or difference
     a, c = arm.metrics[metric], control.metrics[metric]
     counts = [[of.n * of.mean, of.n * (1 - of.mean)] for of in (a, c)]
     return Comparison(
@@ -140,5 +167,7 @@ def _comparison(
         adjusted,
         chi_square(counts) if binary else None,
         chi_square(counts, correction=True) if binary else None,
-        detectable(difference.error),
+        detectable(judged.error),
+        always_valid(judged, a.n + c.n),
+        cuped,
     )

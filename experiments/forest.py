@@ -29,10 +29,10 @@ def _panel(panel: "Axes", comparisons: Sequence[Comparison], arms: Sequence[str]
     panel.axvline(0, color="#57606a", linewidth=1, linestyle="--")
     for one in comparisons:
         height = arms.index(one.arm)
-        color = "#57606a" if not one.significant else "#15803d" if one.difference.value > 0 else "#b91c1c"
-        panel.plot([one.difference.low, one.difference.high], [height, height], color=color, linewidth=2)
+        color = "#57606a" if not one.significant else "#15803d" if one.judged.value > 0 else "#b91c1c"
+        panel.plot([one.judged.low, one.judged.high], [height, height], color=color, linewidth=2)
         filled = color if one.significant else "white"
-        panel.plot([one.difference.value], [height], "s", color=color, markerfacecolor=filled, markersize=8)
+        panel.plot([one.judged.value], [height], "s", color=color, markerfacecolor=filled, markersize=8)
     panel.set_yticks(range(len(arms)), arms)
     panel.set_ylim(len(arms) - 0.5, -0.5)
     panel.set_title(metric)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, log, sqrt
+from math import ceil, exp, inf, log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,15 @@ class Estimate:
     p: float
 
 
+@dataclass(frozen=True)
+class ChiSquare:
+    """A chi-square test: statistic, degrees of freedom, p."""
+
+    statistic: float
+    freedom: int
+    p: float
+
+
 def welch(arm: Summary, control: Summary) -> Estimate:
     """Welch's t-test of `arm` against `control`: unequal variances, Satterthwaite's degrees of freedom, 95 % interval.
 
@@ -87,6 +96,49 @@ def fold(arm: Summary, control: Summary) -> Estimate | None:
     return Estimate(value, low, high, error, two_sided(middle / error) if error > 0 else 1.0)
 
 
+def always_valid(estimate: Estimate, n: int, *, tuned_for: int = 5_000, alpha: float = 0.05) -> tuple[float, float]:
+    """An interval that holds the truth at every look, however often one looks, once there are enough rows.
+
+    The asymptotic confidence sequence of Waudby-Smith et al. (arXiv 2103.06476), narrowest near `tuned_for` rows.
+
+    Args:
+        estimate: With its standard error.
+        n: Rows of both arms together.
+        tuned_for: Rows at which the interval is to be as narrow as it can be.
+        alpha: Chance that any look misses the truth.
+    """
+    level = -2 * log(alpha)
+    reach = n * (level + log(level + 1)) / tuned_for
+    half = estimate.error * sqrt(2 * (reach + 1) / reach * log(sqrt(reach + 1) / alpha))
+    return estimate.value - half, estimate.value + half
+
+
+def heterogeneity(estimates: Sequence[Estimate]) -> ChiSquare:
+    """Cochran's Q: do independent estimates differ by more than their standard errors say? A test of interaction."""
+    weights = np.array([1 / each.error**2 for each in estimates])
+    values = np.array([each.value for each in estimates])
+    mean = float((weights * values).sum() / weights.sum())
+    statistic = float((weights * (values - mean) ** 2).sum())
+    return ChiSquare(statistic, len(estimates) - 1, float(chdtrc(len(estimates) - 1, statistic)))
+
+
+def rows_needed(sd: float, effect: float, *, arms: int = 2, power: float = 0.8, alpha: float = 0.05) -> int:
+    """Rows in each arm so that a true difference of `effect` to control is found with `power`.
+
+    The level is shared among the `arms` - 1 comparisons (Bonferroni, which Holm is never worse than).
+    """
+    reach = float(ndtri(1 - alpha / (2 * (arms - 1)))) + float(ndtri(power))
+    return ceil(2 * (reach * sd / effect) ** 2)
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    share, spread = hits / n, Z**2 / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = Z * sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def detectable(error: float, *, power: float = 0.8) -> float:
     """The smallest true difference that a 5 % test with this standard error finds with `power`."""
     return (Z + float(ndtri(power))) * error
@@ -95,15 +147,6 @@ def detectable(error: float, *, power: float = 0.8) -> float:
 def two_sided(z: float) -> float:
     """The two-sided p of a standard normal score."""
     return float(chdtrc(1, z * z))
-
-
-@dataclass(frozen=True)
-class ChiSquare:
-    """A chi-square test: statistic, degrees of freedom, p."""
-
-    statistic: float
-    freedom: int
-    p: float
 
 
 def chi_square(table: Sequence[Sequence[float]], *, correction: bool = False) -> ChiSquare:

@@ -6,7 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from experiments.inference import Summary, chi_square, fisher, fold, goodness_of_fit, holm, lift, welch
+from experiments.inference import (
+    Estimate,
+    Summary,
+    always_valid,
+    chi_square,
+    fisher,
+    fold,
+    goodness_of_fit,
+    heterogeneity,
+    holm,
+    lift,
+    rows_needed,
+    welch,
+    wilson,
+)
 
 
 def test_chi_square_without_correction_gives_the_published_p() -> None:
@@ -93,3 +107,33 @@ def test_fisher_equals_scipy(a: int, not_a: int, b: int, not_b: int) -> None:
     n, m = max(1, a + not_a), max(1, b + not_b)
     theirs = stats.fisher_exact([[a, n - a], [b, m - b]]).pvalue
     assert fisher(a, n, b, m) == pytest.approx(theirs, rel=1e-6, abs=1e-12)
+
+
+def test_the_confidence_sequence_is_the_published_one() -> None:
+    """Summaries and result of a sequential test as published; 1,000 is what it is tuned for."""
+    control = Summary(3000, 1396.87 / 3000, (52377.9767 - 1396.87**2 / 3000) / 2999)
+    arm = Summary(3461, 2422.7 / 3461, (134698.29 - 2422.7**2 / 3461) / 3460)
+    relative = lift(arm, control)
+    assert relative is not None
+    low, high = always_valid(relative, 6461, tuned_for=1000)
+    assert (round(relative.value, 5), round(low, 5), round(high, 5)) == (0.50336, -0.55844, 1.56516)
+
+
+def test_rows_needed_find_the_effect_as_often_as_asked() -> None:
+    n = rows_needed(2.0, 0.25, power=0.8)
+    random = np.random.default_rng(4)
+    found = [
+        welch(Summary.of(random.normal(0.25, 2, n)), Summary.of(random.normal(0, 2, n))).p < 0.05 for _ in range(1000)
+    ]
+    assert 0.76 <= np.mean(found) <= 0.84
+
+
+def test_heterogeneity_of_equal_effects_is_found_as_rarely_as_it_should() -> None:
+    random = np.random.default_rng(5)
+    p = [heterogeneity([Estimate(float(v), 0, 0, 0.3, 0) for v in random.normal(1, 0.3, 4)]).p for _ in range(2000)]
+    assert 0.035 <= np.mean(np.array(p) < 0.05) <= 0.065
+
+
+def test_wilson_is_the_published_interval() -> None:
+    low, high = wilson(10, 100)
+    assert (round(low, 4), round(high, 4)) == (0.0552, 0.1744)

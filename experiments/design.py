@@ -1,0 +1,175 @@
+"""Design: how many rows an experiment needs before it starts, and whether its analysis keeps its word on real rows."""
+
+from dataclasses import asdict, dataclass
+from math import ceil, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments import pages
+from experiments.inference import Summary, always_valid, rows_needed, welch, wilson
+from features.errors import AnalysisError
+
+LOOKS = 10
+"""Looks at the running experiment that a simulation takes, evenly spread."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What an experiment needs.
+
+    Attributes:
+        baseline: Mean of the metric without the change; a share where `sd` was not given.
+        sd: Its standard deviation.
+        effect: The smallest true difference that must be found.
+        power: How often it is to be found.
+        arms: Control included.
+        rows_per_arm: Rows (users) in each.
+        days: How long that takes; None where nobody said how many come a day.
+    """
+
+    baseline: float
+    sd: float
+    effect: float
+    power: float
+    arms: int
+    rows_per_arm: int
+    days: int | None
+
+    def __str__(self) -> str:
+        total = self.arms * self.rows_per_arm
+        found = f"{pages.signed(self.effect)} ({pages.percent(self.effect / self.baseline)})"
+        lines = [f"{self.rows_per_arm:,} users in each of {self.arms} arms, {total:,} in all"]
+        lines.append(
+            f"a true difference of {found} is found in {self.power:.0%} of such experiments, at 5 % over all arms"
+        )
+        if self.days is not None:
+            lines.append(f"that takes {self.days:,} days" + ("; whole weeks are better" if self.days % 7 else ""))
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        return asdict(self)
+
+
+def design(
+    baseline: float,
+    effect: float,
+    *,
+    sd: float | None = None,
+    arms: int = 2,
+    power: float = 0.8,
+    per_day: float | None = None,
+) -> Design:
+    """Rows and days.
+
+    Args:
+        baseline: Mean of the metric now; a share between 0 and 1 where there is no `sd`.
+        effect: Smallest true difference, in the metric's own unit.
+        sd: Standard deviation of the metric.
+        arms: Control included.
+        power: Between 0.5 and 1.
+        per_day: Users who come into the experiment a day, all arms together.
+
+    Raises:
+        AnalysisError: figures that no experiment has.
+    """
+    if effect == 0 or not 0.5 <= power < 1 or arms < 2:
+        raise AnalysisError("an experiment has an effect to find, a power between 0.5 and 1, and two arms or more.")
+    if baseline == 0:
+        raise AnalysisError("the baseline is 0. Hint: give the mean of the metric without the change.")
+    if sd is None:
+        changed = baseline + effect
+        if not (0 < baseline < 1 and 0 < changed < 1):
+            raise AnalysisError(f"{baseline:g} and {changed:g} are no shares. Hint: --sd says how a number varies.")
+        sd = sqrt((baseline * (1 - baseline) + changed * (1 - changed)) / 2)
+    rows = rows_needed(sd, abs(effect), arms=arms, power=power)
+    days = ceil(arms * rows / per_day) if per_day else None
+    return Design(baseline, sd, effect, power, arms, rows, days)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """How often an analysis called a difference, on the rows of a file in arms drawn at random.
+
+    Attributes:
+        metric: Of what.
+        rows: Rows of the file.
+        effect: What was added to every row of the second arm.
+        times: Experiments simulated.
+        found: Welch's p below 5 % at the end.
+        found_looking: The same at any of ten looks: what looking early does to a fixed test.
+        found_always_valid: The always-valid interval left zero at any of ten looks.
+    """
+
+    metric: str
+    rows: int
+    effect: float
+    times: int
+    found: int
+    found_looking: int
+    found_always_valid: int
+
+    def __str__(self) -> str:
+        what = (
+            "no effect: every difference called is false" if self.effect == 0 else f"effect {pages.signed(self.effect)}"
+        )
+        kinds = {
+            "Welch's test at the end": self.found,
+            f"Welch's test at any of {LOOKS} looks": self.found_looking,
+            f"always-valid interval at any of {LOOKS} looks": self.found_always_valid,
+        }
+        rows = [[name, *self._share(count)] for name, count in kinds.items()]
+        head = f"{self.metric}: {self.times:,} experiments on {self.rows:,} rows, {what}"
+        return f"{head}\n\n{pages.Table(['called', 'share', '95 % interval'], rows, texts=1).text()}"
+
+    def _share(self, count: int) -> list[str]:
+        low, high = wilson(count, self.times)
+        return [f"{100 * count / self.times:.1f} %", f"[{100 * low:.1f} %, {100 * high:.1f} %]"]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, with Wilson's intervals."""
+        counts = {
+            "found": self.found,
+            "found_looking": self.found_looking,
+            "found_always_valid": self.found_always_valid,
+        }
+        return {**asdict(self), "intervals": {name: list(wilson(each, self.times)) for name, each in counts.items()}}
+
+
+def simulate(
+    values: NDArray[np.float64], metric: str, *, times: int = 2000, effect: float = 0.0, seed: int = 0
+) -> Simulated:
+    """Draw two arms at random among real rows, again and again, and judge each as it grows.
+
+    Args:
+        values: Shape (n,), finite.
+        metric: What they are.
+        times: Experiments.
+        effect: Added to the second arm.
+        seed: Of the draws.
+
+    Raises:
+        AnalysisError: too few rows, or all the same.
+    """
+    if len(values) < 20 * LOOKS or values.std() == 0:
+        raise AnalysisError(f"{len(values)} rows of {metric!r} are too few, or all the same, to draw experiments from.")
+    random = np.random.default_rng(seed)
+    looks = np.linspace(0, len(values), LOOKS + 1).astype(int)[1:]
+    called = np.zeros(3, np.int64)
+    for _ in range(times):
+        order = random.permutation(len(values))
+        arm = random.integers(0, 2, len(values)).astype(bool)
+        drawn = values[order] + effect * arm
+        ends = [_look(drawn[:n], arm[:n]) for n in looks]
+        called += [ends[-1][0], any(fixed for fixed, _ in ends), any(sure for _, sure in ends)]
+    return Simulated(metric, len(values), effect, times, *(int(count) for count in called))
+
+
+def _look(values: NDArray[np.float64], arm: NDArray[np.bool_]) -> tuple[bool, bool]:
+    pair = [Summary.of(values[side]) for side in (arm, ~arm)]
+    if min(each.n for each in pair) < 2 or max(each.variance for each in pair) == 0:
+        return False, False
+    estimate = welch(*pair)
+    low, high = always_valid(estimate, len(values))
+    return estimate.p < 0.05, not low <= 0 <= high

@@ -1,0 +1,54 @@
+"""Design and simulation: published sample sizes, and an analysis that keeps its word."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from console.cli import app
+from experiments.design import design, simulate
+from features.errors import AnalysisError
+
+
+def test_users_needed_are_those_of_the_textbook() -> None:
+    """Two shares of 10 % and 12 %, 80 % power: some 3,840 a group."""
+    made = design(0.10, 0.02, per_day=500)
+    assert 3830 <= made.rows_per_arm <= 3850
+    assert made.days == -(-2 * made.rows_per_arm // 500)
+    assert design(0.10, 0.02, arms=3).rows_per_arm > made.rows_per_arm
+
+
+@pytest.mark.parametrize("options", [{"effect": 0.0}, {"effect": 0.95}, {"effect": 0.01, "power": 1.0}])
+def test_figures_that_no_experiment_has_are_refused(options: dict) -> None:
+    with pytest.raises(AnalysisError):
+        design(0.1, **options)
+
+
+def test_looking_early_spoils_a_fixed_test_and_not_the_always_valid_interval() -> None:
+    values = np.random.default_rng(1).exponential(size=1000)
+    quiet = simulate(values, "revenue", times=300)
+    assert 0.02 <= quiet.found / quiet.times <= 0.085
+    assert quiet.found_looking > 2 * quiet.found
+    assert quiet.found_always_valid / quiet.times <= 0.05
+    assert simulate(values, "revenue", times=100, effect=0.3).found >= 95
+
+
+@pytest.mark.prove
+def test_two_thousand_experiments_without_an_effect_keep_their_levels() -> None:
+    values = np.random.default_rng(2).gamma(0.5, size=4000)
+    quiet = simulate(values, "revenue", times=2000)
+    assert 0.041 <= quiet.found / quiet.times <= 0.060
+    assert quiet.found_always_valid / quiet.times <= 0.05
+
+
+def test_the_commands_need_no_project(tmp_path: Path) -> None:
+    file = tmp_path / "users.csv"
+    pl.DataFrame({"revenue": np.random.default_rng(1).exponential(size=500)}).write_csv(file)
+    made = CliRunner().invoke(app, ["ab", "design", "--baseline", "0.1", "--effect", "0.02", "--json"])
+    assert json.loads(made.stdout)["arms"] == 2
+    run = CliRunner().invoke(app, ["ab", "simulate", str(file), "--metric", "revenue", "--times", "20"])
+    assert run.exit_code == 0, run.output
+    assert "always-valid interval at any of 10 looks" in run.stdout
