@@ -20,6 +20,7 @@ from features.events.batch import EventBatch
 from features.events.log import EventLog
 from features.instants import DAY, iso
 from features.project import Project
+from features.segments.segment_set import SegmentSet
 from tests.experiments import projects
 from training.label import Label
 
@@ -38,8 +39,8 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seen(project):
-    """The question of the project's first propensity, written."""
-    return album.write(explore(project), project.path("reports"))
+    """The question of the project's first propensity."""
+    return explore(project)
 
 
 def test_it_takes_the_newest_training_cut_of_the_study_so_that_the_judging_rows_stay_unseen(seen):
@@ -72,24 +73,52 @@ def test_proposals_can_be_pasted(project, seen):
     first = next(each for each in seen.telling if each.lift)
     assert cuts[0] == {first.feature: {"gte" if first.split.above else "lt": first.split.threshold}}
     log = EventLog.of(project)
+    features = FeatureSet.of(project, log.plan, log.codes)
+    parsed = SegmentSet.from_dict(documents["segments.yaml"], log.plan, log.codes, features)
+    assert set(parsed.names) == set(segments)
+    schema = features.schema.union(parsed.schema)
+    held = log.histories(schema)
+    held = held.take(np.flatnonzero(np.isin(held.users.astype(str), seen.matrix.users.astype(str))))
+    matrix = features.on(schema).compute(held, seen.question.at)
+    truths = parsed.on(schema).evaluate(held, seen.question.at, features=matrix)
+    name = f"{'high' if first.split.above else 'low'}_{first.feature}"
+    assert truths.column(name).mean() == pytest.approx(first.share)  # who is in it is who the page speaks of
     added = FeatureSet.from_dict(documents["features.yaml"], log.plan, log.codes)
     assert f"count_bought_{seen.cut.days}d" in added.names
 
 
-def test_page_pictures_and_document_are_kept_in_the_reports(project, seen):
+@pytest.fixture
+def ethogram(project, monkeypatch, capsys):
+    """The command in this process: (exit code, standard output, standard error)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["ethogram", "explore", *words, "-C", str(project.root)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return left.value.code or 0, *capsys.readouterr()
+
+    return call
+
+
+def test_page_pictures_and_document_are_kept_in_the_reports(project, seen, ethogram):
+    code, shown, told = ethogram("--json")
+    assert code == 0
+    assert "explore: pictures" in told
+    document = json.loads(shown)
     folder = project.path("reports") / "explore-buys-7d"
-    assert {path.name for path in folder.iterdir()} == {path.name for path in seen.files.values()}
+    assert document == json.loads((folder / "explore.json").read_text())
+    assert {"features", "proposals", "sequences", "retention"} <= set(document)
+    assert document["features"][0]["feature"] == seen.signals[0].feature
+    files = {name: Path(path) for name, path in document["files"].items()}
+    assert {path.name for path in folder.iterdir()} == {path.name for path in files.values()}
     wanted = {"thresholds", "distributions", "association", "correlations", "funnel", "returns", "retention", "hours"}
-    assert wanted <= set(seen.files)
-    page = seen.files["page"].read_text()
-    assert page.count("<img") == page.count("data:image/png;base64,") == len(seen.files) - 2
+    assert wanted <= set(files)
+    assert all(path.stat().st_size > 5_000 for path in files.values() if path.suffix == ".png")
+    page = files["page"].read_text()
+    assert page.count("<img") == page.count("data:image/png;base64,") == len(files) - 2
     assert "http" not in page
     for words in ("count as long as they were watched", "Proposed for segments.yaml", "active_bought", "Retention"):
         assert words in page
-    document = json.loads(seen.files["document"].read_text())
-    assert document == json.loads(json.dumps(seen.to_dict()))
-    assert document["features"][0]["feature"] == seen.signals[0].feature
-    assert all(path.stat().st_size > 5_000 for path in seen.files.values() if path.suffix == ".png")
 
 
 def test_a_feature_may_be_the_outcome(project, tmp_path):
@@ -117,7 +146,7 @@ def test_without_an_outcome_there_is_still_what_people_do(tmp_path):
     assert found.trails == ()
     assert "no outcome: `ethogram explore STUDY`" in found.notes[0]
     pictures = portraits.Album(tmp_path)
-    assert all(draw(pictures, found) for draw in (portraits.distributions, scenes.transitions, scenes.hours))
+    assert scenes.hours(pictures, found).startswith("<img")
     assert portraits.association(pictures, found) == portraits.outcome(pictures, found) == ""
     assert "no outcome" in str(found)
 
@@ -167,25 +196,14 @@ def test_mistakes_are_named(project):
         explore(project, label=Label.from_dict({"did": "bought", "within": "70d"}))
 
 
-def test_the_command_prints_text_or_one_document(project, monkeypatch, capsys):
-    def ethogram(*words):
-        monkeypatch.setattr(sys, "argv", ["ethogram", "explore", *words, "-C", str(project.root)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        return left.value.code or 0, *capsys.readouterr()
-
-    code, shown, told = ethogram("--did", "bought", "--within", "7d", "--funnel", "viewed, bought", "--json")
-    assert code == 0
-    document = json.loads(shown)
-    assert document["outcome"] == "did bought within 7d"
-    assert [each["step"] for each in document["funnel"]] == ["viewed", "bought"]
-    assert "explore: pictures" in told
+def test_mistakes_of_the_command_end_with_2(ethogram):
     code, shown, told = ethogram("buys_7d", "--did", "bought")
     assert (code, shown) == (2, "")
     assert "one outcome" in told
-    code, _, told = ethogram("--did", "bougth")
-    assert code == 2
+    code, shown, told = ethogram("--did", "bougth")
+    assert (code, shown) == (2, "")
     assert "did you mean 'bought'" in told
+    assert "a duration is" in ethogram("--did", "bought", "--within", "soon")[2]
 
 
 def test_bars_are_never_of_a_handful_and_the_cut_is_always_an_edge():
@@ -222,7 +240,10 @@ def test_the_simulated_shop_shows_what_is_planted(tmp_path):
     assert {"product_added", "cart_viewed"} & set(found.asked.steps)
     assert (np.diff(found.journeys.passed) < 0).all()
     assert any("product_added" in each.steps for each in found.trails[:5])
-    YAML(typ="safe").load(text(found.proposals)["segments.yaml"])
+    features = FeatureSet.of(project, log.plan, log.codes)
+    segments = YAML(typ="safe").load(text(found.proposals)["segments.yaml"])
+    parsed = SegmentSet.from_dict(segments, log.plan, log.codes, features)
+    assert any("_then_" in name for name in parsed.names)
 
 
 DATA = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "online_retail" / "online_retail.csv.gz"
