@@ -4,9 +4,11 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -58,8 +60,23 @@ def serve(
         backlog=2048,
         timeout_keep_alive=75,  # longer than load balancers keep an idle connection, so that they close it, not we
     )
-    with suppress(KeyboardInterrupt):
+    with _following(settings), suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
+
+
+@contextmanager
+def _following(settings: "Settings") -> Iterator[None]:
+    """Beside the service, where there is a project: the process that publishes what its registry calls champion."""
+    if settings.project is None:
+        yield
+        return
+    command = [sys.executable, "-m", "experiments.follow", "--child", str(settings.project.root)]
+    process = subprocess.Popen(command)  # noqa: S603 - our own module
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def rebuild(

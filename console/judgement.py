@@ -1,4 +1,4 @@
-"""Judgement: is it still true, and did it help? Commands `drift`, `ab` and `loop`."""
+"""Judgement: is it still true, and did it help? Commands `drift`, `replay`, `ab` and `loop`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +17,7 @@ loop = typer.Typer(help="Keep what is served true.", no_args_is_help=True)
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(drift, name="drift", rich_help_panel=OPERATIONS)
+    app.command("replay", rich_help_panel=OPERATIONS)(replay)
     app.add_typer(ab, name="ab", rich_help_panel=DATA_SCIENCE)
     app.add_typer(loop, name="loop", rich_help_panel=OPERATIONS)
 
@@ -72,6 +73,25 @@ def drift_compare(
     once = "one comparison of two files: whether it persists was not judged"
     answer({**report.to_dict(), "persistence": "not judged"}, f"{report}\n\n{once}", as_json=json)
     if report.verdict == "drift":
+        raise typer.Exit(1)
+
+
+def replay(
+    sample: Annotated[int, typer.Option(min=1, help="Answers to compute again.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    project: ProjectOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Compute answers that were served again from the event log, as known then, and compare every value.
+
+    Exits with 1 when a value differs.
+    """
+    from experiments.replay import replay as do
+    from features.project import Project
+
+    done = do(Project.find(project), sample=sample, seed=seed)
+    answer(done.to_dict(), str(done), as_json=json)
+    if not done.holds:
         raise typer.Exit(1)
 
 

@@ -1,16 +1,17 @@
 """Release: the newest model of every study becomes a bundle, the registry's champion, and what the service follows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from experiments import studies
+from experiments.replay import replay
 from experiments.tracking import CHAMPION, PREVIOUS, Registered, Tracking, scratch
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.schema import TS
-from features.errors import BundleError, StudyError, nearest
+from features.errors import AnalysisError, BundleError, LogError, StudyError, nearest
 from features.events.log import EventLog
 from features.project import Project
 from features.segments.segment_set import SegmentSet
@@ -21,6 +22,8 @@ from training.outcome import Membership
 
 DIGEST = "ethogram.digest"
 SEGMENTS = "ethogram.segments"
+REPLAYED = 2_000
+"""Answers that are computed again before a promotion."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def promote(project: Project, *, versions: Mapping[str, int] | None = None) -> P
         BundleError: no study has a model, or a model was trained on other features than the project's.
         StudyError: an unknown study or version.
     """
+    _check_answers(project)
     tracking = Tracking(project)
     chosen = _chosen(project, tracking, versions or {})
     champion = tracking.alias(project.name, CHAMPION)
@@ -79,15 +83,27 @@ def promote(project: Project, *, versions: Mapping[str, int] | None = None) -> P
     segments = _declared_segments(project, log, features)
     same = champion is not None and champion.tags.get(SEGMENTS, "") == (segments.fingerprint if segments else "")
     if champion is not None and same and champion.tags.get("ethogram.models") == _listed(taken):
-        folder = _published(project, tracking, champion)
+        folder = published(project, tracking, champion)
         return Promotion(project.name, champion.version, champion.tags[DIGEST], folder, taken, None, changed=False)
     made = _register(project, tracking, chosen, segments)
     if champion is not None:
         tracking.set_alias(project.name, PREVIOUS, champion.version)
     tracking.set_alias(project.name, CHAMPION, made.version)
-    folder = _published(project, tracking, made)
+    folder = published(project, tracking, made)
     before = champion.version if champion else None
     return Promotion(project.name, made.version, made.tags[DIGEST], folder, taken, before, changed=True)
+
+
+def _check_answers(project: Project) -> None:
+    """Answers that were served come out the same from the event log, or a BundleError: the two have come apart."""
+    if not any(project.path("predictions").glob("*/*.parquet")):
+        return
+    try:
+        found = replay(project, sample=REPLAYED)
+    except (AnalysisError, LogError):  # nothing live was served, or nothing is left to compare with
+        return
+    if not found.holds:
+        raise BundleError(f"served answers do not come out of the event log again. Hint: `ethogram replay`.\n{found}")
 
 
 def rollback(project: Project) -> Promotion:
@@ -100,7 +116,7 @@ def rollback(project: Project) -> Promotion:
     champion, previous = tracking.alias(project.name, CHAMPION), tracking.alias(project.name, PREVIOUS)
     if champion is None or previous is None:
         raise BundleError("there is no previous bundle. Hint: a second `ethogram promote` makes one.")
-    folder = _published(project, tracking, previous)
+    folder = published(project, tracking, previous)
     tracking.set_alias(project.name, CHAMPION, previous.version)
     tracking.set_alias(project.name, PREVIOUS, champion.version)
     models = dict(_pair(each) for each in previous.tags["ethogram.models"].split(", "))
@@ -284,16 +300,31 @@ def _check(study: str, folder: Path, registered: Registered) -> None:
         )
 
 
-def _published(project: Project, tracking: Tracking, registered: Registered) -> Path:
-    """The bundle of a version, published: from the folder that has it already, else from the registry."""
+def published(
+    project: Project,
+    tracking: Tracking,
+    registered: Registered,
+    check: Callable[[Path, Registered], None] = lambda _folder, _registered: None,
+) -> Path:
+    """The bundle of a version, published: from the folder that has it already, else from the registry.
+
+    Args:
+        project: Whose.
+        tracking: Its registry.
+        registered: The version.
+        check: Raises where the bundle that was found must not be published.
+    """
     digest, bundles = registered.tags[DIGEST], project.path("bundles")
     there = current(bundles) if (bundles / "CURRENT").exists() else None
     if there is not None and there.name == digest:
         return there
     if (bundles / digest).exists():
+        check(bundles / digest, registered)
         return publish(bundles / digest, bundles)
     with scratch() as temporary:
-        return publish(tracking.fetch(registered, Path(temporary)), bundles)
+        found = tracking.fetch(registered, Path(temporary))
+        check(found, registered)
+        return publish(found, bundles)
 
 
 def _listed(models: Mapping[str, int]) -> str:

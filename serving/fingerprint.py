@@ -17,7 +17,7 @@ class Fingerprint:
     """Of the state that an answer read.
 
     Attributes:
-        n_events: Records, copies included.
+        n_events: Records within the horizon, copies included.
         sum_ids: Sum of the records' ids modulo 2^64, signed.
         last_ts: Newest ts, 0 where there is none.
         schema: The state schema's fingerprint.
@@ -29,23 +29,34 @@ class Fingerprint:
     schema: str
 
 
-def seen(histories: Histories) -> NDArray[np.int64]:
-    """Per row: records, sum of ids, newest ts, newest known, and the purposes agreed to; shape (n_rows, 5)."""
+def seen(histories: Histories, floors: NDArray[np.int64], until: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Per row: records, sum of ids, newest ts, newest known, and the purposes agreed to; shape (n_rows, 5).
+
+    Args:
+        histories: What was read.
+        floors: Shape (n_rows,): what happened up to here is not counted; stores trim it at times of their own.
+        until: Shape (n_rows,): what was known later is not seen.
+    """
     told = np.zeros((len(histories), 5), np.int64)
-    _see(histories.slots, histories.starts, histories.ends, histories.schema.consent, told)
+    _see(histories.slots, histories.starts, histories.ends, floors, until, histories.schema.consent, told)
     return told
 
 
 @compiled
 def _see(
-    slots: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], consent: int, told: NDArray[np.int64]
-) -> None:
+    slots: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], floors: NDArray[np.int64],
+    until: NDArray[np.int64], consent: int, told: NDArray[np.int64],
+) -> None:  # fmt: skip
     for row in range(len(starts)):
         said = -1
-        told[row, N_EVENTS], told[row, CONSENT] = ends[row] - starts[row], consent
+        told[row, CONSENT] = consent
         for record in range(starts[row], ends[row]):
-            told[row, SUM_IDS] += slots[record, ID]
-            told[row, LAST_TS] = max(told[row, LAST_TS], slots[record, TS])
+            if slots[record, KNOWN] > until[row]:
+                continue
+            if slots[record, TS] > floors[row]:
+                told[row, N_EVENTS] += 1
+                told[row, SUM_IDS] += slots[record, ID]
+                told[row, LAST_TS] = max(told[row, LAST_TS], slots[record, TS])
             told[row, LAST_KNOWN] = max(told[row, LAST_KNOWN], slots[record, KNOWN])
             if slots[record, HEAD] >> CONSENT_SHIFT & CONSENT_SAID and (said < 0 or _later(slots, record, said)):
                 said = record

@@ -1,8 +1,6 @@
 """Journal: events accepted but not yet in the event log; a roller moves them there, each exactly once."""
 
-import logging
 import sqlite3
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,9 +11,9 @@ import polars as pl
 from features.events import quarantine
 from features.events.batch import EventBatch
 from features.events.plan import TrackingPlan
+from serving.periodic import Periodic
 from serving.store import SqliteStore
 
-LOGGER = logging.getLogger("ethogram.journal")
 ROLL_ROWS = 50_000
 OWNER = pl.coalesce("user_id", "anonymous_id").alias("owner")
 
@@ -76,7 +74,7 @@ class Roll:
 
 
 class Roller:
-    """Moves closed stretches of the journal into the event log, in a thread of its own.
+    """Moves closed stretches of the journal into the event log.
 
     A stretch is closed under a name before it is written, and the log takes a name once: killed at any moment, the
     next run finishes the same stretch.
@@ -88,8 +86,7 @@ class Roller:
         self.plan = plan
         self.on_rolled: Callable[[int], None] = lambda _: None
         self.on_failure: Callable[[], None] = lambda: None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self.thread = Periodic("roller", self.roll, lambda: self.on_failure())
 
     def roll(self) -> int:
         """Move everything that waits now; the number of events moved."""
@@ -124,26 +121,3 @@ class Roller:
             db.execute("DELETE FROM refusals WHERE id <= ?", (roll.held,))
             db.execute("DELETE FROM rolls WHERE name = ?", (roll.name,))
         return len(batch)
-
-    def start(self, every_s: float) -> None:
-        """Roll every so many seconds until stopped."""
-        self._thread = threading.Thread(target=self._run, args=(every_s,), name="ethogram-roller", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Roll once more, then end."""
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-            self._attempt()
-
-    def _run(self, every_s: float) -> None:
-        while not self._stop.wait(every_s):
-            self._attempt()
-
-    def _attempt(self) -> None:
-        try:
-            self.roll()
-        except Exception:
-            LOGGER.exception("the journal could not be moved into the event log; it is tried again")
-            self.on_failure()

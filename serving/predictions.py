@@ -1,6 +1,5 @@
 """Prediction log: every answer with the features it came from, in a ring in memory, written as Parquet by a thread."""
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,10 +10,12 @@ import polars as pl
 
 from features.instants import HOUR, to_datetime
 from features.people import pseudonym
+from serving.periodic import Periodic
 from serving.scorer import Answer, Scorer
 
-LOGGER = logging.getLogger("ethogram.predictions")
 CAPACITY = 16_384
+FINGERPRINT = ("n_events", "sum_ids", "last_ts")
+"""The columns that say which state an answer read."""
 
 
 class Ring:
@@ -79,12 +80,12 @@ class Ring:
             "segments": pl.Series([list(self._segments[place]) for place in places], dtype=pl.List(pl.String)),
         }
         scores = {f"score_{study}": self._scores[places, at] for at, study in enumerate(self.studies)}
-        features = {f"f_{name}": self._features[places, at] for at, name in enumerate(self.names)}
-        return pl.DataFrame({**head, **scores, **features})
+        features = pl.DataFrame(self._features[places], schema=[f"f_{name}" for name in self.names], orient="row")
+        return pl.DataFrame({**head, **scores}).hstack(features)
 
 
 class PredictionLog:
-    """Rings of the bundles in service and the thread that empties them into `<day>T<hour>/*.parquet`."""
+    """Rings of the bundles in service and what empties them into `<day>T<hour>/*.parquet`."""
 
     def __init__(self, folder: Path, key: bytes) -> None:
         self.folder = folder
@@ -92,9 +93,8 @@ class PredictionLog:
         self.on_written: Callable[[str, int], None] = lambda _outcome, _rows: None
         self._rings: Sequence[Ring] = ()
         self._turn = threading.Lock()
-        self._stop = threading.Event()
         self._part = 0
-        self._thread: threading.Thread | None = None
+        self.thread = Periodic("predictions", self.flush, lambda: self.on_written("lost", 0))
 
     def follow(self, scorer: Scorer) -> Ring:
         """The ring for a newly served bundle; the rings before it are emptied and let go."""
@@ -116,33 +116,10 @@ class PredictionLog:
             self._part += 1
             name = f"{rows['at'][0]}-{os.getpid()}-{self._part}.parquet"
             temporary = folder / (name + ".new")
-            rows.write_parquet(temporary)
+            rows.write_parquet(temporary, compression="lz4")
             temporary.replace(folder / name)
         self.on_written("written", frame.height)
         return frame.height
-
-    def start(self, every_s: float) -> None:
-        """Write every so many seconds until stopped."""
-        self._thread = threading.Thread(target=self._run, args=(every_s,), name="ethogram-predictions", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Write what is left, then end."""
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-        self._attempt()
-
-    def _run(self, every_s: float) -> None:
-        while not self._stop.wait(every_s):
-            self._attempt()
-
-    def _attempt(self) -> None:
-        try:
-            self.flush()
-        except Exception:
-            LOGGER.exception("the prediction log could not be written; its rows are lost")
-            self.on_written("lost", 0)
 
 
 def forget(folder: Path, ids: Iterable[str], *, key: bytes) -> int:

@@ -69,16 +69,16 @@ class Runtime:
         sys.setswitchinterval(SWITCH_S)
         self.intake.start()
         self.releases.start()
-        self.roller.start(self.settings.roll_s)
-        self.predictions.start(self.settings.flush_s)
+        self.roller.thread.start(self.settings.roll_s)
+        self.predictions.thread.start(self.settings.flush_s)
 
     def close(self) -> None:
         """Take in what was sent, write what is held, let go."""
         self.releases.stop()
         self.intake.stop()
         if self.releases.current is not None:
-            self.roller.stop()
-        self.predictions.stop()
+            self.roller.thread.stop()
+        self.predictions.thread.stop()
         self.store.close()
 
     def release(self) -> Release:

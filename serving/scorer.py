@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from features.behaviour.histories import Histories
 from features.events.identity import is_denied
 from features.events.plan import Purpose
-from features.instants import SECOND, iso
+from features.instants import NEVER, SECOND, iso
 from serving.fingerprint import CONSENT, LAST_KNOWN, LAST_TS, N_EVENTS, SUM_IDS, Fingerprint, seen
 from serving.rules import Context, Rules, Told
 from serving.store import SqliteStore, State
@@ -86,11 +86,7 @@ class Scorer:
         self.schema = bundle.schema
         self.rules = Rules(bundle)
         self.studies = tuple(sorted(bundle.models))
-        names = bundle.features.names
-        self._columns = {
-            study: np.array([names.index(name) for name in bundle.models[study].preparation.names], np.int64)
-            for study in self.studies
-        }
+        self._columns = {study: _places(bundle, bundle.models[study].preparation.names) for study in self.studies}
 
     def answer(self, user: str, now: int, context: Context = None) -> Answer:
         """The answer for a user as of `now`, or as of the newest event known of them if that is a little later."""
@@ -104,13 +100,19 @@ class Scorer:
         """Why the user is in every declared segment or not, as of the instant of an answer: plain values."""
         (state,) = self._states([user])
         histories = Histories.from_states(self.schema, [state.user], [state.records], [state.carry])
-        (told,) = seen(histories).tolist()
+        (told,) = self._seen(histories, now)
         at = min(max(now, told[LAST_KNOWN]), now + AHEAD)
         if _reason(state, told[CONSENT]) == UNAGREED:
             return {"user_id": user, "as_of": iso(at), "reason": UNAGREED, "segments": {}}
         matrix = self.bundle.computed.compute(histories, at)
         trees = self.rules.explain(histories, at, features=matrix, scores=self._scored(matrix.values), context=context)
         return {"user_id": user, "as_of": iso(at), "segments": trees}
+
+    def _seen(self, histories: Histories, now: int) -> list[list[int]]:
+        n_rows = len(histories)
+        floors, until = np.full(n_rows, now - self.schema.horizon), np.full(n_rows, NEVER)
+        told: list[list[int]] = seen(histories, floors, until).tolist()
+        return told
 
     def _states(self, users: Sequence[str]) -> list[State]:
         asked = [user for user in users if not is_denied(user)]
@@ -121,9 +123,11 @@ class Scorer:
         self, users: Sequence[str], states: Sequence[State], now: int, context: Context = None
     ) -> list[Answer]:
         """The same for states that have been read, one per user."""
+        if not states:
+            return []
         names, records = [state.user for state in states], [state.records for state in states]
         histories = Histories.from_states(self.schema, names, records, [state.carry for state in states])
-        told = seen(histories).tolist()
+        told = self._seen(histories, now)
         reasons = [_reason(state, row[CONSENT]) for state, row in zip(states, told, strict=True)]
         ats = [min(max(now, row[LAST_KNOWN]), now + AHEAD) for row in told]
         live = [row for row, reason in enumerate(reasons) if not reason]
@@ -185,7 +189,8 @@ class Scorer:
 
     def score(self, study: str, values: NDArray[np.float64]) -> "Scores":
         """One study's scores of features that this bundle's set computed."""
-        return self.bundle.models[study].score_values(values[:, self._columns[study]])
+        columns = self._columns[study]
+        return self.bundle.models[study].score_values(values if columns is None else values[:, columns])
 
     @cached_property
     def cold(self) -> Verdict:
@@ -196,6 +201,12 @@ class Scorer:
 
 def _inside(told: Told) -> tuple[str, ...]:
     return tuple(name for name, each in told.items() if each["in"])
+
+
+def _places(bundle: Bundle, names: tuple[str, ...]) -> NDArray[np.int64] | None:
+    """Which of the bundle's columns these are; None where they are all of them, in order."""
+    given = bundle.features.names
+    return None if names == given else np.array([given.index(name) for name in names], np.int64)
 
 
 def _reason(state: State, mask: int) -> str:

@@ -25,6 +25,9 @@ TAIL_ROWS = 16
 SLACK = DAY
 """What folding keeps beyond the horizon."""
 
+MAPPED = 1 << 34
+"""Bytes of the file that are read as memory, without a copy through the kernel."""
+
 VERSION = 1
 """Of the tables; a file of another version is not opened."""
 
@@ -99,6 +102,7 @@ class SqliteStore:
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA mmap_size = {MAPPED}")
         db.execute("PRAGMA synchronous = FULL")  # an answer of 200 means the event survives a power cut
         self._opened.append(db)
         return db

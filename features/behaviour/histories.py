@@ -87,7 +87,7 @@ class Histories:
                 )
         slots = np.frombuffer(bytearray().join(states), np.int64).reshape(-1, schema.n_slots)
         edges = np.array([0, *accumulate(len(state) // width for state in states)], np.int64)
-        carry = _carries(schema, carries) if carries is not None else None
+        carry = _carries(schema, carries) if carries is not None and any(carries) else None
         return cls(schema, np.array(users, dtype=object), slots, edges[:-1], edges[1:], carry)
 
     def __len__(self) -> int:

@@ -55,6 +55,8 @@ async def test_one_poisoned_item_fails_no_neighbour(published):
         many = await http.post("/v1/segments:batch", json={"users": ["ann"] * (BATCH_USERS + 1)})
         assert (many.status_code, many.headers["content-type"]) == (413, "application/problem+json")
         assert (await http.post("/v1/segments:batch", json={"users": []})).json()["answers"] == []
+        nobody = (await http.post("/v1/segments:batch", json={"users": [{}]})).json()["answers"]
+        assert [each["status"] for each in nobody] == [400]
         assert (await http.post("/v1/segments:batch", json={"users": "ann"})).status_code == 400
 
 

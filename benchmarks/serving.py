@@ -1,0 +1,219 @@
+"""One question over HTTP against a bare ASGI echo on the same server, in the same run: processor time a request.
+
+`python -m benchmarks.serving [--small] [--json]`. Both run in processes of their own on uvicorn with uvloop and
+httptools, without an access log; what is compared is what the kernel counted for them (rusage), so that the client and
+other work on the machine do not matter. Users are drawn from a store, each with 200 events; every answer is computed.
+"""
+
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import report, shop
+from benchmarks.report import Figure, at_least, at_most, note
+from features.behaviour.feature_set import FeatureSet
+from features.events.plan import Codes
+from serving.store import LiveSchema, SqliteStore
+from training.bundle import Bundle, publish
+from training.centroids import Centroids
+from training.model import Model
+from training.steps import fit
+from training.trees import Forest
+
+WINDOWS = ["1h", "6h", "1d", "2d", "3d", "5d", "7d", "14d", "21d", "30d", "45d", "60d", "75d", "90d"]
+N_EVENTS, N_TREES = 200, 300
+BODY = b'{"user_id": "user-%08d"}'
+
+
+def main() -> int:
+    """Measure and print."""
+    options = report.arguments(__doc__ or "")
+    n_users, n_requests = (2_000, 4_000) if options.small else (100_000, 30_000)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        features, size = prepared(home, n_users)
+        note(f"{n_users:,} users of about {N_EVENTS} events, {len(features)} features, {N_TREES} trees, 8 clusters")
+        with running("benchmarks.serving:echo", home, size) as server:
+            bare, bare_p50 = measured(server, "/", n_requests, n_users)
+        with running("serving.service:application", home, size) as server:
+            ours, ours_p50 = measured(server, "/v1/segments", n_requests, n_users)
+            batch = batched(server, n_users, n_requests // 400)
+    return report.report(
+        [
+            Figure("bare echo, processor time a request", bare * 1e6, "us"),
+            Figure("an answer, SQLite, processor time a request", ours * 1e6, "us"),
+            at_least("share of the echo", bare / ours, "", 0.17),
+            at_most("p50 at one connection, by the echo's", ours_p50 / bare_p50, "times", 4),
+            at_least("batch of 1,000: users a second of processor time", 1 / batch, "users/s", 15_000),
+        ],
+        as_json=options.json,
+    )
+
+
+def prepared(home: Path, n_users: int) -> tuple[FeatureSet, int]:
+    """A published bundle and a filled store below `home`; the features, and the bytes of a typical answer."""
+    declared = [{**entry, "windows": WINDOWS} if "windows" in entry else entry for entry in shop.DECLARED]
+    codes = Codes.of(shop.PLAN)
+    features = FeatureSet.from_dict({"features": declared}, shop.PLAN, codes)
+    frame = shop.events(N_EVENTS * min(n_users, 2_000), min(n_users, 2_000))
+    histories = shop.histories(frame, features)
+    matrix = features.compute(histories, shop.AT)
+    (home / "plan.yaml").write_text(shop.PLAN.model_dump_json(exclude_defaults=True), encoding="utf-8")
+    codes.write(home / "plan.lock")
+    models = {study: home / study for study in ("purchase_7d", "behaviour")}
+    _fit(models, matrix)
+    bundle = Bundle.write(
+        home / "bundle", name="shop", version="1", features=features, models=models,
+        plan=home / "plan.yaml", lock=home / "plan.lock",
+    )  # fmt: skip
+    publish(bundle.path, home / "bundles")
+    with SqliteStore(home / "state.db") as store, store.writing() as db:
+        live = LiveSchema(store.declare(db, features.schema), features.schema, filled=True)
+        for user in range(n_users):
+            store.put(db, live, f"user-{user:08d}", histories.state(user % len(histories)), None)
+        db.execute("UPDATE schemas SET filled = 1")
+    return features, 700
+
+
+def _fit(models: dict[str, Path], matrix: object) -> None:
+    import xgboost as xgb
+
+    x = matrix.values.astype(np.float32)
+    y = (np.random.default_rng(1).random(len(x)) < 0.2).astype(int)
+    booster = xgb.train({"objective": "binary:logistic", "max_depth": 6, "seed": 1}, xgb.DMatrix(x, label=y), N_TREES)
+    trees = booster.save_raw("json").decode()
+    fingerprint = matrix.fingerprint
+    propensity = Model("purchase_7d", "propensity", fingerprint, fit(matrix, []), Forest.from_json(trees))
+    preparation = fit(matrix, ["impute", "log", "standardise"], names=matrix.names[:40])
+    centres = Centroids(preparation.transform(matrix)[:8])
+    clusters = Model("behaviour", "clusters", fingerprint, preparation, centres, names=tuple("abcdefgh"))
+    propensity.save(models["purchase_7d"], trees=trees)
+    clusters.save(models["behaviour"])
+    propensity.write_golden(models["purchase_7d"], matrix.values[:3])
+    clusters.write_golden(models["behaviour"], matrix.values[:3, :40])
+
+
+@contextmanager
+def running(application: str, home: Path, size: int) -> Iterator[tuple[int, int]]:
+    """A server process: (its port, its id); stopped at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("ETHOGRAM_")}
+    ours |= {"ETHOGRAM_HOME": str(home), "ECHO_BYTES": str(size), "ETHOGRAM_DRAIN_S": "0"}
+    ours |= {"ETHOGRAM_CLOCK": "2026-06-01T12:00:00", "BENTOML_HOME": str(home / "bentoml")}
+    (home / "bentoml").mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "uvicorn", application, "--factory", "--port", str(port), "--no-access-log"]
+    command += ["--http", "httptools", "--loop", "uvloop", "--log-level", "error", "--no-server-header"]
+    process = subprocess.Popen(command, env=ours)
+    try:
+        _wait(port, process)
+        yield port, process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(3000):
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise RuntimeError("the server does not get ready")
+
+
+def spent(pid: int) -> float:
+    """Seconds of processor time that a process has used, in user and kernel mode."""
+    told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measured(server: tuple[int, int], path: str, n_requests: int, n_users: int) -> tuple[float, float]:
+    """(processor seconds a request of the server, median seconds a request at one connection)."""
+    draw = random.Random(1)
+    connection = socket.create_connection(("127.0.0.1", server[0]))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    asked = [_request(path, BODY % draw.randrange(n_users)) for _ in range(n_requests)]
+    for each in asked[: n_requests // 10]:
+        _ask(connection, each)
+    taken, before = np.empty(n_requests), spent(server[1])
+    for place, each in enumerate(asked):
+        started = time.perf_counter()
+        _ask(connection, each)
+        taken[place] = time.perf_counter() - started
+    return (spent(server[1]) - before) / n_requests, float(np.median(taken))
+
+
+def _request(path: str, body: bytes) -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: local\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _ask(connection: socket.socket, request: bytes) -> bytes:
+    connection.sendall(request)
+    reply = connection.recv(65_536)
+    head, _, body = reply.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(reply.decode(errors="replace"))
+    left = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]) - len(body)
+    while left > 0:
+        part = connection.recv(1 << 20)
+        body, left = body + part, left - len(part)
+    return body
+
+
+def batched(server: tuple[int, int], n_users: int, n_batches: int) -> float:
+    """Processor seconds a user of the batch endpoint."""
+    draw = random.Random(2)
+    connection = socket.create_connection(("127.0.0.1", server[0]))
+    before, n_batches = spent(server[1]), max(3, n_batches)
+    for _ in range(n_batches):
+        users = [f"user-{draw.randrange(n_users):08d}" for _ in range(1_000)]
+        told = json.loads(_ask(connection, _request("/v1/segments:batch", json.dumps({"users": users}).encode())))
+        if any(each["source"] != "live" for each in told["answers"]):
+            raise RuntimeError("an answer of the batch is not live")
+    return (spent(server[1]) - before) / n_batches / 1_000
+
+
+def echo() -> object:
+    """The bare application: reads the body and sends as many bytes as an answer has."""
+    size = int(os.environ["ECHO_BYTES"])
+
+    async def application(scope: dict[str, object], receive: object, send: object) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        body = (await receive())["body"]
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(size).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body.ljust(size)[:size]})
+
+    return application
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

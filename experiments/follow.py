@@ -1,0 +1,123 @@
+"""Follow: publishes whatever the registry's `champion` is, so that moving the alias is all that a release takes.
+
+A process of its own beside the service, which knows nothing of registries: `python -m experiments.follow PROJECT`.
+"""
+
+import logging
+import os
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments.release import DIGEST, published
+from experiments.tracking import CHAMPION, Registered, Tracking
+from features.behaviour.histories import Histories
+from features.errors import BundleError
+from features.project import Project
+from training.bundle import Bundle, current
+
+LOGGER = logging.getLogger("ethogram.follow")
+EVERY_S = 4.0
+LATENCY_S = 0.05
+"""What the median answer of an accepted bundle may take here, features and all models."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one look at the registry found.
+
+    Attributes:
+        version: The champion's; None where there is none.
+        changed: Whether it is published since.
+        fault: Why it is not served; empty where it is.
+    """
+
+    version: int | None
+    changed: bool = False
+    fault: str = ""
+
+
+class Follower:
+    """One project's alias and folder of bundles; a version that was refused is not fetched again."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.tracking = Tracking(project)
+        self._refused: dict[int, str] = {}
+
+    def look(self) -> Step:
+        """Resolve the alias once, and publish what it names if it is another bundle and a sound one."""
+        champion = self.tracking.alias(self.project.name, CHAMPION)
+        if champion is None:
+            return Step(None)
+        there = self._there()
+        if there == champion.tags.get(DIGEST):
+            return Step(champion.version)
+        if champion.version not in self._refused:
+            try:
+                published(self.project, self.tracking, champion, check)
+                return Step(champion.version, changed=True)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, what is published stays
+                self._refused[champion.version] = f"version {champion.version} is refused: {error}"
+        return Step(champion.version, fault=self._refused[champion.version])
+
+    def _there(self) -> str | None:
+        folder = current(self.project.path("bundles"))
+        return folder.name if folder else None
+
+
+def check(folder: Path, registered: Registered) -> None:
+    """Everything that can be known of a bundle before it answers anybody.
+
+    Raises:
+        BundleError: a byte differs, a golden row comes out otherwise, a score is no number, or it is too slow.
+    """
+    bundle = Bundle.load(folder, verify=True)
+    if bundle.digest != registered.tags.get(DIGEST):
+        raise BundleError(f"its digest is {bundle.digest[:12]}, the registry names another.")
+    if not (folder / "plan.yaml").exists():
+        raise BundleError("it carries no plan.yaml, so no event could be taken in.")
+    nobody = Histories.from_states(bundle.schema, ["nobody"], [b""])
+    taken = []
+    for _ in range(21):
+        begun = time.perf_counter()
+        scores = bundle.score_matrix(bundle.computed.compute(nobody, time.time_ns() // 1000))
+        taken.append(time.perf_counter() - begun)
+    for study, each in scores.items():
+        if not np.isfinite(each.column()).all():
+            raise BundleError(f"study {study!r} says {each.column()[0]} of an empty history.")
+    if np.median(taken) > LATENCY_S:
+        raise BundleError(f"an answer takes {np.median(taken) * 1000:.0f} ms, more than {LATENCY_S * 1000:.0f}.")
+
+
+def follow(project: Project, *, parent: int | None = None) -> None:
+    """Look again and again, with jitter so that many followers do not come at once; until `parent` is gone."""
+    follower, told = Follower(project), Step(None)
+    while parent is None or os.getppid() == parent:
+        try:
+            step = follower.look()
+        except Exception:
+            LOGGER.exception("the registry cannot be read; what is published stays")
+        else:
+            if step.changed:
+                LOGGER.info("version %s is published", step.version)
+            elif step.fault and step != told:
+                LOGGER.error("%s", step.fault)
+            told = step
+        time.sleep(EVERY_S * random.uniform(0.75, 1.25))
+
+
+def main() -> None:
+    """Follow the project named on the command line, as long as the process that started this one lives."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    child = "--child" in sys.argv
+    names = [each for each in sys.argv[1:] if each != "--child"]
+    follow(Project.find(names[0] if names else None), parent=os.getppid() if child else None)
+
+
+if __name__ == "__main__":
+    main()
