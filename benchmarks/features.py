@@ -74,12 +74,8 @@ def from_parquet(events: pl.DataFrame, features: FeatureSet, folder: Path) -> li
     def ours(*, fresh: bool) -> FeatureMatrix:
         if fresh:
             shutil.rmtree(folder / "log" / "buckets", ignore_errors=True)
-        blocks = [features.compute(each, shop.AT) for each in log.histories_by_bucket(features.schema)]
-        users = np.concatenate([block.users for block in blocks])
-        values = np.concatenate([block.values for block in blocks])
-        order = np.argsort(users.astype(str))
-        at, capped = np.full(len(users), shop.AT), np.zeros(len(users), np.bool_)
-        return FeatureMatrix(values[order], users[order], at, features.names, features.fingerprint, capped)
+        blocks = log.map(lambda rows: features.compute(rows.histories(features.schema), shop.AT, threads=1))
+        return sorted_by_user(list(blocks))
 
     rivals = polars_rivals(scan.sort("user", "ts")) | duckdb_rival(table)
     matrix = ours(fresh=True)
@@ -101,6 +97,17 @@ def parts(events: pl.DataFrame, folder: Path) -> EventLog:
         frame = frame.rename({"user": "user_id"}).drop("known", "until").with_columns(source=pl.lit("benchmark"))
         log.append(EventBatch(frame, shop.PLAN), name=f"part-{place:03}")
     return log
+
+
+def sorted_by_user(blocks: list[FeatureMatrix]) -> FeatureMatrix:
+    """Blocks as one matrix, in the rivals' order."""
+    users = np.concatenate([block.users for block in blocks])
+    order = pl.Series(users.tolist()).arg_sort().to_numpy()
+    values, at, capped = (
+        np.concatenate([getattr(each, name) for each in blocks]) for name in ("values", "at", "capped")
+    )
+    first = blocks[0]
+    return FeatureMatrix(values[order], users[order], at, first.names, first.fingerprint, capped[order])
 
 
 def polars_rivals(events: pl.LazyFrame) -> dict[str, Callable[[], pl.DataFrame]]:

@@ -1,8 +1,9 @@
 """Training set: rows (user, at) with features as known at `at` and the label of what came after."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -14,7 +15,9 @@ from features.behaviour.histories import Histories
 from features.behaviour.matrix import FeatureMatrix
 from features.behaviour.schema import TS, StateSchema
 from features.errors import StudyError
+from features.events.log import EventLog
 from features.events.plan import Codes, Purpose, TrackingPlan
+from features.events.rows import Rows
 from features.instants import format_duration, iso
 from features.people import hash_text
 from training.anchors import Anchors
@@ -37,6 +40,9 @@ LEFT_OUT = {
     "embargo": "whose label would reach into the next part",
 }
 """Why candidates are no rows."""
+
+
+Compute = Callable[[FeatureSet, Histories, NDArray[np.int64]], FeatureMatrix]
 
 
 class Log(Protocol):
@@ -100,14 +106,18 @@ class TrainingSet:
         """
         log = _Held(log) if isinstance(log, Histories) else log
         zone, horizon = features.schema.zone, label.horizon if label else 0
+        keep = f"{label} {population} {cuts!r}"
         if isinstance(cuts, CutsSpec):
             cuts = cuts.resolve(log.span(), horizon=horizon, blind_spot=blind_spot)
         who = population.source(plan, codes, zone=zone)
         known = Condition(did="any").source(plan, codes, zone=zone)
         source = label.source(plan, codes, zone=zone, models=models) if label else None
-        builder = _Builder(features, label, source, who, known, cuts, blind_spot)
         schema = wide(features.schema, *(each.features.schema for each in (who, known, source) if each))
-        pieces = [builder.piece(histories) for histories in log.histories_by_bucket(schema)]
+        builder = _Builder(features, label, source, who, known, cuts, blind_spot, schema, keep)
+        if isinstance(log, EventLog):
+            pieces = list(log.map(builder))
+        else:
+            pieces = [builder.piece(histories, FeatureSet.compute) for histories in log.histories_by_bucket(schema)]
         return cls._joined(pieces, builder, population, log.span())
 
     @classmethod
@@ -214,14 +224,20 @@ class _Builder:
     known: Outcome
     cuts: Cuts | Anchors
     blind_spot: int
+    schema: StateSchema
+    keep: str
 
-    def piece(self, histories: Histories) -> _Piece:
-        """The rows of one bucket's persons."""
+    def __call__(self, rows: Rows) -> _Piece:
+        """The rows of one bucket of the log; features of persons who have not changed are those of the last time."""
+        return self.piece(rows.histories(self.schema), partial(rows.compute, keep=self.keep))
+
+    def piece(self, histories: Histories, compute: Compute) -> _Piece:
+        """The rows of some persons."""
         allowed = (histories.consent() & Purpose.MODEL_TRAINING.bit) != 0
         willing = histories.take(np.flatnonzero(allowed))
         found, left_out = self._eligible(willing)
         mine = willing.take(found.rows)
-        matrix = self.features.compute(narrowed(mine, self.features.schema), found.at)
+        matrix = compute(self.features, narrowed(mine, self.features.schema), found.at)
         numbers = np.zeros(len(found.rows))
         if self.label is not None and self.source is not None:
             numbers = self.source.numbers(mine, found.at + self.label.horizon, blind_spot=self.blind_spot)

@@ -126,6 +126,9 @@ class FeatureSet:
     def __len__(self) -> int:
         return len(self.features)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return FeatureSet, (self.features, self.schema)  # without what the kernel keeps of this process
+
     def __repr__(self) -> str:
         return f"FeatureSet({len(self)} features, {self.fingerprint})"
 

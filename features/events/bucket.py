@@ -100,7 +100,7 @@ class Bucket:
     Attributes:
         name: Of its folder: its place, and a digest of what it was made from.
         rows: Events.
-        users: Persons.
+        n_users: Persons.
         first: Earliest ts; 0 without events.
         last: Latest ts.
         duplicates: Copies that were left out.
@@ -110,7 +110,7 @@ class Bucket:
 
     name: str
     rows: int
-    users: int
+    n_users: int
     first: int
     last: int
     duplicates: int
@@ -118,13 +118,13 @@ class Bucket:
     same: Mapping[str, Any]
 
     @classmethod
-    def write(cls, path: Path, pieces: Sequence[Piece], users: pl.Series, rates: Rates | None) -> Self:
+    def write(cls, path: Path, pieces: Sequence[Piece], users: pl.DataFrame, rates: Rates | None) -> Self:
         """Sort and judge the events of some persons, and write them.
 
         Args:
             path: Its folder; what a killed compaction left there goes.
             pieces: Their events from every block, with `place`: the person's among `users`.
-            users: Canonical ids.
+            users: Columns user (canonical ids, in order) and digest (of what the person's events come from).
             rates: The too-fast rule.
         """
         shutil.rmtree(path, ignore_errors=True)
@@ -132,16 +132,16 @@ class Bucket:
         piece = Piece.joined([each for each in pieces if each.frame.height] or [NOTHING])
         keys = piece.with_columns(("seq",))
         place, ts, seq, ids = (keys[name].to_numpy() for name in ("place", "ts", "seq", "id"))
-        order, starts = order_of(place, ts, seq, ids, len(users))
+        order, starts = order_of(place, ts, seq, ids, users.height)
         kept = first_known(Piece(piece.frame[order], piece.same), starts)
         judged, n_fast = too_fast(kept, rates)
-        sizes = np.bincount(judged.frame["place"].to_numpy(), minlength=len(users))
-        pl.DataFrame({"user": users, "n": sizes}).write_parquet(path / USERS, statistics=False)
+        sizes = np.bincount(judged.frame["place"].to_numpy(), minlength=users.height)
+        users.with_columns(n=sizes).write_parquet(path / USERS, statistics=False)
         events = judged.frame.drop("place")
         events.write_parquet(path / EVENTS, compression="lz4", statistics=False)
         first, last = events.select(pl.col("ts").min().fill_null(0), last=pl.col("ts").max().fill_null(0)).row(0)
         left_out = len(order) - events.height
-        made = cls(path.name, events.height, len(users), first, last, left_out, n_fast, dict(judged.same))
+        made = cls(path.name, events.height, users.height, first, last, left_out, n_fast, dict(judged.same))
         write_json(path / FACTS, asdict(made))
         return made
 
@@ -157,7 +157,7 @@ class Bucket:
             folder: Where the bucket's own folder is.
             columns: Only these; properties that no event carries are absent.
         """
-        users, frame = self._users(folder), self._events(folder, columns).cast({pl.Categorical: pl.String})
+        users, frame = self.users(folder), self._events(folder, columns).cast({pl.Categorical: pl.String})
         if columns is None or "user" in columns:
             frame = frame.with_columns(user=users["user"].gather(_places(users)))
         names = columns if columns is not None else [*ORDER, *sorted(set(frame.columns) - set(ORDER))]
@@ -166,13 +166,14 @@ class Bucket:
     def histories(self, folder: Path, schema: StateSchema) -> Histories:
         """The histories of its persons, in order of their ids."""
         users, frame = (
-            self._users(folder),
+            self.users(folder),
             self._events(folder, [*FIELDS_OF_STATE, *schema.columns]),
         )
         found = Histories.from_frame(schema, frame.with_columns(user=_places(users)), settled=True)
         return replace(found, users=users["user"].to_numpy().astype(object)[found.users.astype(np.int64)])
 
-    def _users(self, folder: Path) -> pl.DataFrame:
+    def users(self, folder: Path) -> pl.DataFrame:
+        """Its persons, in order: columns user, digest (of what their events come from), n (events)."""
         return pl.read_parquet(folder / self.name / USERS)
 
     def _events(self, folder: Path, columns: Sequence[str] | None) -> pl.DataFrame:

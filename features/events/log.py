@@ -1,11 +1,11 @@
 """Event log: append-only, the truth; everything else can be rebuilt from it."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import polars as pl
 
@@ -17,6 +17,7 @@ from features.events.batch import PREFIX, EventBatch, as_stored
 from features.events.bucket import FIELDS_OF_STATE, Bucket
 from features.events.cleaning import Cleaned, clean
 from features.events.compaction import Manifest, bucket_of
+from features.events.engine import Cores, Engine
 from features.events.erasure import IDS, ErasureReport, Tombstones, erase_from
 from features.events.identity import persons
 from features.events.mapping import Mapping
@@ -24,10 +25,13 @@ from features.events.parts import Parts, PartWriter, locked
 from features.events.plan import Codes, TrackingPlan
 from features.events.quality import Quality
 from features.events.report import CleaningReport, count
+from features.events.rows import Rows
 from features.events.sources import content_hash, read_source
 from features.instants import MINUTE
 from features.people import stable_hash
 from features.project import Project
+
+R = TypeVar("R")
 
 IN_MEMORY_ONLY = ("user_agent", "ip", "row", "message_id")
 """Fields that no part keeps."""
@@ -50,6 +54,7 @@ class EventLog:
         key: bytes,
         codes_path: Path | None = None,
         bucket_rows: int = compaction.BUCKET_ROWS,
+        engine: Engine | None = None,
     ) -> None:
         self.path = Path(path)
         self.plan = plan
@@ -58,6 +63,7 @@ class EventLog:
         self._key = key
         self._codes_path = codes_path
         self._bucket_rows = bucket_rows
+        self._engine = engine or Cores()
 
     @classmethod
     def of(cls, project: Project) -> Self:
@@ -148,7 +154,9 @@ class EventLog:
         folder = self.path / "buckets"
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".lock"):
-            return compaction.compact(self.parts, folder, self.plan, bucket_rows=self._bucket_rows, purge=purge)
+            return compaction.compact(
+                self.parts, folder, self.plan, engine=self._engine, bucket_rows=self._bucket_rows, purge=purge
+            )
 
     def frame(self, *, users: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The log frame: sorted by (user, ts, seq, id); marked events included.
@@ -172,8 +180,12 @@ class EventLog:
     def histories_by_bucket(self, schema: StateSchema) -> Iterator[Histories]:
         """The same, a bucket at a time: the unit of memory and of parallel work."""
         folder, chosen = self._buckets()
-        for each in chosen:
-            yield each.histories(folder, schema)
+        return Cores().map(lambda bucket: bucket.histories(folder, schema), chosen)
+
+    def map(self, work: Callable[[Rows], R]) -> Iterator[R]:
+        """What the work makes of every bucket, in order, wherever the engine does it."""
+        folder, chosen = self._buckets()
+        return self._engine.map(work, [Rows(folder, bucket) for bucket in chosen])
 
     def _buckets(self, users: Sequence[str] | None = None) -> tuple[Path, list[Bucket]]:
         """All buckets, or those that these canonical ids are in, and where they are."""

@@ -68,18 +68,24 @@ class Persons:
         sizes = np.bincount(rows["bucket"].to_numpy(), people["n"].to_numpy(), n_buckets).astype(np.int64)
         return cls(links, resolved, users, sizes, _shares(people, rows, [frame.height for frame in read]))
 
-    def digests(self, salts: Sequence[str]) -> NDArray[np.uint64]:
-        """Per bucket what its events come from, whatever the order of the blocks.
+    @property
+    def merged(self) -> int:
+        """Ids that belong to another, canonical id."""
+        return int((self.identity["id"] != self.identity["canonical"]).sum())
+
+    def digests(self, salts: Sequence[str]) -> list[NDArray[np.uint64]]:
+        """Per bucket and person what the person's events come from, whatever the order of the blocks.
 
         Args:
             salts: Per block, what tells its content from that of others.
         """
-        total = np.zeros(len(self.users), np.uint64)
+        starts = np.cumsum([0, *(len(users) for users in self.users)])
+        total = np.zeros(starts[-1], np.uint64)
         for share, salt in zip(self.shares, salts, strict=True):
             held = share.bucket >= 0
             salted = _mixed(share.digest + np.int64(hash_text(salt)).view(np.uint64))
-            np.add.at(total, share.bucket[held], salted[held])
-        return total
+            np.add.at(total, starts[share.bucket[held]] + share.place[held], salted[held])
+        return [total[low:high] for low, high in pairwise(starts.tolist())]
 
 
 def _table(ids: pl.Series, resolved: pl.DataFrame, n_buckets: int) -> pl.DataFrame:

@@ -1,14 +1,17 @@
 """Training sets of logs in which every label is known by hand."""
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.behaviour.histories import Histories
 from features.errors import StudyError
+from features.events.batch import EventBatch
+from features.events.log import EventLog
 from features.instants import DAY
-from tests.training.shops import CODES, PLAN, HandLog, day, feature_set
+from tests.training.shops import CODES, PLAN, HandLog, day, feature_set, frame
 from training.cuts import CutsSpec
 from training.label import Condition, Label
 from training.training_set import TrainingSet
@@ -170,3 +173,20 @@ def test_events_after_the_label_change_nothing_and_events_in_it_change_no_featur
     assert dict(zip(more.matrix.users.tolist(), more.y.tolist(), strict=True)) == {
         user: float(user in bought) for user in more.matrix.users.tolist()
     }
+
+
+def test_rows_kept_beside_the_log_are_those_of_a_log_in_memory(tmp_path):
+    """The second time features are computed for nobody but the person who came back."""
+    log = EventLog(tmp_path, PLAN, key=b"k", bucket_rows=16)
+    events = [(f"u{n % 20}", ("viewed", "bought")[n % 3 == 0], day(n / 4, n % 24)) for n in range(160)]
+    for name, some in (("first", events), ("second", [*events, ("u7", "bought", day(12.5))])):
+        added = frame(some)[0 if name == "first" else len(events) :]
+        batch = added.rename({"user": "user_id"}).drop("known", "until").with_columns(source=pl.lit("hand"))
+        log.append(EventBatch(batch, PLAN), name=name)
+        asked = feature_set(), WEEK, DATES
+        held = TrainingSet.build(HandLog(some), *asked, plan=PLAN, codes=CODES, population=MONTH)
+        made = TrainingSet.build(log, *asked, plan=PLAN, codes=CODES, population=MONTH)
+        order = np.lexsort((made.matrix.at, made.matrix.users))
+        other = np.lexsort((held.matrix.at, held.matrix.users))
+        assert made.take(order).fingerprint == held.take(other).fingerprint
+        assert made.provenance["left_out"] == held.provenance["left_out"]
