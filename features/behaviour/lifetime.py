@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from features.behaviour.compiled import Floats, Ints, compiled, place
-from features.behaviour.declarations import Declaration
+from features.behaviour.declarations import Declaration, Listing
 from features.behaviour.schema import MISSING, Lifetime, StateSchema
 from features.behaviour.table import (
     CODE,
     COLUMN,
     FACTOR,
+    LIFETIME,
     NO_SLOT,
     OF_STREAM,
     STAT,
@@ -38,6 +39,18 @@ class Tenure(Declaration):
         """`tenure_<event>_s`."""
         for name, kind in self.kinds(self.tenure, words):
             yield Feature(f"tenure_{name}_s", "lifetime", "tenure", name, kind)
+
+
+class Trait(Listing):
+    """`{trait: [country, newsletter]}`: what the newest identify that says it says."""
+
+    trait: Names
+
+    def features(self, words: Words) -> Iterator[Feature]:
+        """`trait_<name>`."""
+        for name, kind, prop in self.properties(tuple(f"identify.{each}" for each in self.trait), words):
+            listed = self.listed(kind, prop, words)
+            yield Feature(f"trait_{prop}", "lifetime", "last", name, kind, prop, LIFETIME, **listed)
 
 
 @compiled
@@ -101,4 +114,4 @@ def lifetime(user: User, at: int, table: Table, out: Floats) -> None:
         put(out, place(table.features[k, COLUMN]), value, factor)
 
 
-FAMILY = Family("lifetime", (Tenure,), STATS, _source)
+FAMILY = Family("lifetime", (Tenure, Trait), STATS, _source)

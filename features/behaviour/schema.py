@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from features.behaviour.kinds import Kind
 from features.errors import SchemaError
 from features.events.batch import PREFIX
-from features.events.plan import ALL_PURPOSES, TrackingPlan
+from features.events.plan import ALL_PURPOSES, CONTEXT, TrackingPlan
 from features.instants import DAY, NEVER, zone_offsets
 from features.people import stable_hash
 
@@ -143,7 +143,7 @@ class StateSchema:
     @property
     def columns(self) -> list[str]:
         """The columns of a log frame that hold the properties."""
-        return sorted({PREFIX + name.partition("|")[0] for name in self.properties})
+        return sorted({column_of(name) for name in self.properties})
 
     @property
     def _typed(self) -> list[tuple[str, tuple[str, int]]]:
@@ -235,8 +235,7 @@ class StateSchema:
 
     @staticmethod
     def _property(frame: pl.DataFrame, name: str, kind: str, factor: int) -> pl.Series:
-        name, _, test = name.partition("|")
-        column = PREFIX + name
+        test, column = name.partition("|")[2], column_of(name)
         if column not in frame.columns:
             return pl.repeat(MISSING, frame.height, dtype=pl.Int64, eager=True)
         if kind == "flag":
@@ -245,6 +244,12 @@ class StateSchema:
         if factor:
             return (frame[column] * factor).round(mode="half_to_even").cast(pl.Int64).fill_null(MISSING)
         return stable_hash(frame[column]).fill_null(MISSING)
+
+
+def column_of(name: str) -> str:
+    """The column of a log frame that holds a property, or what a flag is derived from."""
+    name = name.partition("|")[0]
+    return name if name in CONTEXT else PREFIX + name
 
 
 def _asked(texts: pl.Series, test: str, value: str) -> pl.Series:

@@ -20,7 +20,7 @@ PREFIX = "p_"
 PERSON = pl.coalesce("user_id", "anonymous_id")
 """The id that an event goes by."""
 
-FEW = ("source", "event", "device", "mark")
+FEW = ("source", "event", "device", "browser", "mark")
 """Fields of few different texts."""
 
 FIELDS: Mapping[str, pl.DataType] = {
@@ -39,6 +39,7 @@ FIELDS: Mapping[str, pl.DataType] = {
     "user_agent": pl.String(),  # until cleaning
     "ip": pl.String(),  # until cleaning
     "device": pl.String(),  # from cleaning on: desktop, mobile, tablet, other
+    "browser": pl.String(),  # from cleaning on: chrome, safari, firefox, edge, samsung, opera, other
     "mark": pl.String(),  # why cleaning keeps it out of histories (a bot's event), else null
     "flagged": pl.String(),  # properties whose `missing: flag` policy applied, joined by commas
     "extra": pl.String(),  # undeclared properties as JSON, where the plan keeps them

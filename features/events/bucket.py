@@ -20,7 +20,7 @@ from features.events.plan import Rates
 from features.instants import SECOND
 
 EVENTS, USERS, FACTS = "events.parquet", "users.parquet", "bucket.json"
-KEPT = ("source", "id", "event", "ts", "received", "seq", "offset", "consent", "device", "mark")
+KEPT = ("source", "id", "event", "ts", "received", "seq", "offset", "consent", "device", "browser", "mark")
 """What a bucket keeps of a part's fields, beside properties."""
 
 FIELDS_OF_STATE = ("event", "ts", "known", "until", "id", "seq", "offset", "consent", "mark")
@@ -44,12 +44,13 @@ ORDER = (
     "offset",
     "consent",
     "device",
+    "browser",
     "mark",
     "source",
 )
 """The columns of a log frame, before properties."""
 
-SOMETIMES = ("source", "event", "seq", "offset", "consent", "device", "mark", "until", "coarse")
+SOMETIMES = ("source", "event", "seq", "offset", "consent", "device", "browser", "mark", "until", "coarse")
 """Columns that may say the same in every row."""
 
 

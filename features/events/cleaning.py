@@ -25,7 +25,7 @@ class Cleaned:
     """What came of a batch.
 
     Attributes:
-        batch: Events fit for the log: personal data gone, device and mark set.
+        batch: Events fit for the log: personal data gone, device, browser and mark set.
         quarantine: Rows of `quarantine.SCHEMA`, sealed.
         report: The counts.
     """
@@ -187,7 +187,10 @@ def _marked(frame: pl.DataFrame, plan: TrackingPlan) -> pl.DataFrame:
         fast = bots.too_fast(visitors, frame["ts"], events=rate.events, seconds=rate.seconds)
         verdicts.append(("too_fast", fast))
     marks = [pl.when(rows).then(pl.lit(mark)) for mark, rows in verdicts]
-    return frame.with_columns(mark=pl.coalesce("mark", *marks), device=pl.coalesce("device", devices.labels(agents)))
+    device, browser = devices.labels(agents)
+    return frame.with_columns(
+        mark=pl.coalesce("mark", *marks), device=pl.coalesce("device", device), browser=pl.coalesce("browser", browser)
+    )
 
 
 def _impersonal(frame: pl.DataFrame, plan: TrackingPlan, key: bytes) -> pl.DataFrame:

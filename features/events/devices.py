@@ -1,20 +1,30 @@
-"""Devices: a label from the user agent."""
+"""Devices: device and browser, from the user agent."""
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import polars as pl
 
+if TYPE_CHECKING:
+    from ua_parser import Result
+
 LABELS = ("desktop", "mobile", "tablet", "other")
+BROWSERS = ("chrome", "safari", "firefox", "edge", "samsung", "opera", "other")
 _DESKTOP = {"Windows", "Mac OS X", "Linux", "Ubuntu", "Fedora", "Debian", "Chrome OS", "FreeBSD", "OpenBSD"}
 _MOBILE = {"Windows Phone", "BlackBerry OS", "Firefox OS", "KaiOS", "Symbian OS"}
 
 
 @lru_cache(maxsize=65_536)
-def label(user_agent: str) -> str:
-    """`desktop`, `mobile`, `tablet` or `other` (bots, televisions, programs)."""
+def labels_of(user_agent: str) -> tuple[str, str]:
+    """One of LABELS (`other`: bots, televisions, programs) and one of BROWSERS."""
     from ua_parser import parse
 
     result = parse(user_agent)
+    family = result.user_agent.family.lower() if result.user_agent else ""
+    return _device(result, user_agent), next((name for name in BROWSERS if name in family), "other")
+
+
+def _device(result: "Result", user_agent: str) -> str:
     system = result.os.family if result.os else ""
     device = result.device.family if result.device else ""
     if device == "Spider":
@@ -30,8 +40,12 @@ def label(user_agent: str) -> str:
     return "desktop" if system in _DESKTOP else "other"
 
 
-def labels(user_agents: pl.Series) -> pl.Series:
-    """Per row; each distinct user agent is parsed once; null stays null."""
+def labels(user_agents: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Device and browser per row; each distinct user agent is parsed once; null stays null."""
     distinct = user_agents.unique().drop_nulls()
-    names = pl.Series([label(agent) for agent in distinct], dtype=pl.String)
-    return user_agents.replace_strict(distinct, names, default=None, return_dtype=pl.String)
+    found = [labels_of(agent) for agent in distinct]
+    device, browser = (
+        user_agents.replace_strict(distinct, pl.Series(names, dtype=pl.String), default=None, return_dtype=pl.String)
+        for names in ([device for device, _ in found], [browser for _, browser in found])
+    )
+    return device, browser

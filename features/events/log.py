@@ -10,10 +10,10 @@ from typing import Self, TypeVar
 import polars as pl
 
 from features.behaviour.histories import Histories
-from features.behaviour.schema import StateSchema
+from features.behaviour.schema import StateSchema, column_of
 from features.errors import LogError, SourceError
 from features.events import compaction, quarantine
-from features.events.batch import PREFIX, EventBatch, as_stored
+from features.events.batch import EventBatch, as_stored
 from features.events.bucket import FIELDS_OF_STATE, Bucket
 from features.events.cleaning import Cleaned, clean
 from features.events.compaction import Manifest, bucket_of
@@ -203,7 +203,7 @@ class EventLog:
 
     def texts(self, properties: Iterable[str]) -> dict[int, str]:
         """What these properties say anywhere in the log, by the hash that state keeps of it."""
-        columns, found = [PREFIX + name for name in properties], dict[int, str]()
+        columns, found = [column_of(name) for name in properties], dict[int, str]()
         folder, chosen = self._buckets()
         for each in chosen if columns else ():
             for column in each.read(folder, columns).get_columns():

@@ -1,6 +1,7 @@
 """Tracking plan: which events and properties there are, their types and units, and what is personal."""
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import ip_network
@@ -11,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from features.document import Definition
 from features.errors import PlanError, nearest
+from features.events.devices import BROWSERS, LABELS
 
 RESERVED = ("identify", "alias")
 """Events that join ids and carry traits; every plan has them. Their codes are 1 and 2."""
@@ -33,7 +35,10 @@ ALL_PURPOSES = 7
 
 
 class PropertySpec(Definition):
-    """One property. Numbers live in state as integers: `round(value * scale)`."""
+    """One property. Numbers live in state as integers: `round(value * scale)`.
+
+    `context` is where a Segment message's context says it, such as `campaign.source` or `location.country`.
+    """
 
     type: Literal["number", "money", "category", "text", "flag", "time"]
     description: str = ""
@@ -45,6 +50,7 @@ class PropertySpec(Definition):
     min: float | None = None
     max: float | None = None
     allowed: tuple[str, ...] | None = None
+    context: str = Field("", pattern=r"^([A-Za-z_]+(\.[A-Za-z_]+)*)?$")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -82,6 +88,13 @@ class PropertySpec(Definition):
         if self.type == "time":
             return 1_000_000
         return self.scale or (100 if self.type == "money" else 1)
+
+
+CONTEXT: Mapping[str, PropertySpec] = {
+    "device": PropertySpec(type="category", allowed=LABELS, description="From the user agent."),
+    "browser": PropertySpec(type="category", allowed=BROWSERS, description="From the user agent."),
+}
+"""What every event may say beside its own properties: columns of the log that are no `p_*`."""
 
 
 class EventSpec(Definition):
@@ -135,6 +148,9 @@ class TrackingPlan(Definition):
         for name in RESERVED:
             if name in self.events:
                 raise ValueError(f"the event {name!r} is built in; declare what it carries under `traits`")
+        for name in CONTEXT:
+            if any(name in spec.properties for spec in self._specs.values()):
+                raise ValueError(f"the property {name!r} is built in, every event has it. Hint: use another name")
         seen: dict[str, tuple[str, PropertySpec]] = {}
         for event, spec in self._specs.items():
             for name, prop in spec.properties.items():
@@ -177,7 +193,7 @@ class TrackingPlan(Definition):
 
     def property(self, name: str, event: str | None = None) -> PropertySpec:
         """The property's declaration, or a PlanError with the nearest name."""
-        declared = self.properties if event in (None, "any") else self.event(str(event)).properties
+        declared = {**CONTEXT, **(self.properties if event in (None, "any") else self.event(str(event)).properties)}
         if name not in declared:
             of = f" of {event!r}" if event else ""
             raise PlanError(f"unknown property {name!r}{of}. {nearest(name, declared)}")

@@ -12,7 +12,7 @@ import polars as pl
 from features.errors import EthogramError
 from features.events import quarantine
 from features.events.batch import FIELDS, PREFIX, EventBatch, property_type
-from features.events.plan import Purpose, TrackingPlan
+from features.events.plan import PropertySpec, Purpose, TrackingPlan
 from features.events.values import READERS, instant, offset, sound
 from features.instants import MINUTE, zone_offsets
 
@@ -189,9 +189,9 @@ class _Reader:
         return {**values, "extra": quarantine.payload(extra)} if kept else values
 
     def _beside(
-        self, message: dict[str, Any], context: dict[str, Any], declared: Mapping[str, object]
+        self, message: dict[str, Any], context: dict[str, Any], declared: Mapping[str, PropertySpec]
     ) -> list[tuple[str, Any]]:
-        """What pages, screens and groups say outside their properties, where the plan asks for it."""
+        """What a message says outside its properties, where the plan asks for it."""
         kind = message.get("type")
         page = context.get("page")
         beside = (
@@ -199,6 +199,7 @@ class _Reader:
         )
         if kind == "page" and isinstance(page, dict):
             beside += [(name, page.get(name)) for name in PAGE_FIELDS]
+        beside += [(name, _inside(context, spec.context)) for name, spec in declared.items() if spec.context]
         return [(name, value) for name, value in beside if name in declared and value is not None]
 
     def _value(self, name: str, value: object) -> object:
@@ -244,6 +245,13 @@ def consent_mask(consent: object, plan: TrackingPlan) -> int | None:
     if not known:
         return None
     return sum(purpose.bit for purpose in Purpose if known.get(purpose, bool(plan.consent.mask & purpose.bit)))
+
+
+def _inside(value: Any, path: str) -> Any:  # noqa: ANN401 - whatever JSON held
+    """What a path such as `campaign.source` leads to; None where it leads nowhere."""
+    for step in path.split("."):
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
 
 
 def _plain(name: str) -> str:

@@ -17,7 +17,7 @@ from features.people import stable_hash
 
 _WHOLE = r"^\s*([+-]?\d+)\.0*\s*$"
 _TEXTS = ("user_id", "anonymous_id", "previous_id", "message_id", "user_agent", "ip")
-_PASSED = ("id", "seq", "offset", "consent", "device")
+_PASSED = ("id", "seq", "offset", "consent", "device", "browser")
 
 
 def own_names(columns: list[str], plan: TrackingPlan, *, zone: str | None = None) -> Mapping:

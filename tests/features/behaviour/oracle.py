@@ -284,6 +284,11 @@ class Oracle:
     def put_last(self, values, what, window, entry):
         self.put_first(values, what, window, entry, "last")
 
+    def put_trait(self, values, what, _, entry):
+        for name in listed(what):
+            self.put_last(found := {}, f"identify.{name}", "lifetime", entry)
+            values[f"trait_{name}"] = found[f"last_identify_{name}_lifetime"]
+
     def put_mode(self, values, what, window, entry):
         self.put_first(values, what, window, entry, "mode")
 

@@ -13,7 +13,8 @@ PLAN = TrackingPlan.from_dict(
             "page_viewed": {"properties": {"seconds": {"type": "number"}}},
             "product_viewed": {"properties": {"product_id": {"type": "category"}, "price": {"type": "money"}}},
             "order_completed": {"properties": {"revenue": {"type": "money"}, "gift": {"type": "flag"}}},
-        }
+        },
+        "traits": {"country": {"type": "category"}, "vip": {"type": "flag"}},
     }
 )
 CODES = Codes.of(PLAN)
@@ -54,6 +55,11 @@ DECLARED = [
     {"share": ["any.product_id", "dear.product_id"], "values": ["a", "c"], "windows": ["1d", "20d"]},
     {"share": "order_completed.gift", "values": [True], "windows": ["20d"]},
     {"median": ["order_completed.revenue", "dear.price"], "windows": ["1d", "7d", "20d"]},
+    {"last": "any.device", "values": ["mobile", "desktop"], "windows": ["1d", "20d", "lifetime"]},
+    {"share": "order_completed.device", "values": ["mobile"], "windows": ["20d"]},
+    {"count": "product_viewed", "where": {"device": {"ne": "mobile"}}, "as": "at_desk", "windows": ["7d"]},
+    {"trait": "country", "values": ["de"]},
+    {"trait": ["vip"]},
     {"ratio": {"of": "count_order_completed_2d", "by": "count_product_viewed_2d"}, "as": "conversion"},
     {"difference": {"of": "recency_any_s", "minus": "tenure_any_s"}, "as": "quiet"},
     {"score": {"weights": {"conversion": 2, "count_any_7d": 0.1, "quiet": -1e-6}}, "as": "engagement"},
@@ -109,11 +115,14 @@ COLUMNS = {
     "offset": pl.Int16,
     "consent": pl.Int8,
     "mark": pl.String,
+    "device": pl.String,
     "p_seconds": pl.Float64,
     "p_product_id": pl.String,
     "p_price": pl.Float64,
     "p_revenue": pl.Float64,
     "p_gift": pl.Boolean,
+    "p_country": pl.String,
+    "p_vip": pl.Boolean,
 }
 
 
@@ -122,7 +131,8 @@ def log_frame(events: list[dict]) -> pl.DataFrame:
     rows = []
     for place, event in enumerate(events):
         neutral = {"user": "ann", "known": event["ts"], "id": place, "seq": 0, "offset": 0}
-        properties = {f"p_{name}": value for name, value in event.get("properties", {}).items()}
+        given = event.get("properties", {}).items()
+        properties = {name if name == "device" else f"p_{name}": value for name, value in given}
         rows.append({**neutral, **{k: v for k, v in event.items() if k in COLUMNS}, **properties})
     columns = {name: [row.get(name) for row in rows] for name in COLUMNS}
     return pl.DataFrame(columns, schema=COLUMNS)

@@ -37,8 +37,9 @@ def events(draw: st.DrawFn) -> dict:
         "page_viewed": {"seconds": st.integers(0, 100)},
         "product_viewed": {"product_id": st.sampled_from("abc"), "price": prices},
         "order_completed": {"revenue": prices, "gift": st.booleans()},
-        "identify": {},
+        "identify": {"country": st.sampled_from(["de", "fr"]), "vip": st.booleans()},
     }[name]
+    values["device"] = st.sampled_from(["mobile", "desktop", "tablet"])
     known = ts + draw(st.sampled_from([0, 0, 0, 1, HOUR, 3 * DAY, -HOUR]))
     removed = draw(st.sampled_from([None, None, None, None, 0, 1, DAY]))
     return {

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from features.events.batch import EventBatch
 from features.events.bots import declared, listed, too_fast
 from features.events.cleaning import clean
-from features.events.devices import label
+from features.events.devices import labels_of
 from features.events.plan import TrackingPlan
 from features.events.segment import segment_messages
 from features.instants import SECOND, parse_instant
@@ -52,7 +52,7 @@ def test_personal_properties_leave_only_their_pseudonym(plan):
     assert frame["p_email"][0] not in (None, "ann@example.com")
     assert frame["p_email"][0] == _clean(rows[:1], plan).batch.frame["p_email"][0]
     assert frame.select(pl.col("ip", "user_agent").is_null().all()).row(0) == (True, True)
-    assert frame["device"].to_list() == [None, "mobile"]
+    assert frame.select("device", "browser").rows() == [(None, None), ("mobile", "safari")]
 
 
 def test_marks_keep_bots_in_the_log(plan):
@@ -116,7 +116,21 @@ def test_undeclared_properties_are_kept_without_identifiers_where_the_plan_says_
     ],
 )
 def test_devices_are_told_from_the_user_agent(agent, expected):
-    assert label(agent) == expected
+    assert labels_of(agent)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("agent", "expected"),
+    [
+        (IPHONE, "safari"),
+        (WINDOWS, "chrome"),
+        (f"{WINDOWS} Edg/124.0.2478.51", "edge"),
+        ("Mozilla/5.0 (X11; Linux x86_64; rv:125.0) Gecko/20100101 Firefox/125.0", "firefox"),
+        ("curl/8", "other"),
+    ],
+)
+def test_browsers_are_told_from_the_user_agent(agent, expected):
+    assert labels_of(agent)[1] == expected
 
 
 def test_bots_and_addresses_are_told_per_distinct_value():

@@ -95,6 +95,16 @@ def test_page_views_take_what_the_plan_asks_of_the_page(plan):
     assert batch.frame.select("event", "p_path").row(0) == ("page_view", "/")
 
 
+def test_a_property_may_be_what_the_context_says_and_what_is_given_wins():
+    source = {"type": "category", "context": "campaign.source"}
+    plan = TrackingPlan.from_dict({"events": {"seen": {"properties": {"source": source}}}})
+    campaigns = [{"source": "mail"}, {"source": None}, "none", {}]
+    messages = [{"event": "seen", "userId": "u", "context": {"campaign": each}} for each in campaigns]
+    messages += [{**messages[0], "properties": {"source": "ad"}}]
+    batch = segment_messages(messages, plan, received=NOW)
+    assert batch.frame["p_source"].to_list() == ["mail", None, None, None, "ad"]
+
+
 def test_consent_is_what_was_said_and_the_default_elsewhere(plan):
     said = {"consent": {"categoryPreferences": {"analytics": True, "model_training": False, "adverts": True}}}
     frame = segment_messages([_track(context=said), _track()], plan, received=NOW).frame
