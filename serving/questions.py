@@ -84,10 +84,10 @@ async def ask(request: Request) -> Reply:
 
 
 async def explain(request: Request) -> Reply:
-    """POST /v1/explain: why a user is in every declared segment or not."""
+    """POST /v1/explain: why a user is in every declared segment or not, and what moves each propensity."""
     question, runtime = _read(QUESTION, request.body, '{"user_id": "..."}'), request.runtime
     name, release = named(question.user), runtime.release()
-    told = release.scorer.explain(name, runtime.now(), question.context)
+    told = await asyncio.to_thread(release.scorer.explain, name, runtime.now(), question.context)
     body = ENCODER.encode({**told, "bundle": release.about, "request_id": request.id})
     return Reply(body, headers={"x-model-version": str(release.bundle.version), "cache-control": "no-store"})
 

@@ -17,6 +17,8 @@ from serving.fingerprint import CONSENT, LAST_KNOWN, LAST_TS, N_EVENTS, SUM_IDS,
 from serving.rules import Context, Rules, Told
 from serving.store import SqliteStore, State
 from training.bundle import Bundle
+from training.contributions import Paths, contributions, paths_of
+from training.trees import Forest
 
 if TYPE_CHECKING:
     from training.model import Scores
@@ -103,10 +105,26 @@ class Scorer:
         (told,) = self._seen(histories, now)
         at = min(max(now, told[LAST_KNOWN]), now + AHEAD)
         if _reason(state, told[CONSENT]) == UNAGREED:
-            return {"user_id": user, "as_of": iso(at), "reason": UNAGREED, "segments": {}}
+            return {"user_id": user, "as_of": iso(at), "reason": UNAGREED, "segments": {}, "contributions": {}}
         matrix = self.bundle.computed.compute(histories, at)
         trees = self.rules.explain(histories, at, features=matrix, scores=self._scored(matrix.values), context=context)
-        return {"user_id": user, "as_of": iso(at), "segments": trees}
+        parts = self.contributions(matrix.values)
+        return {"user_id": user, "as_of": iso(at), "segments": trees, "contributions": parts}
+
+    def contributions(self, values: NDArray[np.float64]) -> dict[str, dict[str, object]]:
+        """Per propensity, how much each prepared column moves the first row's margin from what all rows start from."""
+        told: dict[str, dict[str, object]] = {}
+        for study, (forest, paths) in self._paths.items():
+            columns, preparation = self._columns[study], self.bundle.models[study].preparation
+            prepared = preparation.apply(values[:1] if columns is None else values[:1, columns]).astype(np.float32)
+            *parts, base = contributions(forest, paths, prepared)[0].tolist()
+            told[study] = {"base": base, "columns": dict(zip(preparation.outputs, parts, strict=True))}
+        return told
+
+    @cached_property
+    def _paths(self) -> dict[str, tuple[Forest, Paths]]:
+        heads = {study: self.bundle.models[study].head for study in self.studies}
+        return {study: (head, paths_of(head)) for study, head in heads.items() if isinstance(head, Forest)}
 
     def _seen(self, histories: Histories, now: int) -> list[list[int]]:
         n_rows = len(histories)

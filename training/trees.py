@@ -31,6 +31,7 @@ class Forest:
         left: Shape (n_nodes,), int32: where `x < threshold` goes; -1 marks a leaf.
         right: Shape (n_nodes,), int32: where the rest goes.
         missing: Shape (n_nodes,), int32: where NaN goes.
+        cover: Shape (n_nodes,), float32: the weight of the training rows that came by.
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,7 @@ class Forest:
     left: NDArray[np.int32]
     right: NDArray[np.int32]
     missing: NDArray[np.int32]
+    cover: NDArray[np.float32]
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -120,7 +122,8 @@ def _nodes(trees: list[Mapping[str, Any]]) -> dict[str, Any]:
     left, right = (np.where(child >= 0, child + shift, -1).astype(np.int32) for child in (left, right))
     missing = np.where(joined("default_left", np.int8) != 0, left, right).astype(np.int32)
     feature, value = joined("split_indices", np.int32), joined("split_conditions", np.float32)
-    return {"roots": roots, "feature": feature, "value": value, "left": left, "right": right, "missing": missing}
+    nodes = {"feature": feature, "value": value, "left": left, "right": right, "missing": missing}
+    return {"roots": roots, **nodes, "cover": joined("sum_hessian", np.float32)}
 
 
 @compiled

@@ -114,3 +114,16 @@ async def test_an_answer_without_scores_is_new_once_it_means_something_else(publ
         assert (again.status_code, again.json()["source"]) == (200, "live")
         scored = await http.get("/v1/segments?user_id=ann")
         assert (scored.headers["cache-control"], "etag" in scored.headers) == ("no-store", False)
+
+
+async def test_the_parts_of_an_explanation_add_up_to_the_margin(published, bundle):
+    async with shop.serving(published) as (http, runtime):
+        await http.post("/v1/track", json=shop.message("ann", "order_completed", properties={"revenue": 12.5}))
+        told = (await http.post("/v1/explain", json={"user_id": "ann"})).json()["contributions"]
+        assert list(told) == ["purchase_7d"]
+        parts, model = told["purchase_7d"], bundle.models["purchase_7d"]
+        assert list(parts["columns"]) == list(model.preparation.outputs)
+        answer = runtime.release().scorer.answer("ann", runtime.now())
+        margin = np.array([parts["base"] + sum(parts["columns"].values())])
+        told_probability = answer.verdict.scores["purchase_7d"]["probability"]
+        assert abs(model.calibration.probability(margin)[0] - told_probability) < 1e-5
