@@ -72,11 +72,15 @@ def _packages() -> list[tuple[str, bool, str]]:
 def _kernels() -> tuple[str, bool, str]:
     """The compiled loops, compiled once for this machine and kept."""
     from features import Codes, FeatureSet, Histories, TrackingPlan
+    from features.segments.segment_set import SegmentSet
 
     plan = TrackingPlan.from_dict({"events": {"seen": {}}})
     features = FeatureSet.from_dict({"features": [{"count": ["seen"], "windows": ["1d"]}]}, plan, Codes.of(plan))
     begin = time.perf_counter()
     features.compute(Histories.from_states(features.schema, ["nobody"], [b""], [None]), 0)
+    said = {"segments": {"seen": {"when": {"did": {"event": "seen"}}}}}
+    segments = SegmentSet.from_dict(said, plan, Codes.of(plan), features)
+    segments.evaluate(Histories.from_states(segments.schema, ["nobody"], [b""], [None]), 0)
     return "kernels", True, f"ready after {time.perf_counter() - begin:.1f} s"
 
 

@@ -41,6 +41,14 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     return _machine_code(function, _nrt=False)
 
 
+def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for a function that other loops call, and Python never.
+
+    It has no door for Python, which takes longer to compile than a small loop does.
+    """
+    return _machine_code(function, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
 def compiled_allocating(function: Callable[P, R]) -> Callable[P, R]:
     """The same for a function that makes arrays."""
     return _machine_code(function)

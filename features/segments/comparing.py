@@ -4,7 +4,7 @@ from math import ceil
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, compiled, place
+from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.schema import MISSING
 from features.instants import NEVER, SECOND
 from features.segments.counting import Facts, next_slide, passes, within, witness
@@ -43,7 +43,7 @@ TICK_SPAN = 3600 * SECOND
 FAR = 1e15
 
 
-@compiled
+@compiled_inside
 def compare(facts: Facts, program: Program, node: int) -> tuple[int, int]:
     """(truth, next_change) of a comparison."""
     row = program.nodes[node]
@@ -67,14 +67,14 @@ def compare(facts: Facts, program: Program, node: int) -> tuple[int, int]:
     return truth, instant
 
 
-@compiled
+@compiled_inside
 def _reset(facts: Facts, program: Program, side: int) -> int:
     """When a side's window starts anew; MISSING where it reaches behind what is kept."""
     window = program.sides[side, SIDE_WINDOW]
     return MISSING if facts.spans[window, UNKNOWN_HERE] else facts.spans[window, RESET]
 
 
-@compiled
+@compiled_inside
 def _slide(facts: Facts, program: Program, side: int, low: int, high: int) -> int:
     window, kind = program.sides[side, SIDE_WINDOW], program.sides[side, SIDE_KIND]
     if program.windows[window, MODE] != AGO:
@@ -83,7 +83,7 @@ def _slide(facts: Facts, program: Program, side: int, low: int, high: int) -> in
     return next_slide(facts, end, low, high, program.windows[window, START], program.windows[window, BACK_TO])
 
 
-@compiled
+@compiled_inside
 def _slid(facts: Facts, program: Program, side: int, low: int, high: int, instant: int) -> tuple[int, int]:
     window, end = program.sides[side, SIDE_WINDOW], facts.starts[program.sides[side, SIDE_KIND] + 1]
     if program.windows[window, MODE] == AGO:
@@ -94,7 +94,7 @@ def _slid(facts: Facts, program: Program, side: int, low: int, high: int, instan
     return low, high
 
 
-@compiled
+@compiled_inside
 def _compared(facts: Facts, program: Program, node: int, low: int, high: int, start: int, end: int) -> int:
     """The truth, given the left side's events places[low:high] and the right side's places[start:end]."""
     row = program.nodes[node]
@@ -117,7 +117,7 @@ def _compared(facts: Facts, program: Program, node: int, low: int, high: int, st
     return TRUE if holds else FALSE
 
 
-@compiled
+@compiled_inside
 def _figure(facts: Facts, program: Program, side: int, low: int, high: int) -> float:
     """The figure of the events places[low:high], and of what is folded."""
     agg, slot, carry = program.sides[side, AGG], program.sides[side, SIDE_SLOT], program.sides[side, SIDE_CARRY]
@@ -143,7 +143,7 @@ def _figure(facts: Facts, program: Program, side: int, low: int, high: int) -> f
     return float(total / ((n if agg == MEAN else 1) * program.sides[side, SIDE_FACTOR]))
 
 
-@compiled
+@compiled_inside
 def trait(facts: Facts, program: Program, node: int) -> int:
     """The truth about the newest value of a trait."""
     row = program.nodes[node]
@@ -160,7 +160,7 @@ def trait(facts: Facts, program: Program, node: int) -> int:
     return row[C] if value == MISSING else FALSE
 
 
-@compiled
+@compiled_inside
 def given(facts: Facts, program: Program, node: int, inputs: Floats, at: int) -> tuple[int, int]:
     """(truth, next_change) of a number that is handed in."""
     row = program.nodes[node]
@@ -182,7 +182,7 @@ def given(facts: Facts, program: Program, node: int, inputs: Floats, at: int) ->
     return truth, (at // TICK_SPAN + 1) * TICK_SPAN if row[C] == TICK else NEVER
 
 
-@compiled
+@compiled_inside
 def _crossing(facts: Facts, program: Program, node: int, at: int) -> int:
     """When the seconds since an event next enter or leave a range, or the event leaves the horizon."""
     row = program.nodes[node]
@@ -200,7 +200,7 @@ def _crossing(facts: Facts, program: Program, node: int, at: int) -> int:
     return change
 
 
-@compiled
+@compiled_inside
 def _reaches(since: int, bound: float, at: int, beyond: bool) -> int:
     """The first instant after `at` whose seconds since then are at least, or beyond, a bound; NEVER if that was so."""
     if not (abs(bound) < FAR / SECOND):

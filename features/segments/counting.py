@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from features.behaviour.compiled import Ints, compiled, place
+from features.behaviour.compiled import Ints, compiled_inside, place
 from features.behaviour.schema import MISSING
 from features.instants import NEVER
 from features.segments.nodes import AGO, CALENDAR, SESSION
@@ -35,7 +35,7 @@ EVIDENCE = 12
 """Events that an explanation names of a node, at most."""
 
 
-@compiled
+@compiled_inside
 def passes(value: int, tests: Ints, first: int, end: int) -> bool:
     """Whether an integer lies in one of the intervals."""
     found = False
@@ -44,7 +44,7 @@ def passes(value: int, tests: Ints, first: int, end: int) -> bool:
     return found
 
 
-@compiled
+@compiled_inside
 def witness(facts: Facts, node: int, low: int, high: int) -> None:
     """Note the newest of the events `places[low:high]` as evidence."""
     if len(facts.evidence) == 0:
@@ -53,7 +53,7 @@ def witness(facts: Facts, node: int, low: int, high: int) -> None:
         facts.evidence[node, k] = facts.places[high - 1 - k]
 
 
-@compiled
+@compiled_inside
 def within(facts: Facts, kind: int, window: int) -> tuple[int, int]:
     """The events of a kind in a window: places[low:high]."""
     first, end = facts.starts[place(kind)], facts.starts[place(kind + 1)]
@@ -61,7 +61,7 @@ def within(facts: Facts, kind: int, window: int) -> tuple[int, int]:
     return low, after(facts.ts, facts.places, low, end, facts.spans[place(window), HIGH])
 
 
-@compiled
+@compiled_inside
 def next_slide(facts: Facts, end: int, low: int, high: int, back: int, ahead: int) -> int:
     """When an event next leaves, or enters, the window of ages ahead <= age < back that holds places[low:high]."""
     leaves = facts.ts[facts.places[low]] + back if low < high else NEVER
@@ -69,7 +69,7 @@ def next_slide(facts: Facts, end: int, low: int, high: int, back: int, ahead: in
     return min(leaves, enters)
 
 
-@compiled
+@compiled_inside
 def count(facts: Facts, program: Program, node: int) -> tuple[int, int]:
     """(truth, next_change) of a count."""
     row = program.nodes[node]
@@ -90,7 +90,7 @@ def count(facts: Facts, program: Program, node: int) -> tuple[int, int]:
     return truth, span[RESET]
 
 
-@compiled
+@compiled_inside
 def _slides(facts: Facts, program: Program, row: Ints, low: int, high: int, holds: bool) -> int:
     """The first instant at which leaving and entering events turn a count's truth."""
     end = facts.starts[row[KIND] + 1]
@@ -107,7 +107,7 @@ def _slides(facts: Facts, program: Program, row: Ints, low: int, high: int, hold
             return instant
 
 
-@compiled
+@compiled_inside
 def nth(facts: Facts, program: Program, node: int) -> tuple[int, int]:
     """(truth, next_change): whether the n-th event ever fell within the window."""
     row = program.nodes[node]
@@ -130,7 +130,7 @@ def nth(facts: Facts, program: Program, node: int) -> tuple[int, int]:
     return truth, (NEVER if truth == FALSE and mode in (SESSION, CALENDAR) else span[RESET])
 
 
-@compiled
+@compiled_inside
 def regularly(facts: Facts, program: Program, node: int, at: int, tally: Ints) -> tuple[int, int]:
     """(truth, next_change): enough events in enough of the last periods."""
     row = program.nodes[node]
@@ -152,7 +152,7 @@ def regularly(facts: Facts, program: Program, node: int, at: int, tally: Ints) -
     return (TRUE if found >= wanted else FALSE), change
 
 
-@compiled
+@compiled_inside
 def resumed(facts: Facts, program: Program, node: int, at: int) -> tuple[int, int]:
     """(truth, next_change): a recent event that came long after the one before."""
     row = program.nodes[node]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.behaviour.compiled import Floats, Ints, compiled, grid, place, vector, views
+from features.behaviour.compiled import Floats, Ints, compiled, compiled_inside, grid, place, vector, views
 from features.behaviour.gather import Scratch, gather, room_of, scratch
 from features.behaviour.histories import Histories, empty_carry
 from features.behaviour.kernel import _blocks
@@ -77,7 +77,7 @@ def room(program: Program, n_events: int, *, explained: bool = False) -> Room:
     )  # fmt: skip
 
 
-@compiled
+@compiled_inside
 def _room_of(arrays: Ints) -> Room:
     """The room whose arrays these are the views of."""
     return Room(
@@ -87,7 +87,7 @@ def _room_of(arrays: Ints) -> Room:
     )  # fmt: skip
 
 
-@compiled
+@compiled_inside
 def by_kind(codes: Ints, marks: Ints, n: int, filters: Filters, starts: Ints, places: Ints) -> None:
     """The events of every kind, in order: those of kind j are places[starts[j]:starts[j + 1]]."""
     for kind in range(len(starts)):
@@ -109,7 +109,7 @@ def by_kind(codes: Ints, marks: Ints, n: int, filters: Filters, starts: Ints, pl
     starts[0] = 0
 
 
-@compiled
+@compiled_inside
 def sessions(ts: Ints, past: int, n: int, gap: int, at: int, closes: Ints) -> tuple[int, int]:
     """Per event its session's last one; (first instant, instant from which it is over) of the open session."""
     first, over = NEVER, NEVER
@@ -123,7 +123,7 @@ def sessions(ts: Ints, past: int, n: int, gap: int, at: int, closes: Ints) -> tu
     return first, over
 
 
-@compiled
+@compiled_inside
 def combined(program: Program, node: int, truths: Ints, changes: Ints) -> tuple[int, int]:
     """(truth, next_change) of what joins other nodes.
 
@@ -141,7 +141,7 @@ def combined(program: Program, node: int, truths: Ints, changes: Ints) -> tuple[
     return truth, soonest if held < 0 else held
 
 
-@compiled
+@compiled_inside
 def evaluate(  # noqa: C901 - a branch an op
     facts: Facts, program: Program, inputs: Floats, at: int, seen: bool, room: Room
 ) -> None:

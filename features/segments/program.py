@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, Ints, compiled, grid, vector, views
+from features.behaviour.compiled import Floats, Ints, compiled_inside, grid, vector, views
 from features.behaviour.kinds import ANYTHING, Kind
 from features.behaviour.marks import Filters, filters, filters_of
 from features.behaviour.schema import Lifetime, StateSchema
@@ -102,7 +102,7 @@ def handed(program: Program) -> tuple[Ints, Ints]:
     )
 
 
-@compiled
+@compiled_inside
 def program_of(arrays: Ints, rest: Ints, numbers: Floats, ranges: Floats) -> Program:
     """The program that was handed on."""
     return Program(

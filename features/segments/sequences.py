@@ -5,7 +5,7 @@ first; of those, the one whose step before ends last, and so on back. So an even
 within an hour of the previous one is found wherever there is one.
 """
 
-from features.behaviour.compiled import Ints, compiled
+from features.behaviour.compiled import Ints, compiled_inside
 from features.behaviour.schema import MISSING
 from features.instants import NEVER
 from features.segments.counting import EVIDENCE, Facts
@@ -36,7 +36,7 @@ from features.segments.windows import after, beyond
 ANY_MATCH, FIRST_MATCH, LAST_MATCH = range(3)
 
 
-@compiled
+@compiled_inside
 def sequence(facts: Facts, program: Program, node: int, at: int) -> tuple[int, int]:
     """(truth, next_change) of a sequence: TRUE if it is for any combination of what its steps share."""
     row = program.nodes[node]
@@ -69,7 +69,7 @@ def sequence(facts: Facts, program: Program, node: int, at: int) -> tuple[int, i
     return best, held if best == TRUE else soonest
 
 
-@compiled
+@compiled_inside
 def _changes(row: Ints, anchored: int, truth: int, due: int) -> int:
     """When time next changes what one anchor says: a deadline passes, or the anchor leaves what is looked at."""
     leaves = anchored + row[A]
@@ -78,7 +78,7 @@ def _changes(row: Ints, anchored: int, truth: int, due: int) -> int:
     return NEVER if truth == FALSE and row[B] != FIRST_MATCH else int(leaves)
 
 
-@compiled
+@compiled_inside
 def shares(facts: Facts, program: Program, row: Ints, one: int, other: int) -> bool:
     """Whether two events agree in all that the steps share, and have it."""
     for k in range(row[TEST], row[TEST_END]):
@@ -89,7 +89,7 @@ def shares(facts: Facts, program: Program, row: Ints, one: int, other: int) -> b
     return True
 
 
-@compiled
+@compiled_inside
 def _is_settled(facts: Facts, program: Program, row: Ints, anchor: int, n: int) -> bool:
     found = False
     for k in range(n):
@@ -97,13 +97,13 @@ def _is_settled(facts: Facts, program: Program, row: Ints, anchor: int, n: int) 
     return found
 
 
-@compiled
+@compiled_inside
 def _limit(facts: Facts, row: Ints, anchor: int) -> int:
     """The last event that may take part."""
     return int(facts.closes[anchor]) if row[C] else facts.n - 1
 
 
-@compiled
+@compiled_inside
 def _met(facts: Facts, program: Program, row: Ints, anchor: int) -> bool:
     """Whether all positive steps are met from this anchor; then `facts.chosen` holds each step's last event."""
     limit = _limit(facts, row, anchor)
@@ -129,7 +129,7 @@ def _met(facts: Facts, program: Program, row: Ints, anchor: int) -> bool:
     return True
 
 
-@compiled
+@compiled_inside
 def _begun(facts: Facts, program: Program, row: Ints, move: int, anchor: int, limit: int, deadline: int) -> int:
     """Complete the first step, whose count begins with the anchor."""
     step = program.moves[move]
@@ -152,7 +152,7 @@ def _begun(facts: Facts, program: Program, row: Ints, move: int, anchor: int, li
     return 0
 
 
-@compiled
+@compiled_inside
 def _advanced(
     facts: Facts, program: Program, row: Ints, move: int, anchor: int, limit: int, deadline: int, step: int, last: bool
 ) -> int:
@@ -192,7 +192,7 @@ def _advanced(
     return size
 
 
-@compiled
+@compiled_inside
 def _broken(facts: Facts, program: Program, row: Ints, step: int, anchor: int, before: int, event: int) -> bool:
     """Whether something came between two steps that must not."""
     for move in range(row[FIRST], row[END]):
@@ -203,7 +203,7 @@ def _broken(facts: Facts, program: Program, row: Ints, step: int, anchor: int, b
     return False
 
 
-@compiled
+@compiled_inside
 def _found(
     facts: Facts, program: Program, row: Ints, move: int, anchor: int, start: int, limit: int, deadline: int
 ) -> int:
@@ -220,7 +220,7 @@ def _found(
     return -1
 
 
-@compiled
+@compiled_inside
 def _judged(facts: Facts, program: Program, row: Ints, anchor: int, at: int) -> tuple[int, int]:
     """(truth, when the last pending step is due) of an anchor whose positive steps are met."""
     limit = _limit(facts, row, anchor)
@@ -238,21 +238,21 @@ def _judged(facts: Facts, program: Program, row: Ints, anchor: int, at: int) -> 
     return truth, due
 
 
-@compiled
+@compiled_inside
 def _deadline(facts: Facts, said: Ints, anchor: int) -> int:
     if said[WITHIN] == 0:
         return NEVER
     return int(facts.ts[anchor if said[SINCE] < 0 else facts.chosen[said[SINCE]]] + said[WITHIN])
 
 
-@compiled
+@compiled_inside
 def _violation(facts: Facts, program: Program, row: Ints, move: int, anchor: int, limit: int) -> int:
     said = program.moves[move]
     start = anchor if said[AFTER] < 0 else facts.chosen[said[AFTER]]
     return _found(facts, program, row, move, anchor, start, limit, _deadline(facts, said, anchor))
 
 
-@compiled
+@compiled_inside
 def _testify(facts: Facts, program: Program, node: int, anchor: int, at: int) -> None:
     """Note the anchor, each step's last event, and what broke it."""
     row = program.nodes[node]

@@ -1,6 +1,6 @@
 """Windows: every window of a program as an interval of instants, resolved once for a user and an instant."""
 
-from features.behaviour.compiled import Ints, compiled, place
+from features.behaviour.compiled import Ints, compiled_inside, place
 from features.behaviour.schema import MISSING
 from features.instants import DAY, NEVER
 from features.segments.nodes import AGO, BETWEEN, CALENDAR, SESSION, SINCE_FIRST_SEEN
@@ -13,7 +13,7 @@ MODE, START, END = range(3)
 EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; weeks begin on Mondays
 
 
-@compiled
+@compiled_inside
 def resolve(
     windows: Ints, at: int, horizon: int, first_seen: int, session: tuple[int, int], midnight: int,
     zone_starts: Ints, zone_offsets: Ints, spans: Ints,
@@ -57,7 +57,7 @@ def resolve(
         spans[k, LOW], spans[k, HIGH], spans[k, UNKNOWN_HERE], spans[k, RESET] = low, high, unknown, reset
 
 
-@compiled
+@compiled_inside
 def period(at: int, unit: int, starts: Ints, offsets: Ints) -> tuple[int, int]:
     """The first instant of the calendar day, week or month around `at`, and of the next one, in the zone."""
     step = len(starts) - 1
@@ -79,7 +79,7 @@ def period(at: int, unit: int, starts: Ints, offsets: Ints) -> tuple[int, int]:
     return _begins(_day_of(year, month), starts, offsets), _begins(following, starts, offsets)
 
 
-@compiled
+@compiled_inside
 def _begins(day: int, starts: Ints, offsets: Ints) -> int:
     """The first instant whose local time is the day's midnight or later."""
     local = day * DAY
@@ -91,7 +91,7 @@ def _begins(day: int, starts: Ints, offsets: Ints) -> int:
     return int(max(starts[step], local - offsets[step]))
 
 
-@compiled
+@compiled_inside
 def _day_of(year: int, month: int) -> int:
     """Days from 1970-01-01 to the first of a month (Hinnant, days_from_civil)."""
     y = year - (month <= 2)
@@ -101,7 +101,7 @@ def _day_of(year: int, month: int) -> int:
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
-@compiled
+@compiled_inside
 def _year_and_month(day: int) -> tuple[int, int]:
     """The civil year and month of a day (Hinnant, civil_from_days)."""
     z = day + 719_468
@@ -114,7 +114,7 @@ def _year_and_month(day: int) -> tuple[int, int]:
     return yoe + era * 400 + (month <= 2), month
 
 
-@compiled
+@compiled_inside
 def after(ts: Ints, places: Ints, low: int, high: int, instant: int) -> int:
     """Of the ascending events `places[low:high]` the first that happened after an instant."""
     while low < high:
@@ -126,7 +126,7 @@ def after(ts: Ints, places: Ints, low: int, high: int, instant: int) -> int:
     return low
 
 
-@compiled
+@compiled_inside
 def beyond(places: Ints, low: int, high: int, position: int) -> int:
     """Of the ascending `places[low:high]` the first beyond a position."""
     while low < high:

@@ -1,0 +1,81 @@
+"""Laying out, the schema for editors, and what mistakes are told."""
+
+from pathlib import Path
+
+import pytest
+
+from features.document import load
+from features.errors import DefinitionError
+from features.segments.format import formatted, schema
+from features.segments.segment_set import SegmentSet
+from tests.features.segments.shop import CODES, FEATURES, PLAN, STUDIES
+
+SHOP = Path(__file__).parents[3] / "examples" / "shop" / "segments.yaml"
+
+
+def test_the_shops_file_is_laid_out_as_it_should_be():
+    assert formatted(SHOP) == SHOP.read_text()
+
+
+def test_laying_out_keeps_comments_and_meaning_and_changes_nothing_twice(tmp_path):
+    path = tmp_path / "segments.yaml"
+    path.write_text(
+        "version: 1\nsegments:\n  # who\n  a:\n    when:\n      did:\n        event: buy   # any\n        last: 7d\n"
+        "    description: x\n"
+    )
+    meant, text = load(path), formatted(path)
+    path.write_text(text)
+    assert load(path) == meant
+    assert formatted(path) == text
+    assert text.index("description") < text.index("when")
+    assert "# who" in text
+    assert "# any" in text
+
+
+def test_the_schema_names_every_condition_and_durations_as_texts():
+    made = schema()
+    condition = made["$defs"]["Condition"]["properties"]
+    assert {"all", "not", "did", "sequence", "percentile", "bucket"} <= set(condition)
+    assert made["$defs"]["Regularly"]["properties"]["per"] == {
+        "pattern": "^[0-9]+[smhdw]$",
+        "title": "Per",
+        "type": "string",
+    }
+    assert "from" in made["$defs"]["Ago"]["properties"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "    when: {dod: {event: buy}}",
+            "segments.yaml:4: segments.s.when.dod: unknown key 'dod'. Hint: did you mean 'did'",
+        ),
+        ("    when:\n      did: {event: buyy}", "segments.yaml:5: segments.s.when.did.event: unknown event 'buyy'"),
+        (
+            "    when:\n      did:\n        event: add\n        where: {prise: 3}",
+            "segments.yaml:7: .*did you mean 'price'",
+        ),
+        ("    when:\n      feature:\n        count_any_8d: 3", "segments.yaml:6: .*did you mean 'count_any_7d'"),
+        ("    when: {segment: other}", "segments.yaml:4: .*unknown segment 'other'"),
+        ("    when: {model: {study: behaviour}}", "segments.yaml:4: .*no study 'behaviour' of propensity"),
+        ("    when: {did: {event: buy, last: 7d, session: current}}", "segments.yaml:4: .*one window at most"),
+        ("    when: {did: {event: buy, last: 7x}}", "segments.yaml:4: .*a duration is"),
+        ("    when: {did: {event: buy, count: {gte: many}}}", "segments.yaml:4: .*count"),
+        ("    when: {trait: {contry: DE}}", "segments.yaml:4: .*did you mean 'country'"),
+        ("    when: {context: {weekday: monday}}", "segments.yaml:4: .*did you mean 'mon'"),
+        (
+            "    when: {sequence: {steps: [{not: {event: buy}, within: 1h}]}}",
+            "segments.yaml:4: .*begins with what happens",
+        ),
+        ("    when: {sequence: {steps: [{event: add}, {not: {event: buy}}]}}", "segments.yaml:4: .*within: 24h"),
+        ("    when: {sequence: {same: section, steps: [{event: add}]}}", "segments.yaml:4: .*`same` needs 'section'"),
+        ("    when: {}", "segments.yaml:4: .*a condition says something"),
+        ("    when: {all: []}", "segments.yaml:4: segments.s.when.all"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line_and_the_nearest_name(tmp_path, text, told):
+    path = tmp_path / "segments.yaml"
+    path.write_text(f"version: 1\nsegments:\n  s:\n{text}\n")
+    with pytest.raises(DefinitionError, match=told):
+        SegmentSet.from_yaml(path, PLAN, CODES, FEATURES, studies=STUDIES)
