@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -138,7 +138,9 @@ class Bundle:
         return self.score_matrix(self.features.compute(histories, at))
 
     def score_matrix(self, matrix: FeatureMatrix) -> dict[str, Scores]:
-        """The same for features that are computed already."""
+        """The same for features that are computed already, also over histories that hold what segments need."""
+        if matrix.fingerprint == self.computed.fingerprint:
+            matrix = replace(matrix, fingerprint=self.features.fingerprint)
         return {study: model.score(matrix) for study, model in self.models.items()}
 
 

@@ -101,11 +101,8 @@ async def test_the_answer_of_everybody_equals_batch(published, ruled):
         states = runtime.store.read(scorer.schema, users)
         rows = Histories.from_states(bundle.schema, users, [s.records for s in states], [s.carry for s in states])
         matrix = bundle.computed.compute(rows, at)
-        scores = {
-            study: model.score_values(matrix.select(model.preparation.names).values)
-            for study, model in bundle.models.items()
-        }
-        truths = bundle.told.evaluate(rows, at, features=matrix, scores=scores)
+        assert bundle.schema.fingerprint != bundle.features.schema.fingerprint
+        truths = bundle.told.evaluate(rows, at, features=matrix, scores=bundle.score_matrix(matrix))
         wanted = [[name for name in truths.of(row) if name != "abandoned"] for row in range(len(users))]
         answers = scorer.answers(users, at)
         assert [[name for name, each in a.verdict.rules.items() if each["in"]] for a in answers] == wanted
