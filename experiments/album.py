@@ -71,7 +71,8 @@ def _features(made: "Exploration", album: Album) -> Iterator[str]:
     if picture := portraits.correlations(album, made):
         yield pages.section("Correlations", pages.note("Spearman's, like beside like."), picture)
     if made.signals:
-        numbers = pages.folded("Means, percentiles, breaks", _numbers(made.signals[:MOST_ROWS]).html())
+        shown = [each for each in made.signals if each.feature not in made.words][:MOST_ROWS]
+        numbers = pages.folded("Means, percentiles, breaks", _numbers(shown).html())
         yield pages.section("All features", numbers, _rest(len(made.signals)))
 
 
@@ -93,7 +94,7 @@ def _row(each: Signal, *, binary: bool) -> list[str]:
     return [each.feature, f"{each.bits:.4f}", f"{each.rank:.3f}", *cut, inside, *lift]
 
 
-def _numbers(shown: tuple[Signal, ...]) -> Table:
+def _numbers(shown: list[Signal]) -> Table:
     header = ("feature", "missing", "zero", "mean", "sd", *(f"p{each}" for each in PERCENTILES), "natural breaks")
     rows = [
         [

@@ -1,5 +1,6 @@
 """Breakpoints: where a number falls apart by itself, and where it tells one outcome from another."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,18 +97,24 @@ class Split:
         threshold: A value is `above` when it is at least this.
         above: Whether the outcome is more above it than below.
         share: Share of the rows on the side with more, missing values counted as not there.
+        word: Of a category, what the value is called that is told from all others; empty for numbers.
     """
 
     threshold: float
     above: bool
     share: float
+    word: str = ""
 
     def __str__(self) -> str:
+        if self.word:
+            return f"is {self.word}"
         number = f"{self.threshold:,.0f}" if abs(self.threshold) >= 1e5 else f"{self.threshold:,.6g}"
         return f"{'>=' if self.above else '<'} {number}"
 
     def inside(self, values: Array) -> NDArray[np.bool_]:
         """The rows on the side with more; a missing value is on neither."""
+        if self.word:
+            return np.asarray(values == self.threshold)
         with np.errstate(invalid="ignore"):
             return values >= self.threshold if self.above else values < self.threshold
 
@@ -139,6 +146,30 @@ def split(values: Array, outcome: Array) -> Split | None:
     above = bool(rests[place] > means[place])
     threshold = readable(float(x[place]), float(x[place + 1]))
     return Split(threshold, above, float((n - place - 1 if above else place + 1) / len(values)))
+
+
+def chosen(values: Array, outcome: Array, words: Sequence[str]) -> Split | None:
+    """The same for a category: the value that tells most from all others, which has more of the outcome or less.
+
+    Args:
+        values: Shape (n,), places in `words`.
+        outcome: Shape (n,).
+        words: What the values are called.
+
+    Returns:
+        None where no value leaves enough on both sides.
+    """
+    total, n, best, found = float(outcome.sum()), len(values), 0.0, None
+    for place, word in enumerate(words):
+        inside = values == place
+        count = int(inside.sum())
+        if min(count, n - count) < max(1, FEWEST * n):
+            continue
+        mine = float(outcome[inside].sum())
+        gap = mine / count - (total - mine) / (n - count)
+        if count * (n - count) * gap * gap > best:
+            best, found = count * (n - count) * gap * gap, Split(float(place), gap > 0, count / n, str(word))
+    return found
 
 
 def readable(low: float, high: float) -> float:

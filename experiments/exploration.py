@@ -47,6 +47,7 @@ class Exploration:
         binary: Whether the outcome is 0 or 1.
         matrix: One row a person.
         y: The outcome, shape (n_rows,); None without one.
+        words: Of categories, what the values are called that their numbers are places of.
         persons: In the log.
         looked_at: Of them, those with an event of no bot.
         sampled: Whether there were too many to look at everybody.
@@ -67,6 +68,7 @@ class Exploration:
     binary: bool
     matrix: FeatureMatrix
     y: Array | None
+    words: Mapping[str, tuple[str, ...]]
     persons: int
     looked_at: int
     sampled: bool
@@ -189,10 +191,10 @@ def explore(
     question = Question.of(project, log, features, study=study, label=label, feature=feature, at=at)
     say(f"rows as of {iso(question.at)}")
     sample = Sample(log, most)
-    matrix, y = question.rows(project, log, sample, features)
+    matrix, y, words = question.rows(project, log, sample, features)
     say(f"{len(matrix):,} users, {len(matrix.names)} features")
-    found = tuple(signals(matrix, y))
-    telling = tuple(varied(found, matrix))
+    found = tuple(signals(matrix, y, words))
+    telling = tuple(varied(found, matrix, words))
     asked = _asked(log, sample, question, goal=goal, steps=steps)
     outcome = {} if y is None else dict(zip(matrix.users.tolist(), y.tolist(), strict=True))
     journeys, counts, refused = _journeys(log, sample, asked, outcome, question.at, say)
@@ -205,6 +207,7 @@ def explore(
         binary=y is not None and set(np.unique(y)) <= {0.0, 1.0},
         matrix=matrix,
         y=y,
+        words=words,
         persons=sample.persons,
         looked_at=journeys.persons + refused,
         sampled=sample.drawn,

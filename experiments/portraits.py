@@ -23,8 +23,8 @@ Draw = Callable[[Sequence["Axes"]], None]
 
 BLUE, ORANGE, GREY, PALE = "#2f6db5", "#c2571a", "#57606a", "#d5dae0"
 MOST_PORTRAITS, MOST_BARS, MOST_CELLS = 6, 14, 24
-BINS, NARROW = 10, 0.02
-"""Bars, and the share of the users that one stands for at least."""
+BINS, NARROW, WORD = 10, 0.02, 12
+"""Bars, the share of the users that one stands for at least, and letters of the words below it."""
 WHITE = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
 SMALL = 8
 """Points of small print."""
@@ -80,7 +80,7 @@ def outcome(album: Album, made: "Exploration") -> str:
 
 def distributions(album: Album, made: "Exploration") -> str:
     """The most telling features before and after cleaning, and after it by outcome."""
-    shown = [each.feature for each in made.telling[:MOST_PORTRAITS]]
+    shown = [each.feature for each in made.telling if each.feature not in made.words][:MOST_PORTRAITS]
     if not shown:
         return ""
     before = made.matrix.select(tuple(shown)).values
@@ -153,10 +153,18 @@ def thresholds(album: Album, made: "Exploration") -> str:
     def draw(axes: Sequence["Axes"]) -> None:
         for row, signal in enumerate(shown):
             values = made.matrix.column(signal.feature)
-            _marks(axes[panels * row], values, signal)
+            words = made.words.get(signal.feature, ())
+            if words:
+                parts = list(bins(values, words=words))
+                axes[panels * row].bar([label for label, _ in parts], [rows.mean() for _, rows in parts], color=BLUE)
+                tidy(axes[panels * row], signal.feature, share=True)
+            else:
+                _marks(axes[panels * row], values, signal)
             if made.y is not None:
-                _by_bin(axes[2 * row + 1], values, made.y, signal, binary=made.binary)
-        axes[0].legend(fontsize=SMALL - 1, facecolor="white", edgecolor="none", framealpha=0.9, loc="upper right")
+                _by_bin(axes[2 * row + 1], values, made.y, signal, words, binary=made.binary)
+        lines = next((axis for axis in axes if axis.get_legend_handles_labels()[1]), None)
+        if lines is not None:
+            lines.legend(fontsize=SMALL - 1, facecolor="white", edgecolor="none", framealpha=0.9, loc="upper right")
 
     height = 1.9 * len(shown)
     return album.add(
@@ -181,11 +189,11 @@ def _marks(axes: "Axes", values: Array, signal: Signal) -> None:
     tidy(axes, signal.feature, share=True)
 
 
-def _by_bin(axes: "Axes", values: Array, y: Array, signal: Signal, *, binary: bool) -> None:
+def _by_bin(axes: "Axes", values: Array, y: Array, signal: Signal, words: Sequence[str], *, binary: bool) -> None:
     """The mean outcome of each bin with its 95 % interval."""
     split, told = signal.split, signal.told
     labels, means, errors, inside = [], [], [], []
-    for label, rows in bins(values, split.threshold if split else None):
+    for label, rows in bins(values, split.threshold if split else None, words=words):
         mean, error = float(y[rows].mean()), 1.96 * float(y[rows].std()) / max(1, int(rows.sum())) ** 0.5
         labels.append(label)
         means.append(mean)
@@ -199,12 +207,21 @@ def _by_bin(axes: "Axes", values: Array, y: Array, signal: Signal, *, binary: bo
     tidy(axes, f"outcome; {told} in orange" if split else "outcome", share=binary)
 
 
-def bins(values: Array, cut: float | None = None) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def bins(
+    values: Array, cut: float | None = None, *, words: Sequence[str] = ()
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Few values one by one, or tenths of many, parted at `cut` as well; each is called by where it begins.
 
-    Then come those without a value.
+    Of a category the most frequent values, by their words. Then come those without a value.
     """
     there = ~np.isnan(values)
+    if words:
+        counts = np.bincount(values[there].astype(np.int64), minlength=len(words))
+        shown = [int(place) for place in np.argsort(-counts, kind="stable")[:BINS] if counts[place]]
+        yield from ((words[place][:WORD], values == place) for place in shown)
+        if not there.all():
+            yield "none", ~there
+        return
     seen = values[there]
     edges = np.unique(seen)
     if len(edges) > BINS:
@@ -282,7 +299,7 @@ def correlations(album: Album, made: "Exploration") -> str:
     from scipy.spatial.distance import squareform
     from scipy.stats import rankdata
 
-    varying = [each.feature for each in made.signals if each.sd > 0][:MOST_CELLS]
+    varying = [each.feature for each in made.signals if each.sd > 0 and each.feature not in made.words][:MOST_CELLS]
     if len(varying) < 3:
         return ""
     filled = fit(made.matrix, ["impute"], names=varying).transform(made.matrix)

@@ -67,17 +67,22 @@ def _thresholds(signals: Sequence[Signal]) -> Iterator[Proposal]:
     sound = [(each, each.split, each.lift) for each in signals if each.split and each.lift and each.lift.low > 0]
     for each, cut, lift in sound[:MOST]:
         word, operator = ("high", "gte") if cut.above else ("low", "lt")
+        name, said = f"{word}_{each.feature}", ""
+        if cut.word:
+            operator, said = "eq", f"{cut.threshold:g} is {cut.word}; "
+            name = re.sub(r"\W", "_", f"{each.feature}_{cut.word.lower()}")
         condition = f"{{feature: {{{each.feature}: {{{operator}: {cut.threshold:.15g}}}}}}}"
         yield Proposal(
             "segments.yaml",
-            f"{word}_{each.feature}: {{when: {condition}}}",
-            f"{each.share:.0%} of the users; {ratio(lift.value)} the outcome of the others "
+            f"{name}: {{when: {condition}}}",
+            f"{said}{each.share:.0%} of the users; {ratio(lift.value)} the outcome of the others "
             f"[{ratio(lift.low)}, {ratio(lift.high)}]",
         )
 
 
 def _percentile(signals: Sequence[Signal]) -> Iterator[Proposal]:
-    rising = [each for each in signals if each.split is not None and each.split.above and each.percentiles[90] > 0]
+    numbers = [each for each in signals if each.split is not None and not each.split.word]
+    rising = [each for each in numbers if each.split and each.split.above and each.percentiles[90] > 0]
     for each in rising[:1]:
         yield Proposal(
             "segments.yaml",

@@ -1,6 +1,7 @@
 """Question: what an exploration looks at: which outcome, of whom, as of when."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from experiments import release, studies
 from experiments.studies import PropensitySpec
 from features.behaviour.feature_set import FeatureSet
+from features.behaviour.learning import Lessons, learnt
 from features.behaviour.matrix import FeatureMatrix
 from features.errors import AnalysisError, nearest
 from features.events.log import EventLog
@@ -65,8 +67,9 @@ class Question:
             AnalysisError: an unknown feature, or an instant whose outcome is not complete.
         """
         file = project.file("studies.yaml")
-        declared = studies.read(file, log.plan, features.names) if file.exists() else {}
-        if study is None and label is None and feature is None:
+        own = study is None and (label is not None or feature is not None)
+        declared = studies.read(file, log.plan, features.names) if file.exists() and not own else {}
+        if study is None and not own:
             study = next((name for name, spec in declared.items() if isinstance(spec, PropensitySpec)), None)
         if feature is not None and feature not in features.names:
             raise AnalysisError(f"unknown feature {feature!r}. {nearest(feature, features.names)}")
@@ -88,30 +91,35 @@ class Question:
 
     def rows(
         self, project: Project, log: EventLog, sample: Log, features: FeatureSet
-    ) -> tuple[FeatureMatrix, Array | None]:
-        """One row a person, and the outcome.
+    ) -> tuple[FeatureMatrix, Array | None, dict[str, tuple[str, ...]]]:
+        """One row a person, the outcome, and of categories what the values are called.
+
+        Lists and cuts that are still to be learnt are learnt from these rows, and not kept.
 
         Raises:
             StudyError: nobody is in the population.
             AnalysisError: the feature that is the outcome is missing for everybody.
         """
-        rows = TrainingSet.build(
+        build = partial(
+            TrainingSet.build,
             sample,
-            features,
-            self.label,
-            Cuts((self.at,), (), ()),
+            cuts=Cuts((self.at,), (), ()),
             plan=log.plan,
             codes=log.codes,
             population=self.population,
             blind_spot=self.blind_spot,
-            models=self._models(project),
         )
+        if features.waiting:
+            lessons = build(Lessons.of(features), None).matrix
+            features = learnt(features, lessons, texts=log.texts, population=str(self.population))
+        rows = build(features, self.label, models=self._models(project))
+        words = {each.name: (*map(str, each.values), "other") for each in features.features if each.top}
         if self.feature is None:
-            return rows.matrix, rows.y
+            return rows.matrix, rows.y, words
         matrix = rows.matrix.take(~np.isnan(rows.matrix.column(self.feature)))
         if not len(matrix):
             raise AnalysisError(f"the feature {self.feature!r} is missing for everybody. Hint: another `--outcome`.")
-        return matrix.select(self._others(features)), matrix.column(self.feature)
+        return matrix.select(self._others(features)), matrix.column(self.feature), words
 
     def _models(self, project: Project) -> dict[str, Membership]:
         if self.label is None or self.label.in_cluster is None:

@@ -1,13 +1,13 @@
 """Signals: what one feature looks like, and what it alone says of an outcome."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from experiments.breakpoints import Split, natural, split
+from experiments.breakpoints import Split, chosen, natural, split
 from experiments.inference import Estimate, Summary, fold
 from features.behaviour.matrix import FeatureMatrix
 from features.people import hash_text
@@ -66,6 +66,8 @@ class Signal:
         """The cut in words; seconds as days or hours as well."""
         if self.split is None:
             return "-"
+        if self.split.word:
+            return str(self.split)
         days = self.split.threshold / 86_400
         long = f" ({days:.1f} d)" if days >= 1 else f" ({24 * days:.1f} h)"
         return f"{self.split}{long if self.feature.endswith('_s') else ''}"
@@ -77,25 +79,28 @@ class Signal:
         return {**values, **parts, "percentiles": {f"p{each}": value for each, value in self.percentiles.items()}}
 
 
-def signals(matrix: FeatureMatrix, outcome: Array | None) -> list[Signal]:
+def signals(
+    matrix: FeatureMatrix, outcome: Array | None, words: Mapping[str, Sequence[str]] | None = None
+) -> list[Signal]:
     """Every feature with a value anywhere, the most telling first.
 
     Args:
         matrix: One row a user.
         outcome: Shape (n_rows,); None without one.
+        words: Of categories, what the values are called that their numbers are places of.
     """
     choosing = np.array([hash_text("explore" + user) & 1 for user in matrix.users], np.bool_)
     cleaned = fit(matrix, CLEANING).transform(matrix)
     found = [
-        _signal(name, matrix.values[:, place], cleaned[:, place], outcome, choosing)
+        _signal(name, matrix.values[:, place], cleaned[:, place], outcome, choosing, (words or {}).get(name, ()))
         for place, name in enumerate(matrix.names)
         if not np.isnan(matrix.values[:, place]).all()
     ]
     return sorted(found, key=lambda each: -each.bits)
 
 
-def varied(found: Sequence[Signal], matrix: FeatureMatrix) -> list[Signal]:
-    """Of the most telling features those that no more telling one is like."""
+def varied(found: Sequence[Signal], matrix: FeatureMatrix, words: Collection[str] = ()) -> list[Signal]:
+    """Of the most telling features those that no more telling one is like; a category (of `words`) is like none."""
     able = [each for each in found if each.sd > 0][:CONSIDERED]
     if not able:
         return []
@@ -105,6 +110,8 @@ def varied(found: Sequence[Signal], matrix: FeatureMatrix) -> list[Signal]:
     ranks = rankdata(filled, axis=0)
     with np.errstate(invalid="ignore"):
         alike = np.abs(np.atleast_2d(np.corrcoef(ranks, rowvar=False))) >= ALIKE
+    named = np.isin(names, list(words))
+    alike &= ~(named[:, None] | named[None, :])
     kept: list[int] = []
     for place in range(len(able)):
         if not alike[place, kept].any():
@@ -112,7 +119,9 @@ def varied(found: Sequence[Signal], matrix: FeatureMatrix) -> list[Signal]:
     return [able[place] for place in kept]
 
 
-def _signal(name: str, values: Array, cleaned: Array, outcome: Array | None, choosing: Bools) -> Signal:
+def _signal(
+    name: str, values: Array, cleaned: Array, outcome: Array | None, choosing: Bools, words: Sequence[str]
+) -> Signal:
     there = ~np.isnan(values)
     seen = values[there]
     plain = Signal(
@@ -122,20 +131,21 @@ def _signal(name: str, values: Array, cleaned: Array, outcome: Array | None, cho
         float(seen.mean()),
         float(seen.std()),
         dict(zip(PERCENTILES, np.percentile(seen, PERCENTILES).tolist(), strict=True)),
-        tuple(float(seen[cleaned[there] >= each].min()) for each in natural(cleaned[there])),
+        () if words else tuple(float(seen[cleaned[there] >= each].min()) for each in natural(cleaned[there])),
     )
     if outcome is None or len(np.unique(outcome)) < 2:
         return plain
     # By ranks: the variance of money is that of a few large amounts, and so would be the cut.
     told = outcome if _binary(outcome) else rankdata(outcome)
-    cut = split(values[choosing], told[choosing])
+    ours = values[choosing], told[choosing]
+    cut = chosen(*ours, words) if words else split(*ours)
     judged = ~choosing
     inside = cut.inside(values) if cut else np.zeros(len(values), np.bool_)
     some = bool(inside[judged].any())
     return replace(
         plain,
-        bits=information(values, outcome),
-        rank=rank(seen, outcome[there]),
+        bits=information(values, outcome, most=max(FEATURE_BINS, len(words))),
+        rank=float("nan") if words else rank(seen, outcome[there]),
         split=cut,
         share=float(inside.mean()) if cut else float("nan"),
         inside=float(outcome[judged & inside].mean()) if some else float("nan"),
@@ -143,12 +153,12 @@ def _signal(name: str, values: Array, cleaned: Array, outcome: Array | None, cho
     )
 
 
-def information(values: Array, outcome: Array) -> float:
-    """Mutual information in bits between a feature, missing values included, and an outcome, both in bins.
+def information(values: Array, outcome: Array, *, most: int = FEATURE_BINS) -> float:
+    """Mutual information in bits between a feature, missing values included, and an outcome, both in few bins.
 
     The bias of a plug-in estimate is taken away (Miller and Madow), so that a feature that says nothing has about 0.
     """
-    x, y = _bins(values, FEATURE_BINS), _bins(outcome, OUTCOME_BINS)
+    x, y = _bins(values, most), _bins(outcome, OUTCOME_BINS)
     counts = np.zeros((x.max() + 1, y.max() + 1))
     np.add.at(counts, (x, y), 1)
     n, filled = counts.sum(), (counts > 0).sum()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from ruamel.yaml import YAML
 
@@ -129,6 +130,27 @@ def test_a_feature_may_be_the_outcome(project, tmp_path):
     assert not feature.binary
     assert feature.y.max() > 3
     assert feature.question.at == -(-EventLog.of(project).span()[1] // DAY) * DAY
+
+
+def test_categories_are_learnt_from_the_rows_and_shown_by_name(tmp_path):
+    features = (
+        "version: 1\nfeatures:\n  - {count: [any], windows: [7d]}\n  - {last: viewed.page, top: 3, windows: [30d]}\n"
+    )
+    folder = tmp_path / "shop"
+    project = projects.make(folder, n_users=3, features_yaml=features)
+    log, frame = EventLog.of(project), projects.events(200, 60, 4)
+    often = frame["user_id"].str.slice(1).cast(pl.Int64) % 2 == 1  # those who come nearly every day
+    pages = pl.select(pl.when(often).then(pl.lit("news")).otherwise(pl.lit("home"))).to_series()
+    frame = frame.with_columns(id=frame["id"] + 10_000, user_id="v" + frame["user_id"], p_page=pages)
+    log.append(EventBatch(frame, log.plan), name="paged")
+    found = explore(project, label=Label.from_dict({"did": "bought", "within": "7d"}))
+    assert sorted(found.words["last_viewed_page_30d"]) == ["home", "news", "other"]
+    page = next(each for each in found.signals if each.feature == "last_viewed_page_30d")
+    assert page.told in ("is news", "is home")
+    assert not (folder / "features.lock").exists()
+    assert portraits.thresholds(portraits.Album(tmp_path), found)
+    values = found.matrix.column("last_viewed_page_30d")
+    assert {label for label, _ in portraits.bins(values, words=found.words[page.feature])} >= {"home", "news"}
 
 
 def test_a_sample_is_the_same_persons_every_time_and_says_so(project):

@@ -67,6 +67,20 @@ def test_ranks_are_those_of_the_libraries():
     assert np.isnan(rank(np.ones(9), np.arange(9.0)))
 
 
+def test_a_category_is_asked_for_the_value_that_tells_and_not_for_an_order():
+    random = np.random.default_rng(7)
+    page = random.integers(0, 5, 4_000).astype(float)
+    y = (random.random(4_000) < np.where(page == 2, 0.5, 0.2)).astype(float)
+    page[:200] = np.nan
+    found = signals(matrix(page[:, None], ["mode_page_7d"]), y, {"mode_page_7d": ("a", "b", "cart", "d", "other")})[0]
+    assert (found.told, found.split.threshold, found.split.above) == ("is cart", 2.0, True)
+    assert found.share == pytest.approx(0.19, abs=0.02)
+    assert found.lift.low < 1.5 < found.lift.high
+    assert np.isnan(found.rank)
+    assert found.breaks == ()
+    assert found.bits > 0.03
+
+
 def test_breaks_lie_in_the_unit_of_the_feature():
     values = np.concatenate([np.full(500, 2.0), np.full(400, 900.0), [1e9]])
     found = signals(matrix(values[:, None]), None)[0]
