@@ -17,7 +17,9 @@ def test_the_parts_are_those_of_xgboost(depth, n_trees):
     forest = Forest.from_json(bytes(trained.save_raw("json")))
     found = contributions(forest, paths_of(forest), x[:60])
     wanted = trained.predict(xgb.DMatrix(x[:60]), pred_contribs=True)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+    # XGBoost adds in float32: its own parts miss its own margin by as much.
+    limit = 1e-6 * np.maximum(1.0, np.abs(wanted).sum(axis=1, keepdims=True))
+    assert (np.abs(found - wanted) <= limit).all()
     np.testing.assert_allclose(found.sum(axis=1), forest.margins(x[:60]), rtol=0, atol=1e-5)
 
 
