@@ -33,15 +33,40 @@ def _feature_set(project: "Project") -> "FeatureSet":
     return FeatureSet.of(project, plan, Codes.of(plan, project.file("plan.lock")))
 
 
-def features(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+def features(
+    *,
+    mine: Annotated[
+        str | None, typer.Option(metavar="STUDY", help="Instead: frequent orders of events, to paste, from its rows.")
+    ] = None,
+    of: Annotated[str, typer.Option(help="With --mine: these events, with commas between.")] = "",
+    support: Annotated[float, typer.Option(min=0, max=1, help="With --mine: least share of the sessions.")] = 0.05,
+    spark: Annotated[bool, typer.Option("--spark", help="With --mine: search by Spark.")] = False,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the features of the project: what is computed of every user, in training and in a request."""
     from features.project import Project
 
+    if mine is not None:
+        _mine(Project.find(project), mine, of, support=support, spark=spark, as_json=as_json)
+        return
     found = _feature_set(Project.find(project))
     rows = [(each.name, each.meaning()) for each in found.features]
     listed = [{"name": name, "meaning": meaning} for name, meaning in rows]
     text = f"{table(rows, ('feature', 'meaning'))}\n{len(rows)} features, fingerprint {found.fingerprint}"
     answer({"features": listed, "fingerprint": found.fingerprint}, text, as_json=as_json)
+
+
+def _mine(project: "Project", name: str, of: str, *, support: float, spark: bool, as_json: bool) -> None:
+    from experiments.study import Study
+    from features.behaviour.mining import local_spark
+
+    events = [each.strip() for each in of.split(",")] if of else []
+    with working(f"mine {name}") as say:
+        say("sessions")
+        session = local_spark() if spark else None
+        found = Study.from_yaml(project, name).mine(project, of=events, support=support, spark=session)
+    answer(found.to_dict(), str(found), as_json=as_json)
 
 
 @study.callback()

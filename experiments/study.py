@@ -4,10 +4,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
+
+import numpy as np
 
 from experiments import fitting, release, studies
 from experiments.fitting import Fitted
@@ -16,6 +18,8 @@ from experiments.studies import ClustersSpec, PropensitySpec
 from experiments.tracking import Tracking
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.learning import Lessons, freeze, latest, learnt
+from features.behaviour.mining import Mined, mine
+from features.behaviour.words import Words
 from features.errors import DefinitionError, StudyError
 from features.events.log import EventLog
 from features.instants import iso
@@ -134,10 +138,32 @@ class Study:
         since, until = latest(features), int(rows.split_by_time()[0].matrix.at.max(initial=0))
         if since is not None and since > until:
             raise StudyError(
-                f"features.lock was learnt as of {iso(since)}, after the rows that train {self.name!r}, which end at "
-                f"{iso(until)}. Hint: remove it and run this study first, or declare the lists and cuts."
+                f"features.lock, or what features.yaml has mined, was learnt as of {iso(since)}, after the rows that "
+                f"train {self.name!r}, which end at {iso(until)}. Hint: remove it and run this study first."
             )
         return rows
+
+    def mine(self, project: Project, *, of: Sequence[str] = (), **options: Any) -> Mined:  # noqa: ANN401 - of `mine`
+        """Patterns in the sessions of those whose rows train it, each as of the newest of these rows.
+
+        Args:
+            project: The project.
+            of: Events of the plan; all of them where none is given.
+            options: `gap`, `support`, `longest`, `most` and `spark` of `features.behaviour.mining.mine`.
+
+        Raises:
+            DefinitionError: an unknown event.
+            StudyError: as `rows`, or no pattern is frequent enough.
+        """
+        held = EventLog.of(project)
+        features = FeatureSet.of(project, held.plan, held.codes)
+        nothing = FeatureSet((), features.schema)
+        rows = self._built(held, nothing, held, release.asked(project, self.spec)).split_by_time()[0].matrix
+        newest = dict(sorted(zip(rows.users.tolist(), rows.at.tolist(), strict=True)))
+        kinds = {name: Words(held.plan).kind(name) for name in dict.fromkeys(of or held.plan.specs)}
+        histories = held.histories(features.schema, users=list(newest))
+        at = np.array([newest[user] for user in histories.users], np.int64)
+        return mine(histories, at, kinds, population=str(self.spec.population), **options)
 
     def _built(self, log: Log, features: FeatureSet, held: EventLog, models: Mapping[str, Membership]) -> TrainingSet:
         return TrainingSet.build(

@@ -112,7 +112,7 @@ def freeze(features: FeatureSet, path: Path) -> None:
     held = {
         each.name: {"of": _declared(each), "values": each.values, "numbers": each.numbers, "learnt": each.learnt}
         for each in features.features
-        if each.learnt
+        if each.learnt and not each.steps
     }
     write_json(path, {"version": 1, "features": held})
 

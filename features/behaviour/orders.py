@@ -23,7 +23,7 @@ from features.behaviour.table import (
 )
 from features.behaviour.words import Names, Words
 from features.document import Duration
-from features.instants import MINUTE
+from features.instants import MINUTE, parse_instant
 
 STATS = ("ngram", "pattern", "has_pattern")
 HAS_PATTERN = 2
@@ -33,7 +33,15 @@ that event, or the one after it, begins the steps from s on; of patterns NOW is 
 
 
 class Orders(Declaration):
-    """`{ngrams: [[product_viewed, product_added]], patterns: [[cart_viewed, order_completed]], windows: [30d]}`."""
+    """`{ngrams: [[product_viewed, product_added]], patterns: [[cart_viewed, order_completed]], windows: [30d]}`.
+
+    Attributes:
+        ngrams: Events that come directly after each other.
+        patterns: Events that come after each other; the sessions that go through them are counted.
+        has_patterns: The same, whether there is such a session.
+        mined: As of when, how and from whom the orders were mined (see `mining`); empty where they were not.
+        gap: The silence that ends a session.
+    """
 
     ngrams: tuple[Names, ...] = ()
     patterns: tuple[Names, ...] = ()
@@ -44,14 +52,15 @@ class Orders(Declaration):
 
     def features(self, words: Words) -> Iterator[Feature]:
         """`ngram_<event>_<event>_<window>`, `pattern_<event>_<event>_<window>`, `has_pattern_...`."""
-        said = f" ({self.mined})" if self.mined else ""
+        if self.mined:
+            parse_instant(self.mined.split()[0])
         for text, window in self.windows:
             for stat in STATS:
                 for names in getattr(self, f"{stat}s"):
                     yield Feature(
                         f"{stat}_{'_'.join(names)}{self.suffix}_{text}", "orders", stat, ", ".join(names),
                         window=window, option=self.gap, steps=self.steps(names, words, least=2),
-                        detail=(int(stat == "ngram"),), said=said,
+                        detail=(int(stat == "ngram"),), learnt=self.mined,
                     )  # fmt: skip
 
 

@@ -58,8 +58,8 @@ MEANINGS: Mapping[str, str] = {
     "entropy": "bits of entropy of {event}; missing without one",
     "transition_entropy": "bits of entropy of what comes next in a session, among {event}; missing without one",
     "ngram": "number of times that {event} directly follow each other in a session ({option} of silence end it)",
-    "pattern": "number of sessions ({option} of silence end one) with {event} in this order{said}",
-    "has_pattern": "1 where a session ({option} of silence ends it) has {event} in this order, else 0{said}",
+    "pattern": "number of sessions ({option} of silence end one) with {event} in this order",
+    "has_pattern": "1 where a session ({option} of silence ends it) has {event} in this order, else 0",
     "funnel_furthest": "steps taken of {event}, at most, each attempt within {option} of its start",
     "funnel_dropoff": "step not taken in the newest incomplete attempt at {event} within {option}; missing without one",
     "funnel_step_s": "seconds to step {said}, in the newest attempt at {event} within {option} that took it",
@@ -104,7 +104,7 @@ class Feature:
         top: Of a category the greatest length of that list; 0 for numbers.
         of: Of a formula, the names of the features that it is made of.
         numbers: Of a formula, its weights or cuts.
-        learnt: As of when, and from whom, the list or the cuts were learnt; empty where they were declared.
+        learnt: As of when, and from whom, the list, cuts or steps were learnt; empty where they were declared.
         hidden: Whether it is there for formulas alone: no column shows it.
     """
 
@@ -157,6 +157,8 @@ class Feature:
             words += f", last {format_duration(self.window)}"
         if self.waits:
             return f"{words} (to be learnt from training rows)"
+        if self.steps and self.learnt:
+            words += f" (mined as of {self.learnt})"
         return words + (f" ({self.listing()})" if self.top else "")
 
     def listing(self) -> str:

@@ -56,6 +56,16 @@ def test_every_kind_of_feature_has_a_meaning():
     assert {stat for family in DECLARABLE for stat in family.stats} <= set(MEANINGS)
 
 
+def test_mined_patterns_are_shown_as_an_entry_to_paste(run):
+    code, shown, _ = run("features", "--mine", "buys_7d", "--support", "0.001")
+    assert code == 0
+    assert "- [viewed, bought]" in shown
+    document = json.loads(run("features", "--mine", "buys_7d", "--of", "viewed", "--support", "0.001", "--json")[1])
+    assert document["patterns"][0]["pattern"] == ["viewed", "viewed"]
+    assert "by PrefixSpan" in document["mined"]
+    assert run("features", "--mine", "buys_7d", "--of", "vieved")[0] == 2
+
+
 def test_mistakes_end_with_2_and_one_line(run):
     mistake = "error: unknown study 'buys_9d'. Hint: did you mean 'buys_7d'?\n"
     assert run("study", "run", "buys_9d") == (2, "", mistake)

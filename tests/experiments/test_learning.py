@@ -49,9 +49,23 @@ def test_the_lists_know_the_training_rows_alone_and_are_kept_for_the_next_study(
     assert project.file("features.lock").read_bytes() == written
 
 
+def test_patterns_are_mined_from_the_rows_that_train_and_date_the_features_that_count_them(project):
+    found = study(4).mine(project, of=["viewed"], support=0.01)
+    until = int(study(4).rows(project).split_by_time()[0].matrix.at.max())
+    assert found.patterns[0][0] == ("viewed", "viewed")
+    assert found.origin.startswith(iso(until))
+    declared = project.file("features.yaml")
+    declared.write_text(FEATURES + str(found) + "\n")
+    assert study(4).rows(project).matrix.names[-1].startswith("pattern_viewed_viewed")
+    declared.write_text(FEATURES + str(found).replace(found.origin[:10], "2027-01-01") + "\n")
+    with pytest.raises(StudyError, match=r"what features\.yaml has mined, was learnt as of 2027-01-01"):
+        study(4).rows(project)
+    declared.write_text(FEATURES)
+
+
 def test_rows_that_train_earlier_than_what_was_learnt_are_refused(project):
     rows, lock = study(4).rows(project), project.file("features.lock")
     until = iso(int(rows.split_by_time()[0].matrix.at.max()))
     lock.write_text(lock.read_text().replace(f'"learnt": "{until}', '"learnt": "2027-01-01T00:00:00Z'))
-    with pytest.raises(StudyError, match=r"features\.lock was learnt as of 2027-01-01.*Hint: remove it"):
+    with pytest.raises(StudyError, match=r"features\.lock.* was learnt as of 2027-01-01.*Hint: remove it"):
         study(4).rows(project)

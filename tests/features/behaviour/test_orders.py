@@ -1,7 +1,11 @@
 """Orders: n-grams are unbroken and counted wherever they stand; patterns may have gaps and count once a session."""
 
+import pytest
+
+from features.behaviour.feature_set import FeatureSet
+from features.errors import DefinitionError
 from features.instants import HOUR, SECOND, parse_instant
-from tests.features.behaviour.shop import numbers
+from tests.features.behaviour.shop import CODES, PLAN, numbers
 
 AT = parse_instant("2026-03-01T12:00:00")
 PAGE, PRODUCT, ORDER = "page_viewed", "product_viewed", "order_completed"
@@ -34,11 +38,8 @@ def test_all_of_an_order_lies_in_the_window() -> None:
 
 
 def test_a_mined_pattern_says_so_in_its_meaning() -> None:
-    from features.behaviour.feature_set import FeatureSet
-    from tests.features.behaviour.shop import CODES, PLAN
-
-    entry = {"patterns": [[PAGE, ORDER]], "mined": "by PrefixSpan on 2026-03-01", "windows": ["7d"]}
+    entry = {"patterns": [[PAGE, ORDER]], "mined": "2026-03-01 by PrefixSpan", "windows": ["7d"]}
     (feature,) = FeatureSet.from_dict({"features": [entry]}, PLAN, CODES).features
-    assert feature.meaning().endswith(
-        "page_viewed, order_completed in this order (by PrefixSpan on 2026-03-01), last 7d"
-    )
+    assert feature.meaning().endswith("order_completed in this order, last 7d (mined as of 2026-03-01 by PrefixSpan)")
+    with pytest.raises(DefinitionError, match="an instant is an ISO 8601 date"):
+        FeatureSet.from_dict({"features": [{**entry, "mined": "by hand"}]}, PLAN, CODES)
