@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.behaviour.histories import Histories
-from features.behaviour.schema import CODE_MASK, HEAD, ID, KNOWN, TS
+from features.behaviour.schema import CODE_MASK, FLAG_SHIFT, HEAD, ID, KNOWN, REMOVED, TS
 from features.errors import StudyError
-from features.instants import DAY, format_duration, iso
+from features.instants import DAY, NEVER, format_duration, iso
 from training.parts import EMBARGO, INCOMPLETE, TEST, TRAIN, VALIDATION, Candidates
 
 Span = tuple[int, int]
@@ -87,18 +87,22 @@ class Anchors:
 def _known(histories: Histories, code: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(row, instant) of every event of a code: the first known copy of its id counts, once it has happened.
 
-    What takes an event back is known later than the event, so it is never the first.
+    What was taken back before it happened never was there.
     """
     lengths = histories.ends - histories.starts
     rows = np.repeat(np.arange(len(histories)), lengths)
     records = np.repeat(histories.starts - np.cumsum(lengths) + lengths, lengths) + np.arange(len(rows))
     heads = histories.slots[records, HEAD]
     mine = (heads & CODE_MASK == code) | (code == 0)
-    rows, records = rows[mine], records[mine]
+    rows, records, removes = rows[mine], records[mine], (heads[mine] >> FLAG_SHIFT & REMOVED) != 0
     ids, known, ts = (histories.slots[records, column] for column in (ID, KNOWN, TS))
     order = np.lexsort((ts, known, ids, rows))
     first = np.ones(len(order), np.bool_)
     first[1:] = (rows[order][1:] != rows[order][:-1]) | (ids[order][1:] != ids[order][:-1])
+    group = np.cumsum(first) - 1
+    gone = np.full(int(first.sum()), NEVER)
+    np.minimum.at(gone, group[removes[order]], known[order][removes[order]])
     chosen = order[first]
-    found = np.unique(np.stack([rows[chosen], np.maximum(known, ts)[chosen]]), axis=1)
+    at = np.maximum(known, ts)[chosen]
+    found = np.unique(np.stack([rows[chosen], at])[:, gone > at], axis=1)
     return found[0], found[1]

@@ -81,7 +81,8 @@ def anchors(events, name, span, *, every, last, embargo):
         for copies in ([e for e in mine if e["id"] == one] for one in {e["id"] for e in mine if e["event"] == name}):
             first = min(copies, key=lambda e: (e["known"], e["ts"]))
             at = max(first["known"], first["ts"])
-            if at <= end - last * every:
+            taken_back = any(e["until"] is not None and e["until"] <= at for e in copies)
+            if at <= end - last * every or taken_back:
                 continue
             age = end - at  # how long before the end of the newest complete instant
             if age < 0:
