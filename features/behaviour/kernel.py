@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.behaviour import (
+    carts,
+    clicks,
     decay,
     distinct,
     dwell,
@@ -51,6 +53,8 @@ FAMILIES = (
     intervals.FAMILY,
     streaks.FAMILY,
     decay.FAMILY,
+    clicks.FAMILY,
+    carts.FAMILY,
 )
 """Every family that reads events; the places of their tables."""
 
@@ -79,6 +83,8 @@ def all_families(user: User, at: int, tables: Ints, out: Floats) -> None:
     intervals.intervals(user, at, table(tables, 12), out)
     streaks.streaks(user, at, table(tables, 13), out)
     decay.decay(user, at, table(tables, 14), out)
+    clicks.clicks(user, at, table(tables, 15), out)
+    carts.carts(user, at, table(tables, 16), out)
 
 
 class Program:

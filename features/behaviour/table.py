@@ -74,6 +74,10 @@ MEANINGS: Mapping[str, str] = {
     "longest_streak": "most consecutive days with {event}",
     "decayed_count": "number of {event}, each worth half after {option}",
     "decayed_sum": "sum of {what}, each worth half after {option}",
+    "rage_clicks": "number of {event} that are among {said} on the same {what} within {option}",
+    "dead_clicks": "number of {event} that nothing follows within {option}",
+    "abandoned_carts": "number of carts left: the first of {event} without another one or the second within {option}",
+    "cart_value": "sum of {said}, since the newest {event}",
     "ratio": "{said}; missing where the second is 0",
     "difference": "{said}",
     "score": "{said}",
@@ -94,6 +98,7 @@ class Feature:
         event: What its declaration calls the events.
         kind: Which events those are.
         property: Which property; empty where events or instants are counted.
+        times: A property that it is multiplied by, if any.
         window: Microseconds; 0 where the family looks back as far as the horizon; LIFETIME.
         option: A family's own setting, such as the gap of sessions in microseconds.
         steps: The events that the family tells apart, in order, where it takes several.
@@ -126,6 +131,7 @@ class Feature:
     numbers: tuple[float, ...] = ()
     learnt: str = ""
     hidden: bool = False
+    times: str = ""
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
@@ -143,7 +149,7 @@ class Feature:
     def reads(self) -> set[str]:
         """The properties that it needs of the events."""
         kinds = (self.kind, *self.steps)
-        return {name for kind in kinds for name in kind.properties} | ({self.property} if self.property else set())
+        return {name for kind in kinds for name in kind.properties} | {self.property, self.times} - {""}
 
     def meaning(self) -> str:
         """The feature in words, as `ethogram features` lists it."""

@@ -17,7 +17,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 NAN = float("nan")
-OPTIONS = ("where", "as", "windows", "gap", "values", "k", "alpha", "within", "bands", "half_life")
+OPTIONS = ("where", "as", "windows", "gap", "values", "k", "alpha", "within", "bands", "half_life", "clicks")
 """Keys of an entry that say how, not what."""
 
 
@@ -283,6 +283,46 @@ class Oracle:
 
     def put_last(self, values, what, window, entry):
         self.put_first(values, what, window, entry, "last")
+
+    def put_rage_clicks(self, values, what, window, entry):
+        within, name = microseconds(entry["within"]), what
+        event, prop = name.split(".")
+        on = [e for e in self.of(event, None) if prop in e["properties"]]
+        raging = 0
+        for place, click in enumerate(on):
+            before = [e for e in on[:place] if e["ts"] >= click["ts"] - within]
+            same = [e for e in before if e["properties"][prop] == click["properties"][prop]]
+            raging += click in self.of(event, window) and len(same) + 1 >= entry["clicks"]
+        values[f"rage_clicks_{name.replace('.', '_')}_{window}"] = float(raging)
+
+    def put_dead_clicks(self, values, what, window, entry):
+        within = microseconds(entry["within"])
+        over = [e for e in self.of(what, window) if self.at >= e["ts"] + within]
+        dead = [e for e in over if not any(e["ts"] < f["ts"] <= e["ts"] + within for f in self.recent)]
+        values[f"dead_clicks_{what}_{window}"] = float(len(dead))
+
+    def put_abandoned_carts(self, values, what, window, entry):
+        within, recent = microseconds(what.get("within", "1d")), self.recent
+        left = 0
+        for addition in self.of(what["added"], window):
+            end, place = addition["ts"] + within, recent.index(addition)
+            again = any(self.is_a(e, what["added"]) and e["ts"] <= end for e in recent[place + 1 :])
+            bought = any(self.is_a(e, what["bought"]) and addition["ts"] < e["ts"] <= end for e in recent)
+            left += self.at >= end and not again and not bought
+        values[f"{named('abandoned_carts', entry)}_{window}"] = float(left)
+
+    def put_cart_value(self, values, what, _, entry):
+        price, total = self.plan.property(what["price"]).factor, 0
+        quantity = self.plan.property(what["quantity"]).factor if "quantity" in what else 1
+        for event in self.recent:
+            said = event["properties"]
+            if self.is_a(event, what["bought"]):
+                total = 0
+                continue
+            sign = self.is_a(event, what["added"]) - ("removed" in what and self.is_a(event, what["removed"]))
+            pieces = round(said.get(what.get("quantity"), 1) * quantity)
+            total += sign * pieces * round(said.get(what["price"], 0) * price)
+        values[named("cart_value", entry)] = float(total) / float(price * quantity)
 
     def put_trait(self, values, what, _, entry):
         for name in listed(what):

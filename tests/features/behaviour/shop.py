@@ -11,7 +11,13 @@ PLAN = TrackingPlan.from_dict(
     {
         "events": {
             "page_viewed": {"properties": {"seconds": {"type": "number"}}},
-            "product_viewed": {"properties": {"product_id": {"type": "category"}, "price": {"type": "money"}}},
+            "product_viewed": {
+                "properties": {
+                    "product_id": {"type": "category"},
+                    "price": {"type": "money"},
+                    "pieces": {"type": "number", "scale": 10},
+                }
+            },
             "order_completed": {"properties": {"revenue": {"type": "money"}, "gift": {"type": "flag"}}},
         },
         "traits": {"country": {"type": "category"}, "vip": {"type": "flag"}},
@@ -91,8 +97,25 @@ DECLARED = [
     {"streak": ["any", "order_completed"], "longest_streak": ["any", "looked"], "windows": ["7d", "20d"]},
     {"decayed_count": ["any", "dear"], "decayed_sum": "order_completed.revenue", "half_life": "1d"},
     {"decayed_count": ["any", "looked"], "half_life": "7d"},
+    {"rage_clicks": "any.product_id", "clicks": 2, "within": "1h", "windows": ["1d", "20d"]},
+    {"rage_clicks": "dear.price", "clicks": 3, "within": "20d", "windows": ["7d"]},
+    {"dead_clicks": "any", "within": "1h", "windows": ["1d", "7d", "20d"]},
+    {"dead_clicks": "dear", "within": "1d", "windows": ["20d"]},
+    {"abandoned_carts": {"added": "product_viewed", "bought": "order_completed"}, "windows": ["1d", "7d", "20d"]},
+    {"abandoned_carts": {"added": "dear", "bought": "any", "within": "1h"}, "as": "dear", "windows": ["7d"]},
+    {
+        "cart_value": {
+            "added": "dear",
+            "removed": "cheap",
+            "bought": "order_completed",
+            "price": "price",
+            "quantity": "pieces",
+        }
+    },
+    {"cart_value": {"added": "any", "bought": "identify", "price": "price"}, "as": "plain"},
 ]
 KINDS = {
+    "cheap": {"event": "product_viewed", "where": {"price": {"lt": 7}}},
     "dear": {"event": "product_viewed", "where": {"price": {"gte": 5.01}}},
     "looked": {"event": ["page_viewed", "product_viewed"]},
     "not_b": {"event": "any", "where": {"product_id": {"ne": "b"}}},
@@ -119,6 +142,7 @@ COLUMNS = {
     "p_seconds": pl.Float64,
     "p_product_id": pl.String,
     "p_price": pl.Float64,
+    "p_pieces": pl.Float64,
     "p_revenue": pl.Float64,
     "p_gift": pl.Boolean,
     "p_country": pl.String,

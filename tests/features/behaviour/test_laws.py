@@ -35,7 +35,11 @@ def events(draw: st.DrawFn) -> dict:
     ts = SPRING + 2 * DAY - draw(ago)
     values = {
         "page_viewed": {"seconds": st.integers(0, 100)},
-        "product_viewed": {"product_id": st.sampled_from("abc"), "price": prices},
+        "product_viewed": {
+            "product_id": st.sampled_from("abc"),
+            "price": prices,
+            "pieces": st.integers(1, 30).map(lambda tenths: tenths / 10),
+        },
         "order_completed": {"revenue": prices, "gift": st.booleans()},
         "identify": {"country": st.sampled_from(["de", "fr"]), "vip": st.booleans()},
     }[name]
