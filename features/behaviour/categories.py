@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.schema import MISSING
 from features.behaviour.table import Feature
 from features.people import hash_text
@@ -33,7 +33,7 @@ def _hash(value: str | int) -> int:
     return hash_text(value) if isinstance(value, str) else value
 
 
-@compiled
+@compiled_inside
 def listed(out: Floats, lists: Lists) -> None:
     """Put in every category's column the place of its value; behind the list's end for any other, NaN for none."""
     hashes = out.view(np.int64)

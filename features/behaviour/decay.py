@@ -5,7 +5,7 @@ from math import exp, log
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, compiled, place
+from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration
 from features.behaviour.schema import MISSING
 from features.behaviour.table import (
@@ -47,7 +47,7 @@ class Decay(Declaration):
             )
 
 
-@compiled
+@compiled_inside
 def decay(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass from the oldest event on: weighed values are added in this order everywhere, to the same last bit."""
     if len(table.features) == 0:

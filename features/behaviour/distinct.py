@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.gather import MIX, freed
 from features.behaviour.schema import MISSING, StateSchema
@@ -44,7 +44,7 @@ class Distinct(Declaration):
                 yield Feature(f"active_days_{name}_{text}", "distinct", "active_days", name, kind, "", window)
 
 
-@compiled
+@compiled_inside
 def distinct(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass from the newest event back; a value counts where it is met first."""
     tally = user.tally
@@ -79,7 +79,7 @@ def distinct(user: User, at: int, table: Table, out: Floats) -> None:
         _read_off(tally, table, rest, out)
 
 
-@compiled
+@compiled_inside
 def day_of(user: User, ts: int, step: int) -> tuple[int, int, int]:
     """The project's day of an instant, since when it is that day, and its step among the zone's offsets.
 
@@ -95,7 +95,7 @@ def day_of(user: User, ts: int, step: int) -> tuple[int, int, int]:
     return day, max(day * DAY - offset, user.zone_starts[place(step)]), step
 
 
-@compiled
+@compiled_inside
 def _value(user: User, k: int, entry: int, table: Table, day: int) -> int:
     """What is counted once: the event's property, or its local day."""
     value = value_of(user, k, entry, table)
@@ -103,7 +103,7 @@ def _value(user: User, k: int, entry: int, table: Table, day: int) -> int:
     return day if counts_days and value != MISSING else value
 
 
-@compiled
+@compiled_inside
 def streams_per_event(table: Table) -> int:
     """The most streams that one event enters."""
     most = 0
@@ -112,7 +112,7 @@ def streams_per_event(table: Table) -> int:
     return most
 
 
-@compiled
+@compiled_inside
 def is_new(seats: Ints, mask: int, era: int, value: int, stream: int) -> bool:
     """Whether the stream meets the value for the first time; it is seated then."""
     owner = era + stream + 1
@@ -125,7 +125,7 @@ def is_new(seats: Ints, mask: int, era: int, value: int, stream: int) -> bool:
     return True
 
 
-@compiled
+@compiled_inside
 def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
     for each in range(table.edges[window], table.edges[window + 1]):
         k = place(each)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.table import (
     COLUMN,
@@ -44,7 +44,7 @@ class Dwell(Declaration):
                     yield Feature(f"{stat}_{name}_s_{text}", "dwell", stat, name, kind, "", window, self.gap)
 
 
-@compiled
+@compiled_inside
 def dwell(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass from the newest event back; a stay counts once the next event, or the end of the gap, settles it."""
     tally, n_windows, window = user.tally, len(table.windows), 0
@@ -73,7 +73,7 @@ def dwell(user: User, at: int, table: Table, out: Floats) -> None:
         _read_off(tally, table, rest, out)
 
 
-@compiled
+@compiled_inside
 def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
     for each in range(table.edges[window], table.edges[window + 1]):
         k = place(each)

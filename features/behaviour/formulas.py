@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, ordered
 from features.behaviour.recency import RfmSpec
 from features.behaviour.table import Family, Feature
@@ -161,7 +161,7 @@ def formulas_of(features: Sequence[Feature]) -> Formulas:
     )
 
 
-@compiled
+@compiled_inside
 def formulas(out: Floats, asked: Formulas) -> None:
     """Fill the formulas' columns from the others; what is made of a missing number is missing."""
     numbers = asked.numbers.view(np.float64)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from pydantic import Field
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Listing, Spans
 from features.behaviour.distinct import streams_per_event
 from features.behaviour.gather import MIX, freed
@@ -80,7 +80,7 @@ def _slug(value: object) -> str:
     return re.sub(r"\W+", "_", str(value).lower()).strip("_")
 
 
-@compiled
+@compiled_inside
 def frequencies(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass from the newest event back; `heap` holds stream and count of each value, as they are met."""
     n_windows, window, n_met = len(table.windows), 0, 0
@@ -115,14 +115,14 @@ def frequencies(user: User, at: int, table: Table, out: Floats) -> None:
         _read_off(user.tally, table, rest, out)
 
 
-@compiled
+@compiled_inside
 def _reset(tally: Ints, table: Table) -> None:
     for stream in range(len(table.sources)):
         for kept in range(RANKED + (table.sources[stream, OPTION] if table.sources[stream, CODE] == COUNTED else 0)):
             tally[stream, kept] = 0
 
 
-@compiled
+@compiled_inside
 def _met(user: User, mask: int, era: int, value: int, stream: int, n_met: int) -> int:
     """When the stream met the value first: its place in `heap`; a new value takes the place `n_met`."""
     seat = place(((value + stream) * MIX >> 32) & mask)
@@ -136,7 +136,7 @@ def _met(user: User, mask: int, era: int, value: int, stream: int, n_met: int) -
     return n_met
 
 
-@compiled
+@compiled_inside
 def _rank(tally: Ints, stream: int, value: int, met: int, count: int, n_ranked: int) -> None:
     """Account for a value that came `count` times before; going back, what is met first is the newest."""
     most, first = tally[stream, MOST], tally[stream, FIRST_MET]
@@ -148,7 +148,7 @@ def _rank(tally: Ints, stream: int, value: int, met: int, count: int, n_ranked: 
             break
 
 
-@compiled
+@compiled_inside
 def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
     for each in range(table.edges[window], table.edges[window + 1]):
         k = place(each)

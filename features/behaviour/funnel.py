@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from features.behaviour.compiled import Floats, compiled, place
+from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.schema import MISSING
 from features.behaviour.table import (
@@ -65,7 +65,7 @@ class Funnel(Declaration):
         )
 
 
-@compiled
+@compiled_inside
 def funnel(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass from the oldest event on; the windows ask when an attempt began.
 
@@ -93,7 +93,7 @@ def funnel(user: User, at: int, table: Table, out: Floats) -> None:
             out[table.features[each, COLUMN]] = _value(user, at, since, each, table)
 
 
-@compiled
+@compiled_inside
 def _take(user: User, k: int, stream: int, step: int, table: Table) -> None:
     """Event k is a step: it begins an attempt, or the one that waits for it goes on."""
     tally, at, attempt, took = user.tally, FIRST + step * PER_STEP, k, 0
@@ -109,7 +109,7 @@ def _take(user: User, k: int, stream: int, step: int, table: Table) -> None:
     tally[stream, at + ATTEMPT], tally[stream, at + TAKEN_AT], tally[stream, at + TOOK] = attempt, user.ts[k], took
 
 
-@compiled
+@compiled_inside
 def _leave(user: User, now: int, stream: int, step: int, table: Table) -> None:
     """Where the time of the attempt that waits after a step is over by `now`, it is incomplete."""
     tally, begin = user.tally, FIRST + step * PER_STEP
@@ -120,7 +120,7 @@ def _leave(user: User, now: int, stream: int, step: int, table: Table) -> None:
         tally[stream, LEFT_AT] = tally[stream, begin + TAKEN_AT]
 
 
-@compiled
+@compiled_inside
 def _value(user: User, at: int, since: int, feature: int, table: Table) -> float:
     """A feature of the attempts that began after `since`."""
     tally, stream, stat = user.tally, table.features[feature, STREAM], table.features[feature, STAT]
@@ -137,7 +137,7 @@ def _value(user: User, at: int, since: int, feature: int, table: Table) -> float
     return float(tally[stream, LEFT_STEP] + 2) if stat == DROPOFF else (at - tally[stream, LEFT_AT]) / SECOND
 
 
-@compiled
+@compiled_inside
 def _began(user: User, stream: int, cell: int, since: int) -> bool:
     """Whether there is an attempt in a cell, and it began after `since`."""
     attempt = user.tally[stream, cell]

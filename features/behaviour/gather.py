@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.behaviour.compiled import Ints, compiled, compiled_allocating, grid, place, vector
+from features.behaviour.compiled import Ints, compiled, compiled_allocating, compiled_inside, grid, place, vector
 from features.behaviour.schema import CODE_MASK, FLAG_SHIFT, HEAD, ID, KNOWN, MISSING, REMOVED, SEQ_SHIFT, TS
 
 ERA = 1 << 32
@@ -43,7 +43,7 @@ def scratch(
     return Scratch(rows, ts, codes, spare, counts, seats, np.zeros(1, np.int64), tally, folds, marks, heap)
 
 
-@compiled
+@compiled_inside
 def room_of(arrays: Ints) -> Scratch:
     """The scratch whose arrays these are the views of."""
     return Scratch(
@@ -61,7 +61,7 @@ def seats_for(n: int) -> int:
     return seats
 
 
-@compiled
+@compiled_inside
 def gather(
     slots: Ints, start: int, end: int, settled: bool, at: int, floor: int, boundary: int, bounds: Ints, room: Scratch
 ) -> tuple[int, bool]:
@@ -122,7 +122,7 @@ def are_settled(slots: Ints, starts: Ints, ends: Ints) -> bool:
     return True
 
 
-@compiled
+@compiled_inside
 def _as_they_are(slots: Ints, start: int, end: int, floor: int, at: int, room: Scratch) -> int:
     """What counts of settled records."""
     kept = 0
@@ -138,7 +138,7 @@ def _as_they_are(slots: Ints, start: int, end: int, floor: int, at: int, room: S
     return kept
 
 
-@compiled
+@compiled_inside
 def _first_known(slots: Ints, start: int, end: int, at: int, judged: bool, room: Scratch) -> tuple[int, int]:
     """The rows of one copy of each id that is known by `at`; (their number, the number of removals met).
 
@@ -165,7 +165,7 @@ def _first_known(slots: Ints, start: int, end: int, at: int, judged: bool, room:
     return n, removals
 
 
-@compiled
+@compiled_inside
 def _taken_back(slots: Ints, start: int, end: int, at: int, room: Scratch) -> None:
     """For each record the last known removal of its id, in `room.spare`."""
     seats = room.seats
@@ -181,7 +181,7 @@ def _taken_back(slots: Ints, start: int, end: int, at: int, room: Scratch) -> No
         room.spare[row - start] = slots[start + last - 1, KNOWN] if last > 0 else MISSING
 
 
-@compiled
+@compiled_inside
 def _in_order(slots: Ints, n: int, floor: int, at: int, room: Scratch) -> int:
     """Keep what happened after `floor` and by `at`, by (ts, seq, id); write instants and codes."""
     rows = room.rows
@@ -204,7 +204,7 @@ def _in_order(slots: Ints, n: int, floor: int, at: int, room: Scratch) -> int:
     return kept
 
 
-@compiled
+@compiled_inside
 def _bounded(n: int, boundary: int, bounds: Ints, room: Scratch) -> tuple[int, bool]:
     """Drop what exceeds the bounds, counting from the newest event."""
     for code in range(len(bounds)):
@@ -222,14 +222,14 @@ def _bounded(n: int, boundary: int, bounds: Ints, room: Scratch) -> tuple[int, b
     return n - to, to > 0
 
 
-@compiled
+@compiled_inside
 def freed(seats: Ints, era: Ints, n: int) -> tuple[int, int]:
     """Begin a table for n keys: (mask of the places, era). What older eras left counts as free."""
     era[0] += ERA
     return seats_for(n) - 1, era[0]
 
 
-@compiled
+@compiled_inside
 def seat_of(seats: Ints, mask: int, era: int, key: int) -> int:
     """The seat of a key: where it sits, else the free one where it would."""
     seat = (key * MIX >> 32) & mask
@@ -238,7 +238,7 @@ def seat_of(seats: Ints, mask: int, era: int, key: int) -> int:
     return seat
 
 
-@compiled
+@compiled_inside
 def _earlier(slots: Ints, one: int, other: int) -> bool:
     """Whether one copy was known first; equally known ones are told apart by all they hold, never by where they lie."""
     if slots[one, KNOWN] != slots[other, KNOWN]:
@@ -249,7 +249,7 @@ def _earlier(slots: Ints, one: int, other: int) -> bool:
     return False
 
 
-@compiled
+@compiled_inside
 def _precedes(slots: Ints, one: int, other: int) -> bool:
     """The total order of a user's events: (ts, seq, id)."""
     if slots[one, TS] != slots[other, TS]:
@@ -260,7 +260,7 @@ def _precedes(slots: Ints, one: int, other: int) -> bool:
     return bool(slots[one, ID] < slots[other, ID])
 
 
-@compiled
+@compiled_inside
 def _sort(slots: Ints, rows: Ints, spare: Ints, n: int) -> None:
     """Merge the runs that are there: one pass for a sorted state with a sorted tail, never more than log2(n)."""
     runs = 2
@@ -274,7 +274,7 @@ def _sort(slots: Ints, rows: Ints, spare: Ints, n: int) -> None:
             low = high
 
 
-@compiled
+@compiled_inside
 def _run(slots: Ints, rows: Ints, low: int, n: int) -> int:
     """Where the ordered run that starts at `low` ends."""
     end = min(low + 1, n)
@@ -283,7 +283,7 @@ def _run(slots: Ints, rows: Ints, low: int, n: int) -> int:
     return end
 
 
-@compiled
+@compiled_inside
 def _merge(slots: Ints, rows: Ints, spare: Ints, low: int, middle: int, high: int) -> None:
     for k in range(low, middle):
         spare[k] = rows[k]

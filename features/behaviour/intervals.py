@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, compiled, place
+from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.schema import MISSING
 from features.behaviour.table import (
@@ -45,7 +45,7 @@ class Intervals(Declaration):
                 yield Feature(f"interval_variation_{name}_{text}", "intervals", STATS[1], name, kind, window=window)
 
 
-@compiled
+@compiled_inside
 def intervals(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass from the newest event back; an interval counts where both of its events are in the window."""
     tally, n_windows, window = user.tally, len(table.windows), 0
@@ -71,7 +71,7 @@ def intervals(user: User, at: int, table: Table, out: Floats) -> None:
         _read_off(user, table, rest, out)
 
 
-@compiled
+@compiled_inside
 def _add(user: User, stream: int, ts: int) -> None:
     """An event that is older than those before it."""
     tally = user.tally
@@ -88,7 +88,7 @@ def _add(user: User, stream: int, ts: int) -> None:
     tally.view(np.float64)[stream, SQUARES] += float(difference) * float(difference)
 
 
-@compiled
+@compiled_inside
 def _read_off(user: User, table: Table, window: int, out: Floats) -> None:
     """Mean; standard deviation by the mean, of at least two intervals that are not all 0."""
     tally = user.tally

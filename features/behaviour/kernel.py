@@ -30,7 +30,7 @@ from features.behaviour import (
     transitions,
 )
 from features.behaviour.categories import Lists, listed, lists_of
-from features.behaviour.compiled import Floats, Ints, compiled, grid, vector, views
+from features.behaviour.compiled import Floats, Ints, compiled, compiled_inside, grid, vector, views
 from features.behaviour.gather import gather, room_of, scratch
 from features.behaviour.histories import Histories, empty_carry
 from features.behaviour.marks import Filters, filters, filters_of, mark
@@ -65,7 +65,7 @@ BLOCK = 1 << 16
 """Records in a block: with their slots they fit the cache of a core, and a thread is asked for rarely."""
 
 
-@compiled
+@compiled_inside
 def all_families(user: User, at: int, tables: Ints, out: Floats) -> None:
     """One user's row; a family's line here has the place of its table in FAMILIES."""
     totals.totals(user, at, table(tables, 0), out)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled, compiled_inside, place
 from features.behaviour.declarations import Declaration, Listing
 from features.behaviour.schema import MISSING, Lifetime, StateSchema
 from features.behaviour.table import (
@@ -76,7 +76,7 @@ def _source(feature: Feature, schema: StateSchema) -> Source:
     return stream_of(fold_of(feature), schema)
 
 
-@compiled
+@compiled_inside
 def fold(user: User, first: int, last: int, table: Table, carry: Ints, into: Ints) -> None:
     """Fold the events `first <= k < last` upon `carry`, whose place 0 is its boundary, into `into`."""
     for each in range(len(carry)):
@@ -102,7 +102,7 @@ def fold(user: User, first: int, last: int, table: Table, carry: Ints, into: Int
                 into[stream + place(1)] = max(so_far, value)
 
 
-@compiled
+@compiled_inside
 def lifetime(user: User, at: int, table: Table, out: Floats) -> None:
     """The carry, the unbounded past and the bounded present, folded in order."""
     fold(user, 0, user.n, table, user.carry, user.folds)

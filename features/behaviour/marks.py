@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.behaviour.compiled import Ints, compiled, grid, place, vector
+from features.behaviour.compiled import Ints, compiled_inside, grid, place, vector
 from features.behaviour.kinds import Kind
 from features.behaviour.schema import StateSchema
 
@@ -25,7 +25,7 @@ class Filters(NamedTuple):
     n_words: int  # of 64 marks each, per event
 
 
-@compiled
+@compiled_inside
 def filters(arrays: Ints, k: int, n_words: int) -> Filters:
     """The filters whose arrays begin at the k-th of `views`."""
     return Filters(
@@ -51,7 +51,7 @@ def filters_of(kinds: Sequence[Kind], schema: StateSchema) -> Filters:
     )
 
 
-@compiled
+@compiled_inside
 def mark(slots: Ints, rows: Ints, codes: Ints, n: int, filters: Filters, marks: Ints) -> None:
     """For each event the filters that it satisfies: bit f % 64 of marks[k * n_words + f // 64]."""
     for k in range(n * filters.n_words):
@@ -66,7 +66,7 @@ def mark(slots: Ints, rows: Ints, codes: Ints, n: int, filters: Filters, marks: 
                 marks[place(k * filters.n_words + (one >> 6))] |= 1 << (one & 63)
 
 
-@compiled
+@compiled_inside
 def _satisfied(slots: Ints, row: int, one: int, filters: Filters) -> bool:
     for test in range(filters.tests[place(one)], filters.tests[place(one + 1)]):
         value = slots[place(row), place(filters.slots[place(test)])]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.table import (
     CODE,
@@ -64,7 +64,7 @@ class Orders(Declaration):
                     )  # fmt: skip
 
 
-@compiled
+@compiled_inside
 def orders(user: User, at: int, table: Table, out: Floats) -> None:
     """There is rarely more than one gap."""
     for stream in range(len(table.sources)):
@@ -72,7 +72,7 @@ def orders(user: User, at: int, table: Table, out: Floats) -> None:
             _of_gap(user, at, table, table.sources[stream, OPTION], out)
 
 
-@compiled
+@compiled_inside
 def _of_gap(user: User, at: int, table: Table, gap: int, out: Floats) -> None:
     """One pass from the newest event back, so that a find is in the windows that its first event is in."""
     tally, n_windows, window, session = user.tally, len(table.windows), 0, 0
@@ -103,7 +103,7 @@ def _of_gap(user: User, at: int, table: Table, gap: int, out: Floats) -> None:
         _read_off(tally, table, rest, gap, out)
 
 
-@compiled
+@compiled_inside
 def _directly(tally: Ints, stream: int, n: int, step: int, k: int, session: int) -> None:
     """Event k is a step of an n-gram, found when all that follow it come directly after."""
     if tally[stream, MET] != k:
@@ -115,7 +115,7 @@ def _directly(tally: Ints, stream: int, n: int, step: int, k: int, session: int)
         tally[stream, COUNT] += step == 0
 
 
-@compiled
+@compiled_inside
 def _at_last(tally: Ints, stream: int, n: int, step: int, session: int) -> None:
     """An event is a step of a pattern, found once a session, at the last events that make it; it serves one step."""
     if tally[stream, SESSION] != session:
@@ -125,7 +125,7 @@ def _at_last(tally: Ints, stream: int, n: int, step: int, session: int) -> None:
         tally[stream, COUNT] += step == 0
 
 
-@compiled
+@compiled_inside
 def _read_off(tally: Ints, table: Table, window: int, gap: int, out: Floats) -> None:
     for k in range(table.edges[window], table.edges[window + 1]):
         stream, column = table.features[k, STREAM], table.features[k, COLUMN]

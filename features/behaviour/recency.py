@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, compiled, place
+from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.table import COLUMN, OF_STREAM, STREAM, Family, Feature, Table, User, enters, of_property
 from features.behaviour.words import Names, Words
@@ -51,7 +51,7 @@ class Rfm(Declaration):
         return self.rfm.features(words)
 
 
-@compiled
+@compiled_inside
 def recency(user: User, at: int, table: Table, out: Floats) -> None:
     """Look back until every kind of event was met once; `tally` marks those that were."""
     met = 0

@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.schema import HEAD, OFFSET_BITS, OFFSET_SHIFT, OFFSET_ZERO
 from features.behaviour.table import (
@@ -58,7 +58,7 @@ class Rhythm(Declaration):
                         )  # fmt: skip
 
 
-@compiled
+@compiled_inside
 def rhythm(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass from the newest event back; local time is by the offset that came with the event."""
     tally, n_windows, window = user.tally, len(table.windows), 0
@@ -87,13 +87,13 @@ def rhythm(user: User, at: int, table: Table, out: Floats) -> None:
         _read_off(tally, table, rest, out)
 
 
-@compiled
+@compiled_inside
 def _offset(head: int) -> int:
     """Microseconds that local time was ahead of UTC."""
     return ((head >> OFFSET_SHIFT & ((1 << OFFSET_BITS) - 1)) - OFFSET_ZERO) * MINUTE
 
 
-@compiled
+@compiled_inside
 def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
     for each in range(table.edges[window], table.edges[window + 1]):
         k = place(each)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.distinct import is_new, streams_per_event
 from features.behaviour.gather import freed
@@ -100,7 +100,7 @@ def _within(entry: Declaration, spec: Within, words: Words, what: str, text: str
         yield Feature(f"{stat}_{name}_{prop}{end}", "sessions", stat, name, kind, prop, window, spec.gap)
 
 
-@compiled
+@compiled_inside
 def sessions(user: User, at: int, table: Table, out: Floats) -> None:
     """There is rarely more than one gap."""
     for stream in range(len(table.sources)):
@@ -108,7 +108,7 @@ def sessions(user: User, at: int, table: Table, out: Floats) -> None:
             _of_gap(user, at, table, stream, out)
 
 
-@compiled
+@compiled_inside
 def _of_gap(user: User, at: int, table: Table, lead: int, out: Floats) -> None:
     """One pass from the newest event back; a session is in the windows that its last event is in.
 
@@ -142,7 +142,7 @@ def _of_gap(user: User, at: int, table: Table, lead: int, out: Floats) -> None:
         _read_off(tally, table, rest, lead, out)
 
 
-@compiled
+@compiled_inside
 def _forget(tally: Ints, table: Table, gap: int) -> None:
     for stream in range(len(table.sources)):
         if table.sources[stream, OPTION] == gap:
@@ -150,7 +150,7 @@ def _forget(tally: Ints, table: Table, gap: int) -> None:
                 tally[stream, cell] = 0
 
 
-@compiled
+@compiled_inside
 def _count(user: User, k: int, table: Table, gap: int, mask: int, era: int, number: int) -> None:
     """Count event k within session `number`; what is counted once is met for the first time there."""
     code = place(user.codes[place(k)])
@@ -166,7 +166,7 @@ def _count(user: User, k: int, table: Table, gap: int, mask: int, era: int, numb
             user.tally[place(stream), COUNTED] += 1
 
 
-@compiled
+@compiled_inside
 def _account(tally: Ints, lead: int, n_events: int, length: int, pause: int) -> None:
     """A session more, older than those before it; the pause is the one after it."""
     if tally[lead, SESSIONS] > 0:
@@ -177,7 +177,7 @@ def _account(tally: Ints, lead: int, n_events: int, length: int, pause: int) -> 
     tally[lead, BOUNCES] += n_events == 1
 
 
-@compiled
+@compiled_inside
 def _read_off(tally: Ints, table: Table, window: int, lead: int, out: Floats) -> None:
     n = tally[lead, SESSIONS]
     for k in range(table.edges[window], table.edges[window + 1]):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.schema import MISSING
 from features.behaviour.table import (
@@ -43,7 +43,7 @@ class Spread(Declaration):
                     yield Feature(f"{stat}_{name}_{prop}_{text}", "spread", stat, name, kind, prop, window)
 
 
-@compiled
+@compiled_inside
 def spread(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass that numbers every stream's values, one from the newest event back that takes them in."""
     n_windows, window = len(table.windows), 0
@@ -67,7 +67,7 @@ def spread(user: User, at: int, table: Table, out: Floats) -> None:
         _read_off(user, table, rest, out)
 
 
-@compiled
+@compiled_inside
 def _make_room(user: User, since: int, table: Table) -> None:
     """Give every stream the part of the heap that its values after `since` will fill."""
     tally = user.tally
@@ -87,7 +87,7 @@ def _make_room(user: User, since: int, table: Table) -> None:
         tally[stream, COUNT] = tally[stream, SUM] = tally[stream, SQUARES] = 0
 
 
-@compiled
+@compiled_inside
 def _add(tally: Ints, heap: Ints, stream: int, value: int) -> None:
     if tally[stream, COUNT] == 0:
         tally[stream, NEWEST] = value
@@ -98,7 +98,7 @@ def _add(tally: Ints, heap: Ints, stream: int, value: int) -> None:
     tally[stream, COUNT] += 1
 
 
-@compiled
+@compiled_inside
 def _read_off(user: User, table: Table, window: int, out: Floats) -> None:
     for each in range(table.edges[window], table.edges[window + 1]):
         k = place(each)
@@ -115,7 +115,7 @@ def _read_off(user: User, table: Table, window: int, out: Floats) -> None:
             out[column] = _twice_the_median(user.heap, begin, begin + n) / (2 * table.features[k, FACTOR])
 
 
-@compiled
+@compiled_inside
 def _twice_the_median(heap: Ints, begin: int, end: int) -> int:
     """The sum of the two middle values, or of the middle one and itself."""
     middle = begin + (end - begin) // 2
@@ -128,7 +128,7 @@ def _twice_the_median(heap: Ints, begin: int, end: int) -> int:
     return lower + upper
 
 
-@compiled
+@compiled_inside
 def _select(heap: Ints, begin: int, end: int, wanted: int) -> None:
     """Put at `wanted` what would be there if `heap[begin:end]` were sorted, and nothing greater before it (Hoare)."""
     low, high = begin, end - 1

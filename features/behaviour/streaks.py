@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.distinct import day_of
 from features.behaviour.schema import MISSING
@@ -40,7 +40,7 @@ class LongestStreak(Declaration):
                 yield Feature(name_, "streaks", "longest_streak", name, kind, window=window)
 
 
-@compiled
+@compiled_inside
 def streaks(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass from the newest event back; the current streaks, which have no window, are known at its end."""
     tally, n_windows = user.tally, len(table.windows)
@@ -73,7 +73,7 @@ def streaks(user: User, at: int, table: Table, out: Floats) -> None:
         out[table.features[each, COLUMN]] = tally[stream, CURRENT] if alive else 0
 
 
-@compiled
+@compiled_inside
 def _add(tally: Ints, stream: int, day: int) -> None:
     """A day that is not after those before it."""
     met = tally[stream, MET]
@@ -88,7 +88,7 @@ def _add(tally: Ints, stream: int, day: int) -> None:
         tally[stream, CURRENT] = tally[stream, RUN]
 
 
-@compiled
+@compiled_inside
 def _longest(tally: Ints, table: Table, window: int, out: Floats) -> None:
     for k in range(table.edges[window], table.edges[window + 1]):
         out[table.features[k, COLUMN]] = tally[table.features[k, STREAM], LONGEST]

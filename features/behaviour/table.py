@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, Ints, compiled, grid, place, vector
+from features.behaviour.compiled import Floats, Ints, compiled_inside, grid, place, vector
 from features.behaviour.kinds import ANYTHING, Kind
 from features.behaviour.marks import NO_FILTER
 from features.behaviour.schema import MISSING, TS, StateSchema
@@ -209,7 +209,7 @@ class Table(NamedTuple):
 N_ARRAYS = len(Table._fields)
 
 
-@compiled
+@compiled_inside
 def table(arrays: Ints, family: int) -> Table:
     """A family's table among the views of all families' arrays."""
     k = family * N_ARRAYS
@@ -245,7 +245,7 @@ class User(NamedTuple):
     heap: Ints  # scratch: see `gather.Scratch`
 
 
-@compiled
+@compiled_inside
 def enters(user: User, k: int, entry: int, table: Table) -> bool:
     """Whether event k passes the filter of an entry."""
     one = table.entries[place(entry), FILTER]
@@ -254,7 +254,7 @@ def enters(user: User, k: int, entry: int, table: Table) -> bool:
     return bool(user.marks[place(k * user.n_words + (one >> 6))] >> (one & 63) & 1)
 
 
-@compiled
+@compiled_inside
 def leads(stream: int, table: Table) -> bool:
     """Whether no stream before it has its option; what depends on a gap is one pass over the events a gap."""
     first = 0
@@ -263,7 +263,7 @@ def leads(stream: int, table: Table) -> bool:
     return first == stream
 
 
-@compiled
+@compiled_inside
 def value_of(user: User, k: int, entry: int, table: Table) -> int:
     """What event k brings into an entry's stream: its slot, 1 without one; MISSING where the filter keeps it out."""
     if not enters(user, k, entry, table):
@@ -272,7 +272,7 @@ def value_of(user: User, k: int, entry: int, table: Table) -> int:
     return 1 if slot < 0 else user.slots[place(user.rows[place(k)]), place(slot)]
 
 
-@compiled
+@compiled_inside
 def put(out: Floats, column: int, value: int, factor: int) -> None:
     """A property's value, NaN where it is MISSING; a hash, which has no factor, as it is: see `categories.listed`."""
     if factor == 0:

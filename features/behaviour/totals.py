@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Listing, Windows
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
@@ -56,7 +56,7 @@ class Totals(Listing):
                     yield Feature(f"{stat}_{name}_{prop}_{text}", family, stat, name, kind, prop, window, **listed)
 
 
-@compiled
+@compiled_inside
 def totals(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass from the newest event back; a window's features are read off where its edge is crossed."""
     n_windows, window = len(table.windows), 0
@@ -81,7 +81,7 @@ def totals(user: User, at: int, table: Table, out: Floats) -> None:
         _read_off(user, table, rest, user.n - user.past, out)
 
 
-@compiled
+@compiled_inside
 def _reset(user: User, table: Table) -> None:
     for code in range(len(user.counts)):
         user.counts[code] = 0
@@ -90,7 +90,7 @@ def _reset(user: User, table: Table) -> None:
             user.tally[stream, kept] = 0
 
 
-@compiled
+@compiled_inside
 def _add(tally: Ints, stream: int, value: int) -> None:
     """Account for a value that is older than those before it."""
     if tally[stream, PLACE[COUNT]] == 0:
@@ -103,7 +103,7 @@ def _add(tally: Ints, stream: int, value: int) -> None:
     tally[stream, PLACE[FIRST]] = value
 
 
-@compiled
+@compiled_inside
 def _read_off(user: User, table: Table, window: int, n_events: int, out: Floats) -> None:
     """Write a window's features, when `n_events` events of any kind were met."""
     for each in range(table.edges[window], table.edges[window + 1]):

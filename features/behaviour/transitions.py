@@ -7,7 +7,7 @@ from math import log2
 import numpy as np
 from pydantic import Field
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.table import (
     CODE,
@@ -68,7 +68,7 @@ class Transitions(Declaration):
         )  # fmt: skip
 
 
-@compiled
+@compiled_inside
 def transitions(user: User, at: int, table: Table, out: Floats) -> None:
     """There is rarely more than one gap."""
     for stream in range(len(table.sources)):
@@ -76,7 +76,7 @@ def transitions(user: User, at: int, table: Table, out: Floats) -> None:
             _of_gap(user, at, table, table.sources[stream, OPTION], out)
 
 
-@compiled
+@compiled_inside
 def _of_gap(user: User, at: int, table: Table, gap: int, out: Floats) -> None:
     """One pass from the newest event back; a move counts where both of its events are in the window.
 
@@ -106,7 +106,7 @@ def _of_gap(user: User, at: int, table: Table, gap: int, out: Floats) -> None:
         _read_off(tally, table, rest, gap, out)
 
 
-@compiled
+@compiled_inside
 def _forget(tally: Ints, table: Table, gap: int) -> None:
     for stream in range(len(table.sources)):
         if table.sources[stream, OPTION] == gap:
@@ -116,7 +116,7 @@ def _forget(tally: Ints, table: Table, gap: int) -> None:
             tally[stream, SESSION] = tally[stream, MET] = -1
 
 
-@compiled
+@compiled_inside
 def _move(tally: Ints, stream: int, n: int, step: int, session: int) -> None:
     """An event of kind `step`, older than those before it."""
     tally[stream, place(FIRST + step)] += 1
@@ -126,7 +126,7 @@ def _move(tally: Ints, stream: int, n: int, step: int, session: int) -> None:
     tally[stream, AFTER], tally[stream, SESSION] = step, session
 
 
-@compiled
+@compiled_inside
 def _read_off(tally: Ints, table: Table, window: int, gap: int, out: Floats) -> None:
     for each in range(table.edges[window], table.edges[window + 1]):
         stream, stat, column = table.features[each, STREAM], table.features[each, STAT], table.features[each, COLUMN]
@@ -138,7 +138,7 @@ def _read_off(tally: Ints, table: Table, window: int, gap: int, out: Floats) -> 
             out[column] = _entropy(tally, stream, table.sources[stream, CODE], stat == ENTROPY)
 
 
-@compiled
+@compiled_inside
 def _chance(tally: Ints, table: Table, stream: int, part: int) -> float:
     """(moves + alpha) / (departures + n * alpha); missing without a departure."""
     n, begin = table.sources[stream, CODE], table.sources[stream, DETAIL]
@@ -149,7 +149,7 @@ def _chance(tally: Ints, table: Table, stream: int, part: int) -> float:
     return float((tally[stream, FIRST + 2 * n + part] * unit + alpha) / (departures * unit + n * alpha))
 
 
-@compiled
+@compiled_inside
 def _entropy(tally: Ints, stream: int, n: int, of_kinds: bool) -> float:
     """Bits: of the kinds, or of the next kind where the present one is known; missing without an event, or a move."""
     begin = FIRST if of_kinds else FIRST + n
@@ -163,7 +163,7 @@ def _entropy(tally: Ints, stream: int, n: int, of_kinds: bool) -> float:
     return (_bits(tally, stream, begin, n) - _bits(tally, stream, begin + n, n * n)) / total
 
 
-@compiled
+@compiled_inside
 def _bits(tally: Ints, stream: int, begin: int, n: int) -> float:
     """The sum of c * log2(c) over n counts."""
     bits = 0.0
