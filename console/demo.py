@@ -181,7 +181,7 @@ class Story:
         each_ms = 1000 * seconds / len(answers)
         show(f"  POST /v1/segments: {len(answers):,} answers, {each_ms:.2f} ms each over one connection")
         example = max(answers, key=lambda answer: answer["scores"]["purchase_7d"]["probability"] or 0)
-        show("  " + json.dumps(example, indent=2).replace("\n", "\n  "))
+        show("  " + json.dumps(_short(example), indent=2).replace("\n", "\n  "))
         return example
 
     def judge(self, day: "LiveDay") -> None:
@@ -269,6 +269,12 @@ class Story:
         """Type a command and show what it prints."""
         show(f"  $ ethogram {told or ' '.join(words)}")
         show("    " + _typed(*words).strip().replace("\n", "\n    "))
+
+
+def _short(example: dict[str, Any]) -> dict[str, Any]:
+    """An answer with those of its rules alone that the user is in."""
+    rules = {name: rule for name, rule in example.get("rules", {}).items() if rule["in"]}
+    return {**example, "rules": rules} if "rules" in example else example
 
 
 def _typed(*words: str) -> str:
