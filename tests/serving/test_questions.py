@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from features.instants import DAY, HOUR
+from features.instants import DAY, HOUR, parse_instant
 from serving.questions import BATCH_USERS, CHUNK
 from tests.serving import shop
 
@@ -119,11 +119,12 @@ async def test_an_answer_without_scores_is_new_once_it_means_something_else(publ
 async def test_the_parts_of_an_explanation_add_up_to_the_margin(published, bundle):
     async with shop.serving(published) as (http, runtime):
         await http.post("/v1/track", json=shop.message("ann", "order_completed", properties={"revenue": 12.5}))
-        told = (await http.post("/v1/explain", json={"user_id": "ann"})).json()["contributions"]
+        explained = (await http.post("/v1/explain", json={"user_id": "ann"})).json()
+        told = explained["contributions"]
         assert list(told) == ["purchase_7d"]
         parts, model = told["purchase_7d"], bundle.models["purchase_7d"]
         assert list(parts["columns"]) == list(model.preparation.outputs)
-        answer = runtime.release().scorer.answer("ann", runtime.now())
+        answer = runtime.release().scorer.answer("ann", parse_instant(explained["as_of"]))
         margin = np.array([parts["base"] + sum(parts["columns"].values())])
         told_probability = answer.verdict.scores["purchase_7d"]["probability"]
         assert abs(model.calibration.probability(margin)[0] - told_probability) < 1e-5
