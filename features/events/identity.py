@@ -48,7 +48,7 @@ def resolve(links: pl.DataFrame) -> pl.DataFrame:
         links: Columns a, b (b is a known id), at (int64 microseconds).
 
     Returns:
-        Columns id, canonical (the known id with the earliest link, ties by name), joined (when the id's component met
+        Columns id, canonical (the id that a link made known first, ties by name), joined (when the id's component met
         the canonical id's; ALWAYS for the canonical id), sorted by id.
     """
     ordered = _usable(links)
@@ -90,15 +90,12 @@ class _People:
     def canonical(self, ordered: list[tuple[int, str, str]]) -> list[int]:
         """Per id, the place of its canonical id."""
         earliest: dict[int, int] = {}
-        known = set()
         for at, a, b in ordered:
             one, other = self.place[a], self.place[b]
-            earliest.setdefault(one, at)
-            earliest.setdefault(other, at)
-            known.add(other)
+            earliest.setdefault(other, at)  # since when it is known: so a later link never takes a person from it
             self._parent[self._root(one)] = self._root(other)
         best: dict[int, tuple[int, int]] = {}
-        for place in known:  # places follow names, so ties fall to the first name
+        for place in sorted(earliest):  # places follow names, so ties fall to the first name
             root = self._root(place)
             best[root] = min(best.get(root, (earliest[place], place)), (earliest[place], place))
         return [best[self._root(place)][1] for place in range(len(self.names))]
