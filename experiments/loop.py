@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from experiments import pages, release, studies
+from experiments.asked import asked
 from experiments.duel import Duel, duel
 from experiments.studies import ClustersSpec, PropensitySpec
 from experiments.study import Study
@@ -200,7 +201,7 @@ def _as_champion_sees(state: State, champion: Bundle, spec: PropensitySpec) -> T
         codes=state.log.codes,
         population=spec.population,
         blind_spot=spec.blind_spot,
-        models=release.asked(state.project, spec),
+        asked=asked(state.project, spec.predicts),
     )
     return rows.split_by_time()[2]
 

@@ -1,16 +1,20 @@
 """Proposals: what an exploration found, as definitions that can be pasted into features.yaml and segments.yaml."""
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from experiments.inference import Estimate
 from experiments.journeys import Cut
 from experiments.sequences import Trail
 from experiments.signals import Signal
 from features.behaviour.feature_set import FeatureSet
 from features.instants import DAY
 
+PLAIN = re.compile(r"\d+d|(?!(?i:true|false|null|yes|no|on|off|y|n)$)[A-Za-z_][\w-]*")
+"""A text that YAML reads as itself."""
 MOST = 4
 """Thresholds, and sequences, that are proposed."""
 
@@ -66,57 +70,74 @@ def _thresholds(signals: Sequence[Signal]) -> Iterator[Proposal]:
     """The cuts whose lift holds on the users they were not chosen on."""
     sound = [(each, each.split, each.lift) for each in signals if each.split and each.lift and each.lift.low > 0]
     for each, cut, lift in sound[:MOST]:
-        word, operator = ("high", "gte") if cut.above else ("low", "lt")
-        name, said = f"{word}_{each.feature}", ""
+        word, operator, said = ("high", "gte", "") if cut.above else ("low", "lt", "")
+        name = f"{word}_{each.feature}"
         if cut.word:
-            operator, said = "eq", f"{cut.threshold:g} is {cut.word}; "
-            name = re.sub(r"\W", "_", f"{each.feature}_{cut.word.lower()}")
-        condition = f"{{feature: {{{each.feature}: {{{operator}: {cut.threshold:.15g}}}}}}}"
-        yield Proposal(
-            "segments.yaml",
-            f"{name}: {{when: {condition}}}",
-            f"{said}{each.share:.0%} of the users; {ratio(lift.value)} the outcome of the others "
-            f"[{ratio(lift.low)}, {ratio(lift.high)}]",
-        )
+            name, operator, said = f"{each.feature}_{cut.word}", "eq", f"{cut.threshold:g} is {cut.word}; "
+        yield _segment(name, {"feature": {each.feature: {operator: cut.threshold}}}, f"{said}{_told(each.share, lift)}")
 
 
 def _percentile(signals: Sequence[Signal]) -> Iterator[Proposal]:
     numbers = [each for each in signals if each.split is not None and not each.split.word]
     rising = [each for each in numbers if each.split and each.split.above and each.percentiles[90] > 0]
     for each in rising[:1]:
-        yield Proposal(
-            "segments.yaml",
-            f"top_tenth_{each.feature}: {{when: {{percentile: {{feature: {each.feature}, gte: 90}}}}}}",
-            f"the tenth of the users with most of it: {each.percentiles[90]:g} and more in these rows",
-        )
+        said = f"the tenth of the users with most of it: {each.percentiles[90]:g} and more in these rows"
+        yield _segment(f"top_tenth_{each.feature}", {"percentile": {"feature": each.feature, "gte": 90}}, said)
 
 
 def _activity(cut: Cut, goal: str) -> Iterator[Proposal]:
-    last = f"{{event: {goal}, last: {cut.days}d}}"
+    lately = {"event": goal, "last": f"{cut.days}d"}
     reason = f"of those who do {goal} again in {cut.horizon:.0f} days, {cut.share:.0%} have done so by day {cut.days}"
-    yield Proposal("segments.yaml", f"active_{goal}: {{when: {{did: {last}}}}}", reason)
-    dormant = f"dormant_{goal}: {{when: {{did: {{event: {goal}}}, did_not: {last}}}}}"
-    yield Proposal("segments.yaml", dormant, "did it once, and not within that time")
+    yield _segment(f"active_{goal}", {"did": lately}, reason)
+    dormant = {"did": {"event": goal}, "did_not": lately}
+    yield _segment(f"dormant_{goal}", dormant, "did it once, and not within that time")
 
 
 def _features(cut: Cut, goal: str, features: FeatureSet) -> Iterator[Proposal]:
     if f"recency_{goal}_s" not in features.names:
-        yield Proposal("features.yaml", f"{{recency: [{goal}]}}", "how long ago, which tells active from dormant")
+        yield Proposal("features.yaml", flow({"recency": [goal]}), "how long ago, which tells active from dormant")
     if f"count_{goal}_{cut.days}d" not in features.names and cut.days * DAY <= features.schema.horizon:
-        entry = f"{{count: [{goal}], windows: [{cut.days}d]}}"
+        entry = flow({"count": [goal], "windows": [f"{cut.days}d"]})
         yield Proposal("features.yaml", entry, f"over the {cut.days} days in which those who come back come back")
 
 
 def _trail(trail: Trail) -> Proposal:
-    name = re.sub(r"\W", "_", "_then_".join(trail.steps))
     first, *rest = trail.steps
-    steps = ", ".join([f"{{event: {first}}}", *(f"{{event: {each}, immediately: true}}" for each in rest)])
-    return Proposal(
-        "segments.yaml",
-        f"{name}:\n    when:\n      sequence: {{scope: session, steps: [{steps}]}}",
-        f"{trail.share:.0%} of the users; {ratio(trail.lift.value)} the outcome of the others "
-        f"[{ratio(trail.lift.low)}, {ratio(trail.lift.high)}]",
+    steps = [{"event": first}, *({"event": each, "immediately": True} for each in rest)]
+    return _segment(
+        "_then_".join(trail.steps),
+        {"sequence": {"scope": "session", "steps": steps}},
+        _told(trail.share, trail.lift),
+        long=True,
     )
+
+
+def _segment(name: str, when: Mapping[str, object], reason: str, *, long: bool = False) -> Proposal:
+    key, condition = re.sub(r"\W+", "_", name).lower(), flow(when)
+    text = f"{key}:\n    when: {condition}" if long else f"{key}: {{when: {condition}}}"
+    return Proposal("segments.yaml", text, reason)
+
+
+def _told(share: float, lift: Estimate) -> str:
+    ends = f"[{ratio(lift.low)}, {ratio(lift.high)}]"
+    return f"{share:.0%} of the users; {ratio(lift.value)} the outcome of the others {ends}"
+
+
+def flow(value: object) -> str:
+    """Plain values as YAML on one line.
+
+    >>> flow({"did": {"event": "Order Completed", "count": {"gte": 2.0}, "last": "7d"}})
+    '{did: {event: "Order Completed", count: {gte: 2}, last: 7d}}'
+    """
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{flow(key)}: {flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float | int):
+        return f"{value:.15g}"
+    return str(value) if PLAIN.fullmatch(str(value)) else json.dumps(value, ensure_ascii=False)
 
 
 def ratio(value: float) -> str:

@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments import release, studies
+from experiments import studies
+from experiments.asked import asked
 from experiments.studies import PropensitySpec
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.learning import Lessons, learnt
@@ -18,7 +19,6 @@ from features.project import Project
 from training.anchors import Anchors
 from training.cuts import Cuts
 from training.label import Condition, Label
-from training.outcome import Membership
 from training.training_set import Log, TrainingSet
 
 Array = NDArray[np.float64]
@@ -112,7 +112,7 @@ class Question:
         if features.waiting:
             lessons = build(Lessons.of(features), None).matrix
             features = learnt(features, lessons, texts=log.texts, population=str(self.population))
-        rows = build(features, self.label, models=self._models(project))
+        rows = build(features, self.label, asked=asked(project, self.label))
         words = {each.name: (*map(str, each.values), "other") for each in features.features if each.top}
         if self.feature is None:
             return rows.matrix, rows.y, words
@@ -120,11 +120,6 @@ class Question:
         if not len(matrix):
             raise AnalysisError(f"the feature {self.feature!r} is missing for everybody. Hint: another `--outcome`.")
         return matrix.select(self._others(features)), matrix.column(self.feature), words
-
-    def _models(self, project: Project) -> dict[str, Membership]:
-        if self.label is None or self.label.in_cluster is None:
-            return {}
-        return release.clusters(project, self.label.in_cluster.study)
 
     def _others(self, features: FeatureSet) -> tuple[str, ...]:
         """Every feature but those that read the property which the outcome reads."""

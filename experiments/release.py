@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from experiments import studies
 from experiments.replay import replay
 from experiments.tracking import CHAMPION, PREVIOUS, Registered, Tracking, scratch
@@ -18,7 +16,6 @@ from features.segments.segment_set import SegmentSet
 from features.segments.snapshots import taken as bounds_taken
 from training.bundle import Bundle, current, publish
 from training.model import Model
-from training.outcome import Membership
 
 DIGEST = "ethogram.digest"
 SEGMENTS = "ethogram.segments"
@@ -152,32 +149,6 @@ class Standing:
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
         return dict(vars(self))
-
-
-def asked(project: Project, spec: studies.PropensitySpec | studies.ClustersSpec) -> dict[str, Membership]:
-    """What the label of a study asks, as `clusters` gives it; nothing where it asks no study."""
-    if not isinstance(spec, studies.PropensitySpec) or spec.predicts.in_cluster is None:
-        return {}
-    return clusters(project, spec.predicts.in_cluster.study)
-
-
-def clusters(project: Project, study: str) -> dict[str, Membership]:
-    """The newest model of a study of clusters, by the study's name; nothing where it has none yet.
-
-    Raises:
-        StudyError: its newest model is of another kind, or of other features than the project's.
-    """
-    tracking, log = Tracking(project), EventLog.of(project)
-    versions = tracking.versions(tracking.name(study))
-    if not versions:
-        return {}
-    features = FeatureSet.of(project, log.plan, log.codes)
-    with scratch() as temporary:
-        model = Model.load(tracking.fetch(versions[0], Path(temporary)))
-    if model.kind != "clusters" or model.features != features.fingerprint:
-        what = "no clusters" if model.kind != "clusters" else "other features than the project declares"
-        raise StudyError(f"the newest model of {study!r} has {what}. Hint: `ethogram study run {study}`.")
-    return {study: Membership(features, model, np.empty(0, np.int64), versions[0].version)}
 
 
 def served(project: Project) -> dict[str, int]:

@@ -18,6 +18,7 @@ from training.scaling import Log, Standardise
 from training.steps import CompleteSteps, Steps, made
 
 KINDS = ("propensity", "clusters")
+SEGMENTS = "segments.yaml"
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 
 
@@ -120,7 +121,7 @@ def read(path: Path, plan: TrackingPlan, features: tuple[str, ...]) -> dict[str,
     faults = [
         f"{path.name}:{_line(document, ('studies', name, *where))}: studies.{name}.{'.'.join(map(str, where))}: {fault}"
         for name, spec in studies.items()
-        for where, fault in (*unknowns(spec, plan, features), *_unknown_study(spec, studies))
+        for where, fault in (*unknowns(spec, plan, features), *_unknown_study(spec, studies), *_segment(spec, path))
     ]
     if faults:
         raise DefinitionError("\n".join(faults))
@@ -180,6 +181,18 @@ def _unknown_study(
         name = spec.predicts.in_cluster.study
         if name not in clusters:
             yield ("predicts", "in_cluster", "study"), f"unknown study of clusters {name!r}. {nearest(name, clusters)}"
+
+
+def _segment(spec: PropensitySpec | ClustersSpec, path: Path) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """A label may ask a segment that is declared beside the studies."""
+    if not isinstance(spec, PropensitySpec) or spec.predicts.in_segment is None:
+        return
+    file, name, place = path.with_name(SEGMENTS), spec.predicts.in_segment, ("predicts", "in_segment")
+    declared = load(file).get("segments", {}) if file.exists() else {}
+    if not file.exists():
+        yield place, "there is no segments.yaml beside this file"
+    elif name not in declared:
+        yield place, f"unknown segment {name!r}. {nearest(name, declared)}"
 
 
 def _unknown_property(name: str, place: tuple[Any, ...], plan: TrackingPlan) -> Iterator[tuple[tuple[Any, ...], str]]:

@@ -11,7 +11,8 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from experiments import fitting, release, studies
+from experiments import fitting, studies
+from experiments.asked import asked
 from experiments.fitting import Fitted
 from experiments.search import Found, Objective, Range, Tried, search
 from experiments.studies import ClustersSpec, PropensitySpec
@@ -25,7 +26,7 @@ from features.events.log import EventLog
 from features.instants import iso
 from features.project import Project
 from training.model import Model, digest_of
-from training.outcome import Membership
+from training.outcome import Source
 from training.reference import golden_rows, write_reference
 from training.training_set import Log, TrainingSet
 from training.validation import METRICS
@@ -129,12 +130,12 @@ class Study:
         faults = [fault for _, fault in studies.unknowns(self.spec, held.plan, features.names)]
         if faults:
             raise DefinitionError(f"study {self.name!r}: {faults[0]}")
-        models = release.asked(project, self.spec)
+        told = self._asked(project)
         if features.waiting:
-            lessons = self._built(log or held, Lessons.of(features), held, models).split_by_time()[0].matrix
+            lessons = self._built(log or held, Lessons.of(features), held, told).split_by_time()[0].matrix
             features = learnt(features, lessons, texts=held.texts, population=str(self.spec.population))
             freeze(features, project.file("features.lock"))
-        rows = self._built(log or held, features, held, models)
+        rows = self._built(log or held, features, held, told)
         since, until = latest(features), int(rows.split_by_time()[0].matrix.at.max(initial=0))
         if since is not None and since > until:
             raise StudyError(
@@ -158,14 +159,17 @@ class Study:
         held = EventLog.of(project)
         features = FeatureSet.of(project, held.plan, held.codes)
         nothing = FeatureSet((), features.schema)
-        rows = self._built(held, nothing, held, release.asked(project, self.spec)).split_by_time()[0].matrix
+        rows = self._built(held, nothing, held, self._asked(project)).split_by_time()[0].matrix
         newest = dict(sorted(zip(rows.users.tolist(), rows.at.tolist(), strict=True)))
         kinds = {name: Words(held.plan).kind(name) for name in dict.fromkeys(of or held.plan.specs)}
         histories = held.histories(features.schema, users=list(newest))
         at = np.array([newest[user] for user in histories.users], np.int64)
         return mine(histories, at, kinds, population=str(self.spec.population), **options)
 
-    def _built(self, log: Log, features: FeatureSet, held: EventLog, models: Mapping[str, Membership]) -> TrainingSet:
+    def _asked(self, project: Project) -> Source | None:
+        return asked(project, self.spec.predicts if isinstance(self.spec, PropensitySpec) else None)
+
+    def _built(self, log: Log, features: FeatureSet, held: EventLog, told: Source | None) -> TrainingSet:
         return TrainingSet.build(
             log,
             features,
@@ -175,7 +179,7 @@ class Study:
             codes=held.codes,
             population=self.spec.population,
             blind_spot=self.spec.blind_spot,
-            models=models,
+            asked=told,
         )
 
     def run(

@@ -1,7 +1,5 @@
 """Labels and populations: what is predicted and of whom, evaluated as features; there is one definition of counting."""
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Self
 
 import numpy as np
@@ -14,12 +12,15 @@ from features.errors import StudyError, nearest
 from features.events.plan import Codes, TrackingPlan
 from features.instants import DAY, format_duration
 from training.model import Model
-from training.outcome import Membership, Numbers, Outcome, Source
+from training.outcome import Numbers, Outcome, Source
 
 UNBOUNDED = 1 << 40
 """An outcome counts all events: the bound that keeps a state small is none of its business."""
 
 EVER = "lifetime"
+
+OF_EVENTS, OF_ANSWERS = ("did", "did_not", "value"), ("in_cluster", "in_segment")
+"""Labels of what happens within H, and of what is so at the end of H."""
 
 
 def _within(value: object) -> object:
@@ -71,13 +72,15 @@ class Label(Definition):
     `{did: EVENT, within: 7d}` is 1 where the event happens at least once, `{did_not: EVENT, within: 30d}` where it does
     not. `{value: EVENT.property, within: 90d}` is the sum of the property; with `above: 100` it is 1 where the sum is
     larger, with `top_share: 0.1` where it is larger than that of nine in ten training rows. `{in_cluster: {study:
-    behaviour, in: [NAME]}, after: 30d}` is 1 where a request at `at` + H would be answered with that cluster.
+    behaviour, in: [NAME]}, after: 30d}` is 1 where a request at `at` + H would be answered with that cluster, and
+    `{in_segment: NAME, after: 30d}` where that segment is true then.
     """
 
     did: str | None = None
     did_not: str | None = None
     value: str | None = None
     in_cluster: InCluster | None = None
+    in_segment: str | None = None
     within: Duration | None = None
     after: Duration | None = None
     above: float | None = None
@@ -85,14 +88,14 @@ class Label(Definition):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        given = [name for name in ("did", "did_not", "value", "in_cluster") if getattr(self, name) is not None]
+        given = [name for name in (*OF_EVENTS, *OF_ANSWERS) if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError("a label is one of `did`, `did_not`, `value` and `in_cluster`")
+            raise ValueError("a label is one of `did`, `did_not`, `value`, `in_cluster` and `in_segment`")
         if (self.above is not None or self.top_share is not None) and self.value is None:
             raise ValueError("`above` and `top_share` go with `value`")
         if self.above is not None and self.top_share is not None:
             raise ValueError("a `value` is compared with `above` or with `top_share`, not with both")
-        wanted, other = ("after", "within") if self.in_cluster else ("within", "after")
+        wanted, other = ("after", "within") if given[0] in OF_ANSWERS else ("within", "after")
         if getattr(self, wanted) is None or getattr(self, other) is not None:
             raise ValueError(f"`{given[0]}` needs `{wanted}`, such as {{{given[0]}: ..., {wanted}: 7d}}")
         return self
@@ -108,32 +111,30 @@ class Label(Definition):
         return self.value is None or self.above is not None or self.top_share is not None
 
     def __str__(self) -> str:
-        if self.in_cluster is not None:
-            return f"in cluster {self.in_cluster} after {format_duration(self.horizon)}"
+        if self.after is not None:
+            where = f"cluster {self.in_cluster}" if self.in_cluster else f"segment {self.in_segment}"
+            return f"in {where} after {format_duration(self.horizon)}"
         what = f"did {self.did}" if self.did else f"did not {self.did_not}" if self.did_not else f"value {self.value}"
         what = f"top {100 * self.top_share:g} % by {what}" if self.top_share is not None else what
         limit = f" above {self.above:g}" if self.above is not None else ""
         return f"{what}{limit} within {format_duration(self.horizon)}"
 
-    def source(
-        self, plan: TrackingPlan, codes: Codes, *, zone: str, models: Mapping[str, Membership] | None = None
-    ) -> Source:
+    def source(self, plan: TrackingPlan, codes: Codes, *, zone: str, asked: Source | None = None) -> Source:
         """What gives the label's number as of `at` + H: a count or sum over the H before, or 1 inside the cluster.
 
         Args:
             plan: Declares the events that it names.
             codes: Their codes.
             zone: The project's.
-            models: Of studies of clusters, by name.
+            asked: What answers `in_cluster` and `in_segment`.
 
         Raises:
-            StudyError: the study of `in_cluster` has no model here.
+            StudyError: nothing was handed in that answers.
         """
-        if self.in_cluster is not None:
-            study = self.in_cluster.study
-            if study not in (models or {}):
-                raise StudyError(f"the study {study!r} has no model yet. Hint: `ethogram study run {study}`.")
-            return replace((models or {})[study], wanted=self.in_cluster.places((models or {})[study].model))
+        if self.after is not None:
+            if asked is None:
+                raise StudyError(f"nothing here answers who is {self}. Hint: `Study.rows` brings models and segments.")
+            return asked
         event = self.did or self.did_not
         what: dict[str, object] = {"count": [event]} if event else {"sum": self.value}
         return Outcome(_one(what, self.within, plan, codes, zone))

@@ -1,6 +1,7 @@
 """Outcome: one number per row as of an instant, which labels and populations ask of histories of a wider schema."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.behaviour.schema import FIRST_PROPERTY, KNOWN, StateSchema
 from features.errors import SchemaError
+from features.segments.segment_set import SegmentSet
 from training.model import Model
 
 Numbers = NDArray[np.float64]
@@ -19,8 +21,12 @@ class Source(Protocol):
     """What gives the numbers."""
 
     @property
-    def features(self) -> FeatureSet:
-        """What is computed for it."""
+    def schema(self) -> StateSchema:
+        """What histories must hold for it."""
+
+    @property
+    def told(self) -> str:
+        """Which version of what it asks; empty for plain events."""
 
     def numbers(self, histories: Histories, at: NDArray[np.int64], *, blind_spot: int = 0) -> Numbers:
         """One number a row.
@@ -37,10 +43,16 @@ class Outcome:
     """A count or sum: the first column of its feature set."""
 
     features: FeatureSet
+    told: str = ""
+
+    @property
+    def schema(self) -> StateSchema:
+        """The feature set's."""
+        return self.features.schema
 
     def numbers(self, histories: Histories, at: NDArray[np.int64], *, blind_spot: int = 0) -> Numbers:
         """The count or sum as of `at`, of events known by `at + blind_spot`."""
-        return self.features.compute(_seen(histories, self.features.schema, blind_spot), at).values[:, 0]
+        return self.features.compute(_seen(histories, self.schema, blind_spot), at).values[:, 0]
 
 
 @dataclass(frozen=True)
@@ -51,18 +63,64 @@ class Membership:
         features: The model's.
         model: Of `kind: clusters`.
         wanted: Numbers of the clusters that count as inside.
-        version: Of the registered model, for the record.
+        version: Of the registered model.
     """
 
     features: FeatureSet
     model: Model
     wanted: NDArray[np.int64]
-    version: int = 0
+    version: int
+
+    @property
+    def schema(self) -> StateSchema:
+        """The features'."""
+        return self.features.schema
+
+    @property
+    def told(self) -> str:
+        """The model's version."""
+        return f"version {self.version}"
 
     def numbers(self, histories: Histories, at: NDArray[np.int64], *, blind_spot: int = 0) -> Numbers:
         """1 where a request at `at`, knowing what becomes known by `at + blind_spot`, is answered with the cluster."""
-        matrix = self.features.compute(_seen(histories, self.features.schema, blind_spot), at)
+        matrix = self.features.compute(_seen(histories, self.schema, blind_spot), at)
         return np.isin(self.model.score(matrix).column(), self.wanted).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A declared segment over the features that it may ask.
+
+    Attributes:
+        features: The project's.
+        segments: The project's.
+        name: Of the segment.
+    """
+
+    features: FeatureSet
+    segments: SegmentSet
+    name: str
+
+    @cached_property
+    def schema(self) -> StateSchema:
+        """What features and segments need."""
+        return self.features.schema.union(self.segments.schema)
+
+    @property
+    def told(self) -> str:
+        """The digest of everything that the segment's truth depends on."""
+        return f"definition {self.segments.segment(self.name).version}"
+
+    @cached_property
+    def _ready(self) -> tuple[FeatureSet, SegmentSet]:
+        return self.features.on(self.schema), self.segments.on(self.schema)
+
+    def numbers(self, histories: Histories, at: NDArray[np.int64], *, blind_spot: int = 0) -> Numbers:
+        """1 where the segment is true as of `at`, knowing what becomes known by `at + blind_spot`."""
+        features, segments = self._ready
+        held = _seen(histories, self.schema, blind_spot)
+        truths = segments.evaluate(held, at, features=features.compute(held, at))
+        return truths.column(self.name).astype(np.float64)
 
 
 def _seen(histories: Histories, schema: StateSchema, blind_spot: int) -> Histories:

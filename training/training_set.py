@@ -23,7 +23,7 @@ from features.people import hash_text
 from training.anchors import Anchors
 from training.cuts import Cuts, CutsSpec
 from training.label import Condition, Label
-from training.outcome import Membership, Outcome, Source, narrowed
+from training.outcome import Outcome, Source, narrowed
 from training.parts import EMBARGO, INCOMPLETE, PARTS, TEST, TRAIN, VALIDATION, Candidates
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class TrainingSet:
         codes: Codes,
         population: Condition,
         blind_spot: int = 0,
-        models: Mapping[str, Membership] | None = None,
+        asked: Source | None = None,
     ) -> Self:
         """Rows of every person in the population at every cut, with consent to model training as of today.
 
@@ -99,7 +99,7 @@ class TrainingSet:
             codes: Their codes.
             population: Who; an event known by `at` is needed in any case.
             blind_spot: How late an event may become known: an outcome counts if known by at + H + blind_spot.
-            models: Of studies of clusters, which the label may ask.
+            asked: What answers a label that asks clusters or segments.
 
         Raises:
             StudyError: the log is too short, or nobody is left.
@@ -111,8 +111,8 @@ class TrainingSet:
             cuts = cuts.resolve(log.span(), horizon=horizon, blind_spot=blind_spot)
         who = population.source(plan, codes, zone=zone)
         known = Condition(did="any").source(plan, codes, zone=zone)
-        source = label.source(plan, codes, zone=zone, models=models) if label else None
-        schema = wide(features.schema, *(each.features.schema for each in (who, known, source) if each))
+        source = label.source(plan, codes, zone=zone, asked=asked) if label else None
+        schema = wide(features.schema, *(each.schema for each in (who, known, source) if each))
         builder = _Builder(features, label, source, who, known, cuts, blind_spot, schema, keep)
         if isinstance(log, EventLog):
             pieces = list(log.map(builder))
@@ -278,7 +278,7 @@ class _Builder:
         """The label in words, with what was learned for it and the model that it asks."""
         if self.label is None:
             return None
-        asked = f" (version {self.source.version})" if isinstance(self.source, Membership) else ""
+        asked = f" ({self.source.told})" if self.source is not None and self.source.told else ""
         return f"{self.label}{asked}" + (f" (above {limit:g})" if self.label.top_share is not None else "")
 
 

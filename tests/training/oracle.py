@@ -51,6 +51,10 @@ def number(mine, label, at, blind_spot):
         counts = [len(happened(mine, name, end, "7d", known=end + blind_spot)) for name in ("viewed", "bought")]
         gaps = [sum((c - x) ** 2 for c, x in zip(counts, centre, strict=True)) for centre in label["centres"]]
         return float(gaps.index(min(gaps)) in label["in_cluster"])
+    if "in_segment" in label:
+        end = at + microseconds(label["after"])
+        views = len(happened(mine, "viewed", end, "7d", known=end + blind_spot))
+        return float(2 <= views < 5 and not happened(mine, "bought", end, "3d", known=end + blind_spot))
     end = at + microseconds(label["within"])
     name = label.get("did") or label.get("did_not") or label["value"].split(".")[0]
     events = happened(mine, name, end, label["within"], known=end + blind_spot)

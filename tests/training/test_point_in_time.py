@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from features.errors import StudyError
 from features.instants import DAY
+from features.segments.segment_set import SegmentSet
 from tests.training import oracle
 from tests.training.shops import CODES, PLAN, HandLog, day, feature_set
 from training.centroids import Centroids
 from training.cuts import CutsSpec
 from training.label import Condition, Label
 from training.model import Model
-from training.outcome import Membership
+from training.outcome import Membership, Truth
 from training.preparation import Preparation
 from training.training_set import TrainingSet
 
@@ -23,7 +24,14 @@ KINDS = Model(
     "kinds", "clusters", FEATURES.fingerprint, Preparation(FEATURES.names), Centroids(np.array(CENTRES, float)),
     names=("still", "looking", "buying"),
 )  # fmt: skip
-MODELS = {"kinds": Membership(FEATURES, KINDS, np.empty(0, np.int64), version=3)}
+SEGMENTS = SegmentSet.from_dict(
+    {"segments": {"looker": {"when": {"all": [
+        {"did": {"event": "viewed", "count": {"gte": 2}, "last": "7d"}},
+        {"did_not": {"event": "bought", "last": "3d"}},
+        {"feature": {"count_viewed_7d": {"lt": 5}}},
+    ]}}}},
+    PLAN, CODES, FEATURES,
+)  # fmt: skip
 DATES = {"train": ["2026-01-15", "2026-01-16"], "validation": "2026-01-25", "test": "2026-02-04"}
 """Days 10, 11, 20 and 30."""
 
@@ -36,6 +44,7 @@ LABELS = [
     {"value": "bought.revenue", "within": "7d", "above": 20},
     {"value": "bought.revenue", "within": "7d", "top_share": 0.25},
     {"in_cluster": {"study": "kinds", "in": ["looking", 2]}, "after": "5d"},
+    {"in_segment": "looker", "after": "5d"},
 ]
 
 edges = st.sampled_from([day(n) for n in (3, 10, 11, 13, 17, 18, 20, 25, 26, 27, 30, 33, 37)])
@@ -67,6 +76,13 @@ def logs(draw):
     return [("d", "viewed", day(0)), *draw(st.permutations(found)), ("d", "viewed", day(40))]
 
 
+def answers(label):
+    """What answers a label that asks more than events."""
+    if label.in_cluster:
+        return Membership(FEATURES, KINDS, label.in_cluster.places(KINDS), version=3)
+    return Truth(FEATURES, SEGMENTS, "looker") if label.in_segment else None
+
+
 def build(events, label, cuts, *, population=None, blind_spot=0, n_buckets=2):
     return TrainingSet.build(
         HandLog(events, n_buckets),
@@ -77,7 +93,7 @@ def build(events, label, cuts, *, population=None, blind_spot=0, n_buckets=2):
         codes=CODES,
         population=Condition.from_dict(population or {"did": "any"}),
         blind_spot=blind_spot,
-        models=MODELS,
+        asked=answers(Label.from_dict(label)),
     )
 
 
@@ -201,12 +217,18 @@ def test_a_label_may_ask_a_registered_model():
     )
     assert table(made)["a", day(10)] == 1
     assert made.provenance["label"] == "in cluster buying of kinds after 5d (version 3)"
+    wrong = Label.from_dict({"in_cluster": {"study": "kinds", "in": ["buing"]}, "after": "5d"})
     with pytest.raises(StudyError, match=r"no cluster 'buing'\. Hint: did you mean 'buying'"):
-        Label.from_dict({"in_cluster": {"study": "kinds", "in": ["buing"]}, "after": "5d"}).source(
-            PLAN, CODES, zone="UTC", models=MODELS
-        )
-    with pytest.raises(StudyError, match="Hint: `ethogram study run others`"):
-        Label.from_dict({"in_cluster": {"study": "others", "in": [1]}, "after": "5d"}).source(PLAN, CODES, zone="UTC")
+        answers(wrong)
+    with pytest.raises(StudyError, match="nothing here answers who is in cluster buing of kinds"):
+        wrong.source(PLAN, CODES, zone="UTC")
+
+
+def test_a_label_may_ask_a_declared_segment():
+    label = {"in_segment": "looker", "after": "5d"}
+    made = build([*(("a", "viewed", day(n)) for n in (9, 11, 12)), *ENDS], label, DATES)
+    assert table(made)["a", day(10)] == 1
+    assert made.provenance["label"] == f"in segment looker after 5d (definition {SEGMENTS.segments[0].version})"
 
 
 def test_too_short_a_log_has_no_anchors_to_learn_from():
