@@ -31,7 +31,11 @@ COLUMNS: dict[str, pl.DataType] = {
     "known": pl.Int64(),
     "until": pl.Int64(),
     "coarse": pl.Boolean(),
+    "restated": pl.Boolean(),
 }
+OF_PARTS = ("coarse", "restated")
+"""What is said of whole parts; buckets do without."""
+
 ORDER = (
     "user",
     "event",
@@ -50,7 +54,10 @@ ORDER = (
 )
 """The columns of a log frame, before properties."""
 
-SOMETIMES = ("source", "event", "seq", "offset", "consent", "device", "browser", "mark", "until", "coarse")
+COPY = ["place", "source", "id"]
+"""What copies have in common."""
+
+SOMETIMES = ("source", "event", "seq", "offset", "consent", "device", "browser", "mark", "until", "coarse", "restated")
 """Columns that may say the same in every row."""
 
 
@@ -181,7 +188,7 @@ class Bucket:
         file = folder / self.name / EVENTS
         held = list(pl.read_parquet_schema(file))
         if columns is None:
-            return Piece(pl.read_parquet(file), self.same).with_columns(set(COLUMNS) - {"coarse"})
+            return Piece(pl.read_parquet(file), self.same).with_columns(set(COLUMNS) - {*OF_PARTS})
         fields = [name for name in columns if name in COLUMNS]
         needed = {*columns, *(["received"] if "known" in fields and "known" not in held else [])}
         frame = pl.read_parquet(file, columns=[name for name in held if name in needed])
@@ -195,19 +202,35 @@ def _places(users: pl.DataFrame) -> pl.Series:
 def first_known(piece: Piece, starts: NDArray[np.int64]) -> Piece:
     """A sorted bucket without copies: of one person's events of one source and id, the first known stays.
 
-    Copies known, received and ordered alike are told apart by all they hold, never by where they lie.
+    Copies known, received and ordered alike are told apart by all they hold, never by where they lie. Versions of a
+    restated row all stay, each until the next is known; one that says the same as the version before is a copy.
     """
     found = repeated(piece.frame["id"].to_numpy(), starts)
     if not found.any():
         return piece
     copies = Piece(piece.frame.with_row_index("row").filter(pl.Series(found)), piece.same)
-    ranked = copies.with_columns(("known", "source"))
+    ranked = copies.with_columns(("known", "source", "restated"))
     first = [name for name in ("known", "received", "ts", "seq") if name in ranked.columns]
     ranked = ranked.sort(*first, *sorted(set(ranked.columns) - {*first, "row"}))
-    kept = ranked.unique(["place", "source", "id"], keep="first")["row"].to_numpy()
+    kept = _versions(ranked) if ranked["restated"].any() else ranked.unique(COPY, keep="first")
     stays = ~found
-    stays[kept] = True
-    return Piece(piece.frame.filter(pl.Series(stays)), piece.same)
+    stays[kept["row"].to_numpy()] = True
+    frame = piece.frame
+    if "until" in kept.columns:
+        untils = pl.Series("until", np.zeros(frame.height, np.int64))
+        frame = frame.with_columns(until=untils.scatter(kept["row"], kept["until"].fill_null(0)).replace(0, None))
+    return Piece(frame.filter(pl.Series(stays)), piece.same)
+
+
+def _versions(ranked: pl.DataFrame) -> pl.DataFrame:
+    """Of rows in the order in which they were known, the first of each id and what replaced it, with `until`."""
+    first = pl.int_range(pl.len()).over(COPY) == 0
+    said = sorted(set(ranked.columns) - {"row", "known", "received", "restated"})
+    changed = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(1).over(COPY)) for name in said)
+    ranked = ranked.filter(first | pl.col("restated"))
+    ranked = ranked.filter(pl.col("known").ne_missing(pl.col("known").shift(-1).over(COPY)))
+    ranked = ranked.filter(first | changed)
+    return ranked.with_columns(until=pl.col("known").shift(-1).over(COPY))
 
 
 def too_fast(piece: Piece, rates: Rates | None) -> tuple[Piece, int]:
@@ -219,23 +242,24 @@ def too_fast(piece: Piece, rates: Rates | None) -> tuple[Piece, int]:
     Returns:
         The bucket with `mark` and `until` set, and the number of persons found.
     """
-    frame = piece.with_columns(("mark", "coarse", "known"))
+    frame = piece.with_columns(("mark", "coarse", "known", "until"))
     frame = frame.with_columns(mark=pl.when(pl.col("mark") != "too_fast").then("mark"))
     table = _verdicts(frame, rates) if rates and frame.height > rates.events else None
     if table is not None:
         late, early = pl.col("known") >= pl.col("verdict"), pl.col("known") < pl.col("verdict")
         frame = frame.join(table, on="place", how="left", maintain_order="left").with_columns(
-            mark=pl.coalesce("mark", pl.when(late).then(pl.lit("too_fast"))), until=pl.when(early).then("verdict")
+            mark=pl.coalesce("mark", pl.when(late).then(pl.lit("too_fast"))),
+            until=pl.when(early).then(pl.min_horizontal("until", "verdict")).otherwise("until"),
         )
-    left = {"verdict", "coarse", *({"known"} - set(piece.frame.columns))}
+    left = {"verdict", *OF_PARTS, *({"known"} - set(piece.frame.columns))}
     found = Piece.of(frame.drop(left, strict=False))
-    same = {name: value for name, value in {**piece.same, **found.same}.items() if name != "coarse"}
+    same = {name: value for name, value in {**piece.same, **found.same}.items() if name not in OF_PARTS}
     return Piece(found.frame, same), 0 if table is None else table.height
 
 
 def _verdicts(frame: pl.DataFrame, rates: Rates) -> pl.DataFrame | None:
     """Per person who made a burst (column place) the instant at which it was known; None where nobody did."""
-    usable = np.flatnonzero((frame["mark"].is_null() & ~frame["coarse"]).to_numpy())
+    usable = np.flatnonzero((frame["mark"].is_null() & frame["until"].is_null() & ~frame["coarse"]).to_numpy())
     place, ts, known = (frame[name].to_numpy()[usable].astype(np.int64) for name in ("place", "ts", "known"))
     n = rates.events
     bursts = np.flatnonzero((place[n:] == place[:-n]) & (ts[n:] - ts[:-n] < rates.seconds * SECOND))

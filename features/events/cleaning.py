@@ -35,7 +35,14 @@ class Cleaned:
     report: CleaningReport
 
 
-def clean(batch: EventBatch, plan: TrackingPlan, *, key: bytes, tombstones: Tombstones = NO_TOMBSTONES) -> Cleaned:
+def clean(
+    batch: EventBatch,
+    plan: TrackingPlan,
+    *,
+    key: bytes,
+    tombstones: Tombstones = NO_TOMBSTONES,
+    restated: bool = False,
+) -> Cleaned:
     """The batch as the log takes it.
 
     Args:
@@ -43,6 +50,7 @@ def clean(batch: EventBatch, plan: TrackingPlan, *, key: bytes, tombstones: Tomb
         plan: Types, ranges, policies, and what is personal.
         key: The project's secret, for pseudonyms.
         tombstones: Erased persons, whose old events are left out.
+        restated: Rows of one id that were received at different instants are its versions, not copies.
     """
     report = CleaningReport(rows=len(batch) + batch.rejected.height, undeclared=_names(batch, plan, key))
     frame = _without_erased(_completed(batch.frame), report, tombstones, key)
@@ -51,7 +59,7 @@ def clean(batch: EventBatch, plan: TrackingPlan, *, key: bytes, tombstones: Tomb
     bad = why["reason"].is_not_null()
     rejected = pl.concat([batch.rejected, _rejected(frame.filter(bad), why.filter(bad))])
     held = _held(rejected, plan, report, tombstones, key)
-    frame = _distinct(frame.filter(~bad), report)
+    frame = _distinct(frame.filter(~bad), report, ["received"] if restated else [])
     frame = _missing(_declared(frame, plan, report), plan, report)
     frame = _impersonal(_marked(frame, plan), plan, key)
     count(frame, report)
@@ -131,13 +139,13 @@ def _held(
     return held
 
 
-def _distinct(frame: pl.DataFrame, report: CleaningReport) -> pl.DataFrame:
-    """Of copies of one id of one visitor, the first known."""
+def _distinct(frame: pl.DataFrame, report: CleaningReport, versions: list[str]) -> pl.DataFrame:
+    """Of copies of one id of one visitor, the first known; those that these columns tell apart are no copies."""
     if frame["id"].n_unique() == frame.height:
         return frame
     numbered = frame.with_row_index("place").sort("received", "ts", "seq", "place", nulls_last=True)
     kept = numbered.with_columns(PERSON.alias("person")).unique(
-        ["person", "source", "id"], keep="first", maintain_order=True
+        ["person", "source", "id", *versions], keep="first", maintain_order=True
     )
     report.duplicates += frame.height - kept.height
     return kept.sort("place").drop("place", "person")

@@ -146,7 +146,7 @@ def _job(parts: Parts, folder: Path, plan: TrackingPlan, rules: str, bucket_rows
         for place, digest in enumerate(digests)
     ]
     sources = [
-        Source(block, bool(header.get("coarse_clock")), share)
+        Source(block, bool(header.get("coarse_clock")), bool(header.get("restated")), share)
         for (block, header, _), share in zip(listed, persons.shares, strict=True)
     ]
     users = [

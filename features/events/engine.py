@@ -33,11 +33,13 @@ class Source:
     Attributes:
         block: Its files.
         coarse: Whether its clock tells only minutes.
+        restated: Whether a row replaces what was said under its id before.
         share: Its ids.
     """
 
     block: Block
     coarse: bool
+    restated: bool
     share: Share
 
     def deal(self, plan: TrackingPlan, piles: NDArray[np.int64], n_piles: int) -> tuple[Piece, NDArray[np.int64]]:
@@ -56,7 +58,8 @@ class Source:
         frame = as_stored(pl.read_parquet(self.block.events, columns=columns), plan)
         person = frame["person"].to_numpy()
         order, starts = dealt(person, piles[self.share.bucket], n_piles)
-        piece = Piece.of(frame.drop("person").with_columns(pl.col("seq").fill_null(0), coarse=pl.lit(self.coarse)))
+        told = {"coarse": pl.lit(self.coarse), "restated": pl.lit(self.restated)}
+        piece = Piece.of(frame.drop("person").with_columns(pl.col("seq").fill_null(0), **told))
         person, frame = person[order], piece.frame[order]
         frame = frame.with_columns(place=self.share.place[person].astype(np.uint32))
         if self.share.joined.any():

@@ -76,9 +76,9 @@ class EventLog:
         """The erased persons."""
         return Tombstones.read(self.path / "tombstones.json")
 
-    def clean(self, batch: EventBatch) -> Cleaned:
+    def clean(self, batch: EventBatch, *, restated: bool = False) -> Cleaned:
         """A batch cleaned as this log's files are."""
-        return clean(batch, self.plan, key=self._key, tombstones=self.tombstones)
+        return clean(batch, self.plan, key=self._key, tombstones=self.tombstones, restated=restated)
 
     def ingest(
         self, path: Path | str, *, mapping: Mapping | Path | str | None = None, source: str | None = None
@@ -101,11 +101,12 @@ class EventLog:
         part = self.parts.get(name)
         if part is not None:
             return replace(part.report(), repeated=True)
+        restated = rules is not None and rules.restated
         with self.parts.writing(name, "ingest") as writer:
             self._lock_codes()
-            writer.header["file"] = Path(path).name
+            writer.header |= {"file": Path(path).name, "restated": restated}
             for batch in read_source(path, self.plan, mapping=rules, source=source):
-                cleaned = self.clean(batch)
+                cleaned = self.clean(batch, restated=restated)
                 held = cleaned.quarantine.with_columns(file=pl.lit(Path(path).name))
                 self._write(writer, replace(cleaned, quarantine=held))
             if not writer.report.rows:

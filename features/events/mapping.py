@@ -180,7 +180,16 @@ class Mapping(Definition):
     consent: Consent | None = None
     properties: dict[str, Annotated[Measure, _short("column")]] = {}
     duplicates: bool = False
+    restated: bool = False
     blind_spot: Annotated[Duration, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _versions_are_told_apart(self) -> Self:
+        if self.restated and (self.message_id is None or self.received is None):
+            raise ValueError(
+                "`restated` needs `message_id` (which row it is) and `received` (when this version of it was written)"
+            )
+        return self
 
     @classmethod
     def read(cls, path: Path | str) -> Self:

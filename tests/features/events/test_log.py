@@ -3,9 +3,11 @@
 import polars as pl
 import pytest
 
+from features.behaviour.feature_set import FeatureSet
 from features.behaviour.schema import StateSchema
-from features.errors import LogError
+from features.errors import EthogramError, LogError
 from features.events.log import EventLog
+from features.events.mapping import Mapping
 from features.events.segment import segment_messages
 from features.instants import HOUR, MINUTE, SECOND, parse_instant
 
@@ -103,3 +105,68 @@ def test_buckets_give_the_same_histories_as_the_whole(tmp_path, plan, key):
     buckets = [users for each in log.histories_by_bucket(schema) for users in each.users]
     assert sorted(buckets) == sorted(log.histories(schema).users)
     assert list(log.histories(schema, users=["u7", "nobody"]).users) == ["u7"]
+
+
+WAREHOUSE = {
+    "source": "warehouse",
+    "event": "event",
+    "ts": "ts",
+    "received": "written",
+    "user_id": "user",
+    "message_id": "row",
+    "properties": {"price": "price"},
+    "restated": True,
+}
+
+
+SUM, COUNT = "sum_product_viewed_price_1d", "count_product_viewed_1d"
+
+
+def _table(path, rows):
+    pl.DataFrame(rows, schema=["row", "event", "ts", "written", "user", "price"], orient="row").write_csv(path)
+    return path
+
+
+def test_a_restated_row_counts_until_the_next_version_is_known(log, tmp_path):
+    day = "2026-03-01T"
+    first = [
+        ("r1", "product_viewed", day + "10:00:00.5Z", day + "11:00:00Z", "u1", 5.0),
+        ("r2", "product_viewed", day + "10:01:00Z", day + "11:00:00Z", "u1", 7.0),
+    ]
+    again = [
+        ("r1", "product_viewed", day + "10:00:00.5Z", day + "12:00:00Z", "u1", 6.0),
+        ("r2", "product_viewed", day + "10:01:00Z", day + "12:00:00Z", "u1", 7.0),  # says the same
+        ("r1", "product_viewed", day + "10:02:00Z", day + "13:00:00Z", "u1", 8.0),
+    ]
+    rules = Mapping.from_dict(WAREHOUSE)
+    for place, rows in enumerate((again, first)):  # in whatever order the files come
+        log.ingest(_table(tmp_path / f"{place}.csv", rows), mapping=rules)
+    noon, one = parse_instant(day + "12:00:00Z"), parse_instant(day + "13:00:00Z")
+    versions = log.frame().sort("known").filter(pl.col("p_price") != 7).select("p_price", "until").rows()
+    assert versions == [(5.0, noon), (6.0, one), (8.0, None)]
+    assert log.compact().duplicates == 1
+    assert _prices(log, noon - 1) == (12.0, 2)
+    assert _prices(log, noon) == (13.0, 2)
+    assert _prices(log, one) == (15.0, 2)
+
+
+def _prices(log, at):
+    declared = {"features": [{"sum": "product_viewed.price", "count": "product_viewed", "windows": ["1d"]}]}
+    features = FeatureSet.from_dict(declared, log.plan, log.codes)
+    row = features.compute(log.histories(features.schema), at)
+    return tuple(row.values[0, [row.names.index(name) for name in (SUM, COUNT)]])
+
+
+def test_restated_rows_need_a_name_and_an_instant(tmp_path):
+    with pytest.raises(EthogramError, match="`restated` needs `message_id`"):
+        Mapping.from_dict({name: value for name, value in WAREHOUSE.items() if name != "received"})
+
+
+def test_versions_of_one_event_make_no_burst(log, tmp_path):
+    rows = [
+        ("r", "product_viewed", "2026-03-01T10:00:00.5Z", f"2026-03-01T11:00:00.{n:03}Z", "u1", float(n))
+        for n in range(80)
+    ]
+    log.ingest(_table(tmp_path / "versions.csv", rows), mapping=Mapping.from_dict(WAREHOUSE))
+    assert log.frame()["until"].null_count() == 1
+    assert log.compact().too_fast == 0
