@@ -1,6 +1,7 @@
 """Mining: PrefixSpan against plain counting and against Spark's, over the sessions that features count."""
 
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ from hypothesis import strategies as st
 
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.kinds import Kind
-from features.behaviour.mining import Sequences, local_spark, mine, prefixspan, sequences_of, spark_prefixspan
+from features.behaviour.mining import Sequences, mine, prefixspan, sequences_of, spark_prefixspan
 from features.errors import StudyError
 from features.instants import DAY, HOUR, MINUTE
 from tests.features.behaviour.shop import CODES, FEATURES, PLAN, SETTINGS, histories
 from tests.features.behaviour.test_laws import SPRING, logs
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 KINDS = {name: Kind((name,)) for name in ("page_viewed", "product_viewed", "order_completed")}
 HORIZON = f"{SETTINGS['horizon'] // DAY}d"
@@ -82,15 +86,10 @@ def test_nothing_frequent_is_an_error_that_says_so() -> None:
 
 
 @pytest.mark.integration
-def test_spark_finds_the_same() -> None:
-    pytest.importorskip("pyspark")
+def test_spark_finds_the_same(spark: "SparkSession") -> None:
     random = np.random.default_rng(11)
     found = sequences([random.integers(0, 5, random.integers(1, 12)).tolist() for _ in range(400)])
-    spark = local_spark()
-    try:
-        for least, longest in ((4, 4), (40, 3), (133, 2)):
-            theirs = spark_prefixspan(found, least=least, longest=longest, spark=spark)
-            assert theirs == prefixspan(found, least=least, longest=longest)
-            assert theirs
-    finally:
-        spark.stop()
+    for least, longest in ((4, 4), (40, 3), (133, 2)):
+        theirs = spark_prefixspan(found, least=least, longest=longest, spark=spark)
+        assert theirs == prefixspan(found, least=least, longest=longest)
+        assert theirs
