@@ -1,4 +1,4 @@
-"""Commands about studies: `features`, `study run | list | show`, `promote`, `rollback`."""
+"""Commands about studies: `features`, `study run | resume | list | show | compare | rerun`, `promote`, `rollback`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -179,6 +179,57 @@ def show(
     cells = [(each.version, each.digest[:12], each.features, each.verdict) for each in rows]
     text = table(cells, ("version", "digest", "features", "verdict")) if rows else f"{name} has not been run yet."
     answer({"study": name, "versions": [each.to_dict() for each in rows]}, text, as_json=as_json)
+
+
+@study.command("resume")
+def resume(
+    name: Annotated[str, typer.Argument(help="A study of studies.yaml.")],
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with the run that was killed; what it tried counts. `run` does the same, or begins anew."""
+    from experiments.study import Study
+    from features.project import Project
+
+    found = Project.find(project)
+    with working(name) as say:
+        result = Study.from_yaml(found, name).run(found, progress=say, resume=True)
+    answer(result.to_dict(), str(result), as_json=as_json)
+
+
+@study.command("compare")
+def compare(
+    name: Annotated[str, typer.Argument(help="A study of studies.yaml.")],
+    runs: Annotated[list[str] | None, typer.Argument(help="Run ids, their beginnings, or model versions.")] = None,
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Runs of a study beside each other; of two, what was declared differently, and who ranks the same users better."""
+    from experiments.runs import compare as do
+    from features.project import Project
+
+    found = do(Project.find(project), name, runs or ())
+    answer(found.to_dict(), str(found), as_json=as_json)
+
+
+@study.command("rerun")
+def rerun(
+    run: Annotated[str, typer.Argument(metavar="RUN_ID", help="MLflow's id of a finished run.")],
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a recorded run again on the recorded data: exit code 1 unless the same model comes out."""
+    from experiments.runs import rerun as do
+    from features.project import Project
+
+    with working(run) as say:
+        found = do(Project.find(project), run, progress=say)
+    answer(found.to_dict(), str(found), as_json=as_json)
+    if not found.holds:
+        raise typer.Exit(1)
 
 
 def promote(

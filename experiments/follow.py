@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.release import DIGEST, published
+from experiments.release import published
+from experiments.study import DIGEST
 from experiments.tracking import CHAMPION, Registered, Tracking
 from features.behaviour.histories import Histories
 from features.errors import BundleError

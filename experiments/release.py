@@ -6,6 +6,7 @@ from pathlib import Path
 
 from experiments import studies
 from experiments.replay import replay
+from experiments.study import DIGEST
 from experiments.tracking import CHAMPION, PREVIOUS, Registered, Tracking, scratch
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.schema import TS
@@ -17,7 +18,6 @@ from features.segments.snapshots import taken as bounds_taken
 from training.bundle import Bundle, current, publish
 from training.model import Model
 
-DIGEST = "ethogram.digest"
 SEGMENTS = "ethogram.segments"
 REPLAYED = 2_000
 """Answers that are computed again before a promotion."""

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,10 +14,10 @@ import numpy as np
 
 from experiments import fitting, studies
 from experiments.asked import asked
-from experiments.fitting import Fitted
+from experiments.fitting import Fitted, Searcher
 from experiments.search import Found, Objective, Range, Tried, search
 from experiments.studies import ClustersSpec, PropensitySpec
-from experiments.tracking import Tracking
+from experiments.tracking import NUMBER, Tracking
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.learning import Lessons, freeze, latest, learnt
 from features.behaviour.mining import Mined, mine
@@ -25,11 +26,18 @@ from features.errors import DefinitionError, StudyError
 from features.events.log import EventLog
 from features.instants import iso
 from features.project import Project
-from training.model import Model, digest_of
+from training.anchors import Anchors
+from training.cuts import Cuts
+from training.model import Model, digest_of, write_json
 from training.outcome import Source
 from training.reference import golden_rows, write_reference
 from training.training_set import Log, TrainingSet
 from training.validation import METRICS
+
+DIGEST, VERSION, DATA = "ethogram.digest", "ethogram.version", "ethogram.data"
+"""Tags of a run."""
+RECORD = "study.json"
+"""The file of a run that says what was asked, of which rows."""
 
 Progress = Callable[[str], None]
 """Told of every step and trial, in a line each."""
@@ -118,8 +126,13 @@ class Study:
         """The same mapping as in studies.yaml, with its `name`."""
         return cls(*studies.one(data))
 
-    def rows(self, project: Project, *, log: Log | None = None) -> TrainingSet:
+    def rows(self, project: Project, *, log: Log | None = None, cuts: Cuts | Anchors | None = None) -> TrainingSet:
         """The study's training set.
+
+        Args:
+            project: The project.
+            log: Other histories than the project's own.
+            cuts: Instants that were worked out before; else those that the log can answer now.
 
         Raises:
             DefinitionError: it names events or features that nobody declared.
@@ -130,12 +143,12 @@ class Study:
         faults = [fault for _, fault in studies.unknowns(self.spec, held.plan, features.names)]
         if faults:
             raise DefinitionError(f"study {self.name!r}: {faults[0]}")
-        told = self._asked(project)
+        build = partial(self._built, log or held, held=held, told=self._asked(project), cuts=cuts)
         if features.waiting:
-            lessons = self._built(log or held, Lessons.of(features), held, told).split_by_time()[0].matrix
+            lessons = build(Lessons.of(features)).split_by_time()[0].matrix
             features = learnt(features, lessons, texts=held.texts, population=str(self.spec.population))
             freeze(features, project.file("features.lock"))
-        rows = self._built(log or held, features, held, told)
+        rows = build(features)
         since, until = latest(features), int(rows.split_by_time()[0].matrix.at.max(initial=0))
         if since is not None and since > until:
             raise StudyError(
@@ -159,7 +172,8 @@ class Study:
         held = EventLog.of(project)
         features = FeatureSet.of(project, held.plan, held.codes)
         nothing = FeatureSet((), features.schema)
-        rows = self._built(held, nothing, held, self._asked(project)).split_by_time()[0].matrix
+        built = self._built(held, nothing, held=held, told=self._asked(project))
+        rows = built.split_by_time()[0].matrix
         newest = dict(sorted(zip(rows.users.tolist(), rows.at.tolist(), strict=True)))
         kinds = {name: Words(held.plan).kind(name) for name in dict.fromkeys(of or held.plan.specs)}
         histories = held.histories(features.schema, users=list(newest))
@@ -169,12 +183,20 @@ class Study:
     def _asked(self, project: Project) -> Source | None:
         return asked(project, self.spec.predicts if isinstance(self.spec, PropensitySpec) else None)
 
-    def _built(self, log: Log, features: FeatureSet, held: EventLog, told: Source | None) -> TrainingSet:
+    def _built(
+        self,
+        log: Log,
+        features: FeatureSet,
+        *,
+        held: EventLog,
+        told: Source | None,
+        cuts: Cuts | Anchors | None = None,
+    ) -> TrainingSet:
         return TrainingSet.build(
             log,
             features,
             self.spec.predicts if isinstance(self.spec, PropensitySpec) else None,
-            self.spec.cuts,
+            cuts or self.spec.cuts,
             plan=held.plan,
             codes=held.codes,
             population=self.spec.population,
@@ -188,6 +210,7 @@ class Study:
         *,
         rows: TrainingSet | None = None,
         progress: Progress | None = None,
+        resume: bool = False,
     ) -> StudyResult:
         """Build the rows, search, judge, record in MLflow, and register the model.
 
@@ -195,9 +218,10 @@ class Study:
             project: The project, or its folder (default: the one here).
             rows: A training set made before.
             progress: Told of every step.
+            resume: Only go on with what a killed process left.
 
         Raises:
-            StudyError: the study cannot be run on this data, or refuses its own result.
+            StudyError: there is nothing to go on with, the study cannot be run on this data, or refuses its own result.
         """
         # Threads that wait by spinning take five times as long on a machine that has something else to do.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -206,6 +230,10 @@ class Study:
         rows = rows or self.rows(project)
         say(str(rows))
         tracking, question = Tracking(project), self._question(rows)
+        if resume and tracking.left(self.name, question) is None:
+            raise StudyError(
+                f"no unfinished run of {self.name!r} asks this of this data. Hint: `ethogram study run {self.name}`."
+            )
         run = tracking.start(self.name, search=question, tags=self._tags(rows))
         with tracking.ending(run):
             fitted = self._fit(project, rows, _Recorder(tracking, run, say), question)
@@ -216,11 +244,14 @@ class Study:
         space = {name: vars(each) for name, each in fitting.SPACE.items()}
         return digest_of({"spec": spec, "data": rows.fingerprint, "space": space})[:16]
 
+    def _said(self) -> dict[str, object]:
+        return self.spec.model_dump(mode="json", exclude_none=True)
+
     def _tags(self, rows: TrainingSet) -> dict[str, str]:
         plan = digest_of(self.spec.model_dump(mode="json"))[:16]
         return {
             "ethogram.kind": self.spec.kind,
-            "ethogram.data": rows.fingerprint,
+            DATA: rows.fingerprint,
             "ethogram.features": rows.matrix.fingerprint,
             "ethogram.study": plan,
         }
@@ -250,6 +281,10 @@ class Study:
                 first=first,
             )
 
+        return self.fit(rows, searcher)
+
+    def fit(self, rows: TrainingSet, searcher: Searcher) -> Fitted:
+        """The judged model of these rows, with the parameters that the searcher finds."""
         if isinstance(self.spec, PropensitySpec):
             return fitting.propensity(self.name, self.spec, rows, searcher)
         return fitting.clusters(self.name, self.spec, rows, searcher)
@@ -261,14 +296,16 @@ class Study:
         tracking.log(
             run, params=_params(self, fitted), metrics=fitted.metrics, tags={"ethogram.verdict": fitted.verdict}
         )
-        if pictures:
-            tracking.files(run, pictures[0].parent, "pictures")
+        report = pictures[0].parent
+        write_json(report / RECORD, {"study": self.name, "spec": self._said(), "training_set": dict(rows.provenance)})
+        tracking.files(run, report, "report")
         folder, digest, version = None, "", None
         if fitted.sound:
             folder = store(project.path("studies") / self.name / "models", fitted, rows, seed=self.spec.search.seed)
             digest = Model.load(folder, verify=True).digest
-            tags = {**self._tags(rows), "ethogram.digest": digest, "ethogram.verdict": fitted.verdict}
+            tags = {**self._tags(rows), DIGEST: digest, "ethogram.verdict": fitted.verdict}
             version = tracking.register(run, folder, tracking.name(self.name), tags=tags).version
+            tracking.log(run, tags={DIGEST: digest, VERSION: str(version)})
         return _result(self, rows, fitted, run, version, folder, digest, pictures, time.monotonic() - started)
 
 
@@ -278,7 +315,7 @@ class _Recorder:
     def __init__(self, tracking: Tracking, run: str, say: Progress) -> None:
         self.tracking, self.run, self.say = tracking, run, say
         self.total = 0
-        self._logged = tracking.children(run)
+        self._logged = {int(each.tags[NUMBER]) for each in tracking.trials(run)}
 
     def __call__(self, tried: Tried) -> None:
         if tried.number not in self._logged:

@@ -36,6 +36,30 @@ class Registered:
     source: str
 
 
+@dataclass(frozen=True)
+class Run:
+    """What MLflow keeps of a run.
+
+    Attributes:
+        id: Its own.
+        started: Microseconds UTC.
+        tags: Tags.
+        params: Parameters, as texts.
+        metrics: Figures.
+    """
+
+    id: str
+    started: int
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+def _run(found: Any) -> Run:  # noqa: ANN401 - MLflow ships no types
+    data, info = found.data, found.info
+    return Run(str(info.run_id), int(info.start_time) * 1000, dict(data.tags), dict(data.params), dict(data.metrics))
+
+
 def quiet() -> None:
     """Switch off telemetry and progress bars; call before the first import of MLflow."""
     for name, value in (
@@ -107,19 +131,51 @@ class Tracking:
             search: Fingerprint of the question: data, features, space, seed.
             tags: Fingerprints and the like.
         """
+        left = self.left(study, search)
+        if left is not None:
+            return left
         experiment = self._experiment(self.name(study))
-        query = f"tags.`{SEARCH}` = '{search}' and attributes.status = 'RUNNING'"
-        left = self.client.search_runs([experiment], query, max_results=1)
-        if left:
-            return str(left[0].info.run_id)
         run = self.client.create_run(experiment, run_name=study, tags={SEARCH: search, **tags})
         return str(run.info.run_id)
 
-    def children(self, run: str) -> set[int]:
-        """Numbers of the trials that are logged below a parent run."""
+    def left(self, study: str, search: str) -> str | None:
+        """The run that a killed process left of this question."""
+        query = f"tags.`{SEARCH}` = '{search}' and attributes.status = 'RUNNING'"
+        left = self.client.search_runs([self._experiment(self.name(study))], query, max_results=1)
+        return str(left[0].info.run_id) if left else None
+
+    def runs(self, study: str) -> list[Run]:
+        """The finished runs of a study, the newest first."""
+        if self._nothing_yet:
+            return []
+        found = self.client.search_runs([self._experiment(self.name(study))], "attributes.status = 'FINISHED'")
+        return [_run(each) for each in found if PARENT not in each.data.tags]
+
+    def run(self, run: str) -> Run | None:
+        """A run by its id."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return None if self._nothing_yet else _run(self.client.get_run(run))
+        except MlflowException:
+            return None
+
+    def trials(self, run: str) -> list[Run]:
+        """The trials below a run, in their order."""
         experiment = self.client.get_run(run).info.experiment_id
         found = self.client.search_runs([experiment], f"tags.`{PARENT}` = '{run}'", max_results=10_000)
-        return {int(each.data.tags[NUMBER]) for each in found if NUMBER in each.data.tags}
+        trials = [_run(each) for each in found if NUMBER in each.data.tags]
+        return sorted(trials, key=lambda each: int(each.tags[NUMBER]))
+
+    def file(self, run: str, place: str, folder: Path) -> Path | None:
+        """One file of a run, below `folder`; None where it is not there."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            with _quietly():
+                return Path(self.client.download_artifacts(run, place, str(folder)))
+        except (MlflowException, OSError):
+            return None
 
     def child(
         self, run: str, number: int, params: Mapping[str, object], metrics: Mapping[str, float], state: str

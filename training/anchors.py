@@ -1,7 +1,8 @@
 """Anchors: events that become rows: each as of the instant at which it was known, in the part of its time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from features.behaviour.histories import Histories
 from features.behaviour.schema import CODE_MASK, FLAG_SHIFT, HEAD, ID, KNOWN, REMOVED, TS
 from features.errors import StudyError
-from features.instants import DAY, NEVER, format_duration, iso
+from features.instants import DAY, NEVER, format_duration, iso, parse_instant
 from training.parts import EMBARGO, INCOMPLETE, TEST, TRAIN, VALIDATION, Candidates
 
 Span = tuple[int, int]
@@ -63,6 +64,12 @@ class Anchors:
         """Plain values: the ends of the spans by part."""
         spans = {"train": self.train, "validation": self.validation or (), "test": self.test}
         return {name: [iso(instant) for instant in ends] for name, ends in spans.items()}
+
+    @classmethod
+    def from_dict(cls, event: str, data: Mapping[str, Sequence[str]]) -> Self:
+        """What `to_dict` gave, of this event."""
+        spans = {name: tuple(parse_instant(text) for text in texts) or None for name, texts in data.items()}
+        return cls(event, **spans)  # type: ignore[arg-type] # spans of two instants, as `to_dict` wrote them
 
     @property
     def chooses_by_time(self) -> bool:

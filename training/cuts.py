@@ -1,6 +1,6 @@
 """Cuts: the instants at which histories are frozen into rows, and which of them train, choose and judge."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from features.behaviour.histories import Histories
 from features.document import Definition, Duration, Instant
 from features.errors import StudyError
-from features.instants import DAY, format_duration, iso
+from features.instants import DAY, format_duration, iso, parse_instant
 from training.anchors import Anchors
 from training.parts import EMBARGO, INCOMPLETE, Candidates
 
@@ -109,6 +109,11 @@ class Cuts:
     def to_dict(self) -> dict[str, list[str]]:
         """Plain values: ISO texts by part."""
         return {name: [iso(instant) for instant in instants] for name, instants in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Sequence[str]]) -> Self:
+        """What `to_dict` gave."""
+        return cls(**{name: tuple(parse_instant(text) for text in texts) for name, texts in data.items()})
 
 
 def _dated(spec: CutsSpec, latest: int, embargo: int) -> Cuts:

@@ -64,10 +64,10 @@ def test_runs_trials_figures_and_pictures_are_in_mlflow(made):
     children = tracking.client.search_runs([run.info.experiment_id], f"tags.`{PARENT}` = '{run.info.run_id}'")
     assert sorted(int(each.data.tags[NUMBER]) for each in children) == [0, 1, 2, 3]
     assert all("max_depth" in each.data.params and "value" in each.data.metrics for each in children)
-    pictures = {each.path.split("/")[-1] for each in tracking.client.list_artifacts(run.info.run_id, "pictures")}
-    assert pictures == {"roc.png", "precision_recall.png", "calibration.png", "importance.png"}
-    kinds = {each.path.split("/")[-1] for each in tracking.client.list_artifacts(results["kinds"].run_id, "pictures")}
-    assert kinds == {"silhouette.png", "elbow.png", "sizes.png", "profiles.png"}
+    pictures = {each.path.split("/")[-1] for each in tracking.client.list_artifacts(run.info.run_id, "report")}
+    assert pictures == {"roc.png", "precision_recall.png", "calibration.png", "importance.png", "study.json"}
+    kinds = {each.path.split("/")[-1] for each in tracking.client.list_artifacts(results["kinds"].run_id, "report")}
+    assert kinds == {"silhouette.png", "elbow.png", "sizes.png", "profiles.png", "study.json"}
 
 
 def test_everything_is_in_the_project_and_nothing_is_pickled(made):
@@ -254,4 +254,4 @@ def test_a_study_that_is_killed_goes_on_in_the_same_run(tmp_path):
     experiment = tracking.client.get_experiment_by_name("shop.buys_7d").experiment_id
     parents = [each for each in tracking.client.search_runs([experiment]) if PARENT not in each.data.tags]
     assert [each.info.run_id for each in parents] == [result.run_id]
-    assert tracking.children(result.run_id) == set(range(8))
+    assert [int(each.tags[NUMBER]) for each in tracking.trials(result.run_id)] == list(range(8))
