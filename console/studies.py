@@ -51,7 +51,7 @@ def features(
         _mine(Project.find(project), mine, of, support=support, spark=spark, as_json=as_json)
         return
     found = _feature_set(Project.find(project))
-    rows = [(each.name, each.meaning()) for each in found.features]
+    rows = [(each.name, each.meaning()) for each in found.features if not each.hidden]
     listed = [{"name": name, "meaning": meaning} for name, meaning in rows]
     text = f"{table(rows, ('feature', 'meaning'))}\n{len(rows)} features, fingerprint {found.fingerprint}"
     answer({"features": listed, "fingerprint": found.fingerprint}, text, as_json=as_json)

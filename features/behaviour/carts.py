@@ -1,6 +1,7 @@
 """Carts: those that were left behind, and what lies in the present one."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from features.behaviour.compiled import Floats, Ints, compiled, place
 from features.behaviour.declarations import Declaration, Spans
@@ -44,7 +45,11 @@ class CartSpec(Definition):
 
 
 class AbandonedCarts(Declaration):
-    """`{abandoned_carts: {added: product_added, bought: order_completed, within: 1d}, windows: [30d]}`."""
+    """`{abandoned_carts: {added: product_added, bought: order_completed, within: 1d}, windows: [30d]}`.
+
+    A cart is one addition after the other, none later than that time after the one before; it is in the windows that
+    its last addition is in.
+    """
 
     abandoned_carts: CartSpec
     windows: Spans
@@ -54,8 +59,9 @@ class AbandonedCarts(Declaration):
         spec = self.abandoned_carts
         steps = self.steps((spec.bought, spec.added), words)
         for text, window in self.windows:
-            name, said = f"abandoned_carts{self.suffix}_{text}", f"{spec.added}, {spec.bought}"
-            yield Feature(name, "carts", "abandoned_carts", said, window=window, option=spec.within, steps=steps)
+            name = f"abandoned_carts{self.suffix}_{text}"
+            plain = Feature(name, "carts", "abandoned_carts", spec.added, window=window, option=spec.within)
+            yield replace(plain, steps=steps, said=spec.bought)
 
 
 class ValueSpec(Definition):
@@ -69,7 +75,10 @@ class ValueSpec(Definition):
 
 
 class CartValue(Declaration):
-    """`{cart_value: {added: product_added, removed: product_removed, bought: order_completed, price: price}}`."""
+    """`{cart_value: {added: product_added, removed: product_removed, bought: order_completed, price: price}}`.
+
+    With `quantity: quantity` prices are multiplied by it, by 1 where an event does not tell it. Within the horizon.
+    """
 
     cart_value: ValueSpec
 

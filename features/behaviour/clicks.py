@@ -32,7 +32,10 @@ RAGE = 0
 
 
 class Clicks(Declaration):
-    """`{rage_clicks: clicked.element, clicks: 3, dead_clicks: clicked, within: 2s, windows: [7d]}`."""
+    """`{rage_clicks: clicked.element, clicks: 3, dead_clicks: clicked, within: 2s, windows: [7d]}`.
+
+    A click counts as dead once the time has passed without any event at all.
+    """
 
     rage_clicks: Names = ()
     clicks: int = Field(3, ge=2, le=100)
@@ -44,7 +47,7 @@ class Clicks(Declaration):
         """`rage_clicks_<event>_<property>_<window>`, `dead_clicks_<event>_<window>`."""
         for text, window in self.windows:
             for name, kind, prop in self.properties(self.rage_clicks, words):
-                full, said = f"rage_clicks_{name}_{prop}_{text}", f"{self.clicks} or more"
+                full, said = f"rage_clicks_{name}_{prop}_{text}", str(self.clicks - 1)
                 plain = Feature(full, "clicks", "rage_clicks", name, kind, prop, window, self.within)
                 yield replace(plain, detail=(self.clicks,), said=said)
             for name, kind in self.kinds(self.dead_clicks, words):

@@ -96,7 +96,7 @@ class Listing(Declaration):
         top: How many values are learnt at most.
     """
 
-    values: tuple[str | bool | float, ...] = ()
+    values: tuple[str | bool | int | float, ...] = ()
     top: int = Field(20, ge=1, le=1000)
 
     def listed(self, kind: Kind, prop: str, words: Words) -> dict[str, Any]:

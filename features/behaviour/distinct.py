@@ -29,7 +29,10 @@ COUNT, LATEST = 0, 1
 
 
 class Distinct(Declaration):
-    """`{distinct: product_viewed.product_id, windows: [7d]}`, `{active_days: any, windows: [7d, 30d]}`."""
+    """`{distinct: product_viewed.product_id, windows: [7d]}`, `{active_days: any, windows: [7d, 30d]}`.
+
+    A missing value is none. Days are those of the project's zone.
+    """
 
     distinct: Names = ()
     active_days: Names = ()

@@ -42,7 +42,12 @@ class ScoreSpec(Definition):
 
 
 class Formula(Declaration):
-    """`{ratio: {of: A, by: B}, as: NAME}`, `{difference: {of: A, minus: B}, as: NAME}`, `{score: ..., as: NAME}`."""
+    """`{ratio: {of: count_any_7d, by: sessions_7d}, as: depth}`.
+
+    `{difference: {of: count_any_7d, minus: sessions_7d}, as: beyond_the_first}`,
+    `{score: {weights: {sessions_7d: 1, count_any_7d: 0.1}}, as: engagement}`. Whatever stands in this file may be a
+    part, formulas included; where a part is missing, so is the formula.
+    """
 
     ratio: RatioSpec | None = None
     difference: DifferenceSpec | None = None
@@ -114,7 +119,11 @@ class RfmScoreSpec(RfmSpec):
 
 
 class RfmScore(Declaration):
-    """`{rfm_score: {event: order_completed, money: revenue, window: 90d, n: 5}}`."""
+    """`{rfm_score: {event: order_completed, money: revenue, window: 90d, n: 5}}`: 1 to n for each.
+
+    Few seconds since, many orders and much money score high. The cuts are learnt, or declared instead of n, as
+    `cuts: {r: [..], f: [..], m: [..]}`.
+    """
 
     rfm_score: RfmScoreSpec
 

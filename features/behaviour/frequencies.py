@@ -41,7 +41,11 @@ and what it is; from RANKED on the greatest counts, in order."""
 
 
 class Frequencies(Listing):
-    """`{mode: any.category, share: any.device, values: [mobile], top_share: any.category, k: 3, windows: [30d]}`."""
+    """`{mode: product_viewed.category, windows: [30d]}`, `{share: any.device, values: [mobile], windows: [30d]}`.
+
+    `{top_share: product_viewed.category, k: 3, windows: [30d]}`. The mode of numbers and flags is the value itself,
+    that of a category its place in a list. `share` has a feature for each of the `values`, of whatever type.
+    """
 
     mode: Names = ()
     top_share: Names = ()

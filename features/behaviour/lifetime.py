@@ -42,7 +42,7 @@ class Tenure(Declaration):
 
 
 class Trait(Listing):
-    """`{trait: [country, newsletter]}`: what the newest identify that says it says."""
+    """`{trait: [country, newsletter]}`: the same as `last: identify.country` over `lifetime`."""
 
     trait: Names
 

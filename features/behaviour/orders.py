@@ -35,6 +35,8 @@ that event, or the one after it, begins the steps from s on; of patterns NOW is 
 class Orders(Declaration):
     """`{ngrams: [[product_viewed, product_added]], patterns: [[cart_viewed, order_completed]], windows: [30d]}`.
 
+    `{has_patterns: [[product_viewed, cart_viewed, order_completed]], gap: 30m, windows: [30d]}`.
+
     Attributes:
         ngrams: Events that come directly after each other.
         patterns: Events that come after each other; the sessions that go through them are counted.

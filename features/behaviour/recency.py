@@ -14,7 +14,7 @@ STATS = ("recency",)
 
 
 class Recency(Declaration):
-    """`{recency: [any, order_completed]}`: seconds since the last one within the horizon."""
+    """`{recency: [any, order_completed]}`: within the horizon."""
 
     recency: Names
 
@@ -42,7 +42,7 @@ class RfmSpec(Declaration):
 
 
 class Rfm(Declaration):
-    """`{rfm: {event: order_completed, money: revenue, window: 90d}}`."""
+    """`{rfm: {event: order_completed, money: revenue, window: 90d}}`: recency, frequency and money in one entry."""
 
     rfm: RfmSpec
 

@@ -59,7 +59,11 @@ class Within(Gap):
 
 
 class Sessions(Declaration):
-    """`{sessions: {gap: 30m}, windows: [7d, 30d]}`, `{in_session: {count: page_viewed}, windows: [7d]}`."""
+    """`{sessions: {gap: 30m, pauses: true}, windows: [7d, 30d]}`: those that are over.
+
+    They are in the windows of their last event; the mean pause between them is there where `pauses` asks for it.
+    `{in_session: {count: page_viewed, distinct: page_viewed.page}, windows: [7d]}`: means over these sessions.
+    """
 
     sessions: Runs | None = None
     in_session: Within | None = None

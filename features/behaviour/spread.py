@@ -29,7 +29,7 @@ COUNT, NEWEST, SUM, SQUARES, BEGIN = range(5)
 
 
 class Spread(Declaration):
-    """`{std: order_completed.revenue, median: any.price, windows: [30d]}`."""
+    """`{std: order_completed.revenue, median: order_completed.revenue, windows: [30d]}`."""
 
     std: Names = ()
     median: Names = ()

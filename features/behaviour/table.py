@@ -74,9 +74,9 @@ MEANINGS: Mapping[str, str] = {
     "longest_streak": "most consecutive days with {event}",
     "decayed_count": "number of {event}, each worth half after {option}",
     "decayed_sum": "sum of {what}, each worth half after {option}",
-    "rage_clicks": "number of {event} that are among {said} on the same {what} within {option}",
-    "dead_clicks": "number of {event} that nothing follows within {option}",
-    "abandoned_carts": "number of carts left: the first of {event} without another one or the second within {option}",
+    "rage_clicks": "number of {event} after at least {said} others on the same {what} within {option}",
+    "dead_clicks": "number of {event} that nothing follows within {option}, once it has passed",
+    "abandoned_carts": "number of {event} that neither another nor {said} follows within {option}, once it has passed",
     "cart_value": "sum of {said}, since the newest {event}",
     "ratio": "{said}; missing where the second is 0",
     "difference": "{said}",
@@ -169,7 +169,7 @@ class Feature:
 
     def listing(self) -> str:
         """What a category's numbers stand for."""
-        return ", ".join(f"{place} = {value}" for place, value in enumerate([*self.values, "other"]))
+        return ", ".join(f"{place} = {value}" for place, value in enumerate([*self.values, "any other"]))
 
 
 class Source(NamedTuple):

@@ -30,7 +30,12 @@ PLACES, PLACE = 6, (0, 1, 1, 2, 3, 4, 5)
 
 
 class Totals(Listing):
-    """`{count: [any, product_viewed], windows: [1d, lifetime]}`, `{sum: order_completed.revenue, windows: [30d]}`."""
+    """`{count: [any, product_viewed], windows: [7d, lifetime]}`, `{sum: order_completed.revenue, windows: [30d]}`.
+
+    `{mean: order_completed.revenue, min: order_completed.revenue, max: order_completed.revenue, windows: [30d]}`,
+    `{first: order_completed.revenue, last: any.device, windows: [30d, lifetime]}`. Values are in the property's own
+    unit; an event that does not say the property has none. All but `mean` have a life-time.
+    """
 
     count: Names = ()
     sum: Names = ()

@@ -40,7 +40,7 @@ def test_its_meaning_tells_what_the_places_are() -> None:
     (mode,) = feature_set(mode="product_viewed.product_id").features
     assert mode.meaning() == (
         "most frequent product_viewed.product_id, of equally frequent ones the newest; missing without one, last 7d "
-        "(0 = lamp, 1 = rug, 2 = other)"
+        "(0 = lamp, 1 = rug, 2 = any other)"
     )
     (share,) = feature_set(share="product_viewed.product_id", values=["rug"]).features
     assert (share.name, share.meaning()) == (
