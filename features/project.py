@@ -30,6 +30,7 @@ class Settings(Definition):
     predictions: str = ".ethogram/predictions"
     studies: str = ".ethogram/studies"
     mlflow: str = ".ethogram/mlflow.db"
+    places: str = ""
 
     @field_validator("zone")
     @classmethod
@@ -73,6 +74,11 @@ class Project:
     def file(self, name: str) -> Path:
         """A definition file of the project, such as `plan.yaml`."""
         return self.root / name
+
+    @property
+    def places(self) -> Path | None:
+        """The database of places, where the project names one."""
+        return self.path("places") if self.settings.places else None
 
     @property
     def tracking_uri(self) -> str:

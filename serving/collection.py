@@ -9,8 +9,9 @@ import msgspec
 import polars as pl
 
 from features.events import quarantine
-from features.events.cleaning import clean
+from features.events.cleaning import NO_PLACES, clean
 from features.events.erasure import Tombstones
+from features.events.places import Places
 from features.events.plan import TrackingPlan
 from features.events.segment import segment_messages, unfolded
 from serving.intake import Prepared, Refused
@@ -82,16 +83,18 @@ class Erased:
         return self._tombstones
 
 
-def preparation(plan: TrackingPlan, key: bytes, tombstones: Callable[[], Tombstones]) -> Preparation:
+def preparation(
+    plan: TrackingPlan, key: bytes, tombstones: Callable[[], Tombstones], places: Places = NO_PLACES
+) -> Preparation:
     """What makes messages into events: the same reading and cleaning as for files."""
 
     def prepare(messages: Sequence[Any], received: int) -> Prepared:
         oversize = {place: reason for place, each in enumerate(messages) if (reason := _oversize(each))}
-        places = [place for place in range(len(messages)) if place not in oversize]
-        batch = segment_messages([messages[place] for place in places], plan, received=received, source=SOURCE)
-        batch.rejected = pl.concat([_placed(batch.rejected, places), _rejects(messages, oversize)])
-        batch.frame = batch.frame.with_columns(_place("row", places), _place("seq", places))
-        cleaned = clean(batch, plan, key=key, tombstones=tombstones())
+        looked_at = [place for place in range(len(messages)) if place not in oversize]
+        batch = segment_messages([messages[place] for place in looked_at], plan, received=received, source=SOURCE)
+        batch.rejected = pl.concat([_placed(batch.rejected, looked_at), _rejects(messages, oversize)])
+        batch.frame = batch.frame.with_columns(_place("row", looked_at), _place("seq", looked_at))
+        cleaned = clean(batch, plan, key=key, tombstones=tombstones(), places=places)
         rows = cleaned.quarantine.sort("row").select("row", "message_id", "detail", "reason").iter_rows()
         refused = tuple(
             Refused(row, name, (detail or "").partition(":")[0], reason) for row, name, detail, reason in rows

@@ -12,6 +12,7 @@ import numpy as np
 from features.behaviour.histories import Histories
 from features.errors import BundleError
 from features.events.log import EventLog
+from features.events.places import Places
 from features.events.plan import TrackingPlan
 from serving import collection
 from serving.filling import fill
@@ -103,7 +104,8 @@ class Runtime:
         if not codes.exists() and given.exists():
             codes.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(given, codes)
-        return EventLog(settings.log, plan_of(bundle), key=settings.key, codes_path=codes)
+        places = Places(settings.places)
+        return EventLog(settings.log, plan_of(bundle), key=settings.key, codes_path=codes, places=places)
 
     def now(self) -> int:
         """The service's clock, microseconds UTC."""
@@ -129,7 +131,8 @@ class Runtime:
         for model in bundle.models.values():
             model.check(bundle.path / "models" / model.study)
         plan = plan_of(bundle)
-        prepare = collection.preparation(plan, self.settings.key, collection.Erased(self.settings.log))
+        places, erased = Places(self.settings.places), collection.Erased(self.settings.log)
+        prepare = collection.preparation(plan, self.settings.key, erased, places)
         schema = bundle.schema
         if self.store.filled(schema) is None:
             fill(self.store, self._log_of(bundle), schema, now=self.now())

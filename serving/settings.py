@@ -17,6 +17,10 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "ETHOGRAM_BUNDLES": ("bundles", "folder whose file CURRENT names the bundle to serve"),
     "ETHOGRAM_LOG": ("log", "event log that accepted events are rolled into"),
     "ETHOGRAM_PREDICTIONS": ("predictions", "prediction log, Parquet by hour"),
+    "ETHOGRAM_PLACES": (
+        "",
+        "database of places in MaxMind's format; without it, and without a project's, none is known",
+    ),
     "ETHOGRAM_KEY": ("", "secret behind pseudonyms and tombstones; without it a private file made on first use"),
     "ETHOGRAM_API_KEY": ("", "key that callers must show; without it only callers on this machine are answered"),
     "ETHOGRAM_RATE": ("0", "requests a second that a key may make, twice as many at once; 0: as many as it likes"),
@@ -41,6 +45,7 @@ class Settings:
     log: Path
     predictions: Path
     key: bytes
+    places: Path | None = None
     project: Project | None = None
     api_key: str | None = None
     rate: float = 0.0
@@ -74,6 +79,7 @@ class Settings:
             log=path("log"),
             predictions=path("predictions"),
             key=_key(given, project, home),
+            places=path("places") if given.get("ETHOGRAM_PLACES") or (project and project.places) else None,
             project=project,
             api_key=given.get("ETHOGRAM_API_KEY") or None,
             rate=_number(given, "ETHOGRAM_RATE", "requests a second", 1_000_000),

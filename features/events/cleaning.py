@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from features.events import bots, devices, quarantine
+from features.events import bots, devices, quarantine, scorers
 from features.events.batch import FIELDS, PERSON, PREFIX, EventBatch, property_type
 from features.events.erasure import IDS, Tombstones
 from features.events.identity import denied
 from features.events.ids import RowIds, contents, of_source
+from features.events.places import Places
 from features.events.plan import TrackingPlan
 from features.events.report import CleaningReport, count
 from features.events.validation import declarations, reasons
@@ -18,6 +19,7 @@ from features.people import pseudonym, stable_hash
 
 MAX_NAME, MAX_NAMES = 64, 200
 NO_TOMBSTONES = Tombstones()
+NO_PLACES = Places()
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ def clean(
     key: bytes,
     tombstones: Tombstones = NO_TOMBSTONES,
     restated: bool = False,
+    places: Places = NO_PLACES,
 ) -> Cleaned:
     """The batch as the log takes it.
 
@@ -51,6 +54,7 @@ def clean(
         key: The project's secret, for pseudonyms.
         tombstones: Erased persons, whose old events are left out.
         restated: Rows of one id that were received at different instants are its versions, not copies.
+        places: Where addresses are.
     """
     report = CleaningReport(rows=len(batch) + batch.rejected.height, undeclared=_names(batch, plan, key))
     frame = _without_erased(_completed(batch.frame), report, tombstones, key)
@@ -60,6 +64,7 @@ def clean(
     rejected = pl.concat([batch.rejected, _rejected(frame.filter(bad), why.filter(bad))])
     held = _held(rejected, plan, report, tombstones, key)
     frame = _distinct(frame.filter(~bad), report, ["received"] if restated else [])
+    frame = _placed(_scored(frame, plan), plan, places)
     frame = _missing(_declared(frame, plan, report), plan, report)
     frame = _impersonal(_marked(frame, plan), plan, key)
     count(frame, report)
@@ -149,6 +154,30 @@ def _distinct(frame: pl.DataFrame, report: CleaningReport, versions: list[str]) 
     )
     report.duplicates += frame.height - kept.height
     return kept.sort("place").drop("place", "person")
+
+
+def _scored(frame: pl.DataFrame, plan: TrackingPlan) -> pl.DataFrame:
+    """What texts say, whatever the event claims they do; asked before they are hidden or dropped."""
+    for name, spec in plan.properties.items():
+        for scorer, text in spec.scored.items():
+            frame = frame.drop(PREFIX + name, strict=False)
+            if PREFIX + text in frame.columns:
+                events = [event for event, each in plan.specs.items() if name in each.properties]
+                mine = pl.when(pl.col("event").is_in(events)).then(pl.col(PREFIX + text))
+                said = scorers.scored(frame.select(mine).to_series(), scorer, plan.topics)
+                frame = frame.with_columns(said.alias(PREFIX + name))
+    return frame
+
+
+def _placed(frame: pl.DataFrame, plan: TrackingPlan, places: Places) -> pl.DataFrame:
+    """Where the address is, in what the event does not say itself."""
+    for name, spec, events in declarations(plan):
+        if spec.place and places.path is not None:
+            column = PREFIX + name
+            said = pl.col(column) if column in frame.columns else pl.lit(None, pl.String)
+            found = pl.when(pl.col("event").is_in(events)).then(places.of(frame["ip"], spec.place))
+            frame = frame.with_columns(pl.coalesce(said, found).alias(column))
+    return frame
 
 
 def _declared(frame: pl.DataFrame, plan: TrackingPlan, report: CleaningReport) -> pl.DataFrame:

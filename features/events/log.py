@@ -12,16 +12,17 @@ import polars as pl
 from features.behaviour.histories import Histories
 from features.behaviour.schema import StateSchema, column_of
 from features.errors import LogError, SourceError
-from features.events import compaction, quarantine
+from features.events import compaction, quarantine, scorers
 from features.events.batch import EventBatch, as_stored
 from features.events.bucket import FIELDS_OF_STATE, Bucket
-from features.events.cleaning import Cleaned, clean
+from features.events.cleaning import NO_PLACES, Cleaned, clean
 from features.events.compaction import Manifest, bucket_of
 from features.events.engine import Cores, Engine
 from features.events.erasure import IDS, ErasureReport, Tombstones, erase_from
 from features.events.identity import persons
 from features.events.mapping import Mapping
 from features.events.parts import Parts, PartWriter, locked
+from features.events.places import Places
 from features.events.plan import Codes, TrackingPlan
 from features.events.quality import Quality
 from features.events.report import CleaningReport, count
@@ -53,6 +54,7 @@ class EventLog:
         *,
         key: bytes,
         codes_path: Path | None = None,
+        places: Places = NO_PLACES,
         bucket_rows: int = compaction.BUCKET_ROWS,
         engine: Engine | None = None,
     ) -> None:
@@ -62,6 +64,7 @@ class EventLog:
         self.parts = Parts(self.path / "parts")
         self._key = key
         self._codes_path = codes_path
+        self._places = places
         self._bucket_rows = bucket_rows
         self._engine = engine or Cores()
 
@@ -69,7 +72,8 @@ class EventLog:
     def of(cls, project: Project) -> Self:
         """The event log of a project, under its plan."""
         plan = TrackingPlan.read(project.file("plan.yaml"))
-        return cls(project.path("log"), plan, key=project.key, codes_path=project.file("plan.lock"))
+        codes, places = project.file("plan.lock"), Places(project.places)
+        return cls(project.path("log"), plan, key=project.key, codes_path=codes, places=places)
 
     @property
     def tombstones(self) -> Tombstones:
@@ -78,7 +82,8 @@ class EventLog:
 
     def clean(self, batch: EventBatch, *, restated: bool = False) -> Cleaned:
         """A batch cleaned as this log's files are."""
-        return clean(batch, self.plan, key=self._key, tombstones=self.tombstones, restated=restated)
+        erased, places = self.tombstones, self._places
+        return clean(batch, self.plan, key=self._key, tombstones=erased, restated=restated, places=places)
 
     def ingest(
         self, path: Path | str, *, mapping: Mapping | Path | str | None = None, source: str | None = None
@@ -118,6 +123,7 @@ class EventLog:
 
     def _recipe(self, mapping: Mapping | None) -> str:
         said = self.plan.model_dump_json() + (mapping.model_dump_json() if mapping else "")
+        said += "".join(scorers.versions(self.plan, self._places).values())
         return sha256(said.encode()).hexdigest()[:8]
 
     def append(self, batch: EventBatch, *, name: str, quarantine: pl.DataFrame | None = None) -> None:
@@ -144,6 +150,8 @@ class EventLog:
         frame = cleaned.batch.frame
         fine = bool((frame["ts"] % MINUTE != 0).any())
         writer.header["coarse_clock"] = not fine and bool(writer.header.get("coarse_clock", True))
+        if used := scorers.versions(self.plan, self._places):
+            writer.header["scorers"] = used
         writer.write(as_stored(frame.drop(IN_MEMORY_ONLY), self.plan), cleaned.quarantine, cleaned.report)
 
     def compact(self, *, purge: bool = False) -> Manifest:

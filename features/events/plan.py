@@ -37,7 +37,12 @@ ALL_PURPOSES = 7
 class PropertySpec(Definition):
     """One property. Numbers live in state as integers: `round(value * scale)`.
 
-    `context` is where a Segment message's context says it, such as `campaign.source` or `location.country`.
+    Attributes:
+        context: Where a Segment message's context says it, such as `campaign.source` or `location.country`.
+        place: Where the project's database of places says it, of the address that an event came from, such as
+            `country.iso_code`; what the event says itself goes before.
+        scored: A text of the same event, which cleaning reads: `{sentiment: review}` is a number from -1 to 1,
+            `{topic: review}` one of the plan's `topics`.
     """
 
     type: Literal["number", "money", "category", "text", "flag", "time"]
@@ -51,6 +56,8 @@ class PropertySpec(Definition):
     max: float | None = None
     allowed: tuple[str, ...] | None = None
     context: str = Field("", pattern=r"^([A-Za-z_]+(\.[A-Za-z_]+)*)?$")
+    place: str = Field("", pattern=r"^([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?$")
+    scored: dict[Literal["sentiment", "topic"], str] = Field({}, max_length=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -68,6 +75,14 @@ class PropertySpec(Definition):
             raise ValueError(f"`min` and `max` are for numbers, money and times, not for {self.type}")
         if self.personal == "pseudonymise" and self.type != "text":
             raise ValueError("only `type: text` can be pseudonymised; `personal: drop` works for every type")
+        if "sentiment" in self.scored and (self.type != "number" or self.factor < 100):
+            raise ValueError("`scored: {sentiment: ...}` is a `number` with two decimals at least. Hint: `scale: 1000`")
+        if "topic" in self.scored and self.type != "category":
+            raise ValueError("`scored: {topic: ...}` is a `category`")
+        if self.place and (self.type != "category" or self.scored):
+            raise ValueError("`place` is a `category`, and not scored")
+        if (self.place or self.scored) and self.missing == "discard":
+            raise ValueError("`missing: discard` asks what an event says itself, not what is found out about it")
         return self
 
     def _fits(self, value: float | str | bool) -> bool:
@@ -81,6 +96,11 @@ class PropertySpec(Definition):
     def numeric(self) -> bool:
         """Whether the log holds it as float64 (else: text, or Boolean for flags)."""
         return self.type in ("number", "money", "time")
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What one name means in every event that has it."""
+        return self.type, self.factor, self.personal, self.place, *self.scored.items()
 
     @property
     def factor(self) -> int:
@@ -128,6 +148,7 @@ class TrackingPlan(Definition):
     version: int = Field(1, ge=1, le=1)
     events: dict[str, EventSpec]
     traits: dict[str, PropertySpec] = {}
+    topics: dict[str, dict[str, float]] = {}
     undeclared: Literal["drop", "keep"] = "drop"
     addresses: tuple[str, ...] = ()
     too_fast: Rates | None = Rates()
@@ -154,13 +175,22 @@ class TrackingPlan(Definition):
         seen: dict[str, tuple[str, PropertySpec]] = {}
         for event, spec in self._specs.items():
             for name, prop in spec.properties.items():
+                self._check_scored(event, name, prop)
                 other, first = seen.setdefault(name, (event, prop))
-                if (first.type, first.factor, first.personal) != (prop.type, prop.factor, prop.personal):
+                if first.identity != prop.identity:
                     raise ValueError(
                         f"property {name!r} means one thing in {other!r} and another in {event!r}. "
                         "Hint: give one of them another name."
                     )
         return self
+
+    def _check_scored(self, event: str, name: str, prop: PropertySpec) -> None:
+        for scorer, text in prop.scored.items():
+            source = self._specs[event].properties.get(text)
+            if source is None or source.type != "text":
+                raise ValueError(f"{name!r} of {event!r} is scored from {text!r}, which is no text of that event")
+            if scorer == "topic" and not self.topics:
+                raise ValueError(f"{name!r} is scored by topics, and there are none. Hint: `topics:` names their words")
 
     @property
     def _specs(self) -> dict[str, EventSpec]:
