@@ -9,7 +9,7 @@ from features.errors import DefinitionError, StudyError
 from features.events.log import EventLog
 from features.project import Project
 from features.segments.nodes import Node
-from features.segments.segment_set import SegmentSet
+from features.segments.segment_set import Segment, SegmentSet
 from training.label import InCluster, Label
 from training.model import Model
 from training.outcome import Membership, Source, Truth
@@ -60,13 +60,25 @@ def _segment(project: Project, log: EventLog, features: FeatureSet, name: str) -
             f"the segment {name!r} says how one stays and comes back (`membership`); a label asks what is true at one "
             "instant. Hint: a segment with the same `when` and no `membership`."
         )
-    for node in _below(segments, segment.root):
-        if node.cut is not None or (node.input is not None and node.input.source not in TELLS):
-            raise StudyError(
-                f"the segment {name!r} asks more than events and features ({node.says or node.op}), of which it is not "
-                "known what was said long ago. Hint: ask a segment without it."
-            )
+    more = _asks_more(segments, segment)
+    if more is not None:
+        raise StudyError(
+            f"the segment {name!r} asks more than events and features ({more.says or more.op}), of which it is not "
+            "known what was said long ago. Hint: ask a segment without it."
+        )
     return Truth(features, segments, name)
+
+
+def only_events(segments: SegmentSet, segment: Segment) -> bool:
+    """Whether events alone say at any instant who is in it."""
+    return segment.membership is None and _asks_more(segments, segment) is None
+
+
+def _asks_more(segments: SegmentSet, segment: Segment) -> Node | None:
+    nodes = _below(segments, segment.root)
+    return next(
+        (each for each in nodes if each.cut is not None or (each.input and each.input.source not in TELLS)), None
+    )
 
 
 def _below(segments: SegmentSet, place: int) -> Iterator[Node]:

@@ -13,12 +13,14 @@ from experiments.search import Found, Range, Report, spaces
 from experiments.studies import ClustersSpec, PropensitySpec
 from features.errors import StudyError
 from training import clustering
+from training.contributions import contributions, paths_of
 from training.model import Model
 from training.preparation import Preparation
 from training.propensity import Boosting, baselines, calibrate, leaks, threshold
 from training.steps import completed, fit_rows
 from training.training_set import TrainingSet
-from training.validation import METRICS, Confusion, Estimate, Figures, judge
+from training.trees import Forest
+from training.validation import METRICS, Confusion, Estimate, Figures, Ranking, judge
 
 Array = NDArray[np.float64]
 Searcher = Callable[..., Found]
@@ -40,6 +42,29 @@ MOST_ROWS = 20_000
 """Rows that a clustering's trials are fitted on."""
 
 
+SEEDS = 3
+"""Other seeds that a propensity's trees are grown with, to see how much of a figure is chance."""
+EXPLAINED = 2_000
+"""Test rows whose margins are taken apart."""
+
+
+@dataclass(frozen=True)
+class Influence:
+    """What a column does to the margins.
+
+    Attributes:
+        size: Mean absolute contribution (SHAP), log-odds.
+        towards: Rank correlation of its value with its contribution.
+        values: Shape (n_rows,).
+        parts: Shape (n_rows,), its contributions.
+    """
+
+    size: float
+    towards: float
+    values: NDArray[np.float32]
+    parts: Array
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A judged model.
@@ -51,6 +76,7 @@ class Fitted:
         metrics: Figures for the run, by name.
         figures: Of a propensity: test figures per model, ours first.
         differences: Of a propensity: ours minus each baseline's, paired.
+        influence: Of a propensity: what moves its margins, the most first.
         verdict: One sentence.
         sound: False where the study refuses its own result.
         lines: What else a reader wants to see.
@@ -67,6 +93,7 @@ class Fitted:
     draw: Callable[[Path], list[Path]]
     figures: Mapping[str, Figures] = field(default_factory=dict)
     differences: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    influence: Mapping[str, Influence] = field(default_factory=dict)
 
 
 def columns(spec: PropensitySpec | ClustersSpec, rows: TrainingSet) -> tuple[str, ...]:
@@ -105,18 +132,52 @@ def propensity(name: str, spec: PropensitySpec, rows: TrainingSet, searcher: Sea
     figures = judge(y, predictions, test.matrix.users, seed=seed)
     differences = {other: figures[MODEL].minus(each) for other, each in figures.items() if other != MODEL}
     confusion = Confusion.at(limit, y, p)
+    others = [boosting.grow(found.best.params, seed=seed + 1 + place).forest for place in range(SEEDS)]
+    test_x = preparation.transform(test.matrix).astype(np.float32)
+    areas = [Ranking.of(y, forest.margins(test_x).astype(np.float64)).roc_auc for forest in others]
+    influence = _influence(head, test_x, preparation.outputs, seed=seed)
     return Fitted(
         model=model,
         trees=grown.text,
         found=found,
-        metrics={"validation_log_loss": grown.log_loss, "rounds": grown.rounds, **_flat(figures)},
+        metrics={
+            "validation_log_loss": grown.log_loss,
+            "rounds": grown.rounds,
+            "seeds_least_roc_auc": min(areas),
+            "seeds_largest_roc_auc": max(areas),
+            **_flat(figures),
+        },
         verdict=_beats(differences),
         sound=True,
-        lines=(*preparation.told, str(confusion), "asks most about: " + ", ".join(list(grown.gain)[:5])),
-        draw=lambda folder: pictures.propensity(folder, y, predictions, grown.gain),
+        lines=(
+            *preparation.told,
+            str(confusion),
+            f"trees of {SEEDS} other seeds: ROC-AUC {min(areas):.4f} to {max(areas):.4f}",
+            "asks most about: " + ", ".join(list(grown.gain)[:5]),
+        ),
+        draw=lambda folder: pictures.propensity(folder, y, predictions, grown.gain, influence),
         figures=figures,
         differences=differences,
+        influence=influence,
     )
+
+
+def _influence(forest: Forest, x: NDArray[np.float32], names: tuple[str, ...], *, seed: int) -> dict[str, Influence]:
+    """What moves the margins of these rows, the most first; of at most EXPLAINED of them."""
+    from scipy.stats import rankdata
+
+    some = x[np.sort(np.random.default_rng(seed).permutation(len(x))[:EXPLAINED])]
+    parts = contributions(forest, paths_of(forest), some)[:, :-1]
+    sizes: Array = np.abs(parts).sum(axis=0) / len(parts)
+    found = {}
+    for place in np.argsort(-sizes, kind="stable"):
+        there = ~np.isnan(some[:, place])
+        ranks = [rankdata(each[there]) for each in (some[:, place], parts[:, place])]
+        flat = not there.any() or min(each.std() for each in ranks) == 0
+        towards = 0.0 if flat else float(np.asarray(np.corrcoef(ranks))[0, 1])
+        if sizes[place] > 0:
+            found[names[place]] = Influence(float(sizes[place]), towards, some[:, place], parts[:, place])
+    return found
 
 
 def _refuse_leaks(train: TrainingSet, names: tuple[str, ...]) -> None:

@@ -58,6 +58,12 @@ class Table:
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
+    def markdown(self) -> str:
+        """A table of Markdown's."""
+        rule = ["---" if place < self.texts else "---:" for place in range(len(self.header))]
+        rows = [[cell.replace("|", "\\|") for cell in row] for row in (self.header, rule, *self.rows)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
     def _cell(self, tag: str, place: int, cell: str) -> str:
         kind = ' class="text"' if place < self.texts else ""
         return f"<{tag}{kind}>{escape(cell)}</{tag}>"
@@ -135,6 +141,12 @@ def picture(
         file.write_bytes(buffer.getvalue())
     data = b64encode(buffer.getvalue()).decode()
     return f'<img alt="{escape(title)}" src="data:image/{kind};base64,{data}">'
+
+
+def inline(path: Path) -> str:
+    """A PNG file inside the page."""
+    data = b64encode(path.read_bytes()).decode()
+    return f'<img alt="{escape(path.stem)}" src="data:image/png;base64,{data}">'
 
 
 def write(path: Path, text: str) -> Path:

@@ -10,18 +10,27 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from experiments.fitting import Influence
+
 Array = NDArray[np.float64]
 DPI = 90
 
 
-def propensity(folder: Path, y: Array, predictions: Mapping[str, Array], gain: Mapping[str, float]) -> list[Path]:
-    """ROC, precision and recall, calibration, and what the trees ask about.
+def propensity(
+    folder: Path,
+    y: Array,
+    predictions: Mapping[str, Array],
+    gain: Mapping[str, float],
+    influence: Mapping[str, "Influence"],
+) -> list[Path]:
+    """ROC, precision and recall, calibration, what the trees ask about, and what that does.
 
     Args:
         folder: Where the PNG files go.
         y: Shape (n_rows,), labels of the test rows.
         predictions: Per model, probabilities of the same rows; the first is drawn strongest.
         gain: Total gain per feature, largest first.
+        influence: Per column, largest first.
     """
     base = float(y.mean())
     paths = [
@@ -29,7 +38,7 @@ def propensity(folder: Path, y: Array, predictions: Mapping[str, Array], gain: M
         _curves(folder / "precision_recall.png", y, predictions, _pr, ("recall", "precision"), (base, base)),
         _curves(folder / "calibration.png", y, predictions, _bins, ("predicted", "happened"), (0, 1)),
     ]
-    return [*paths, importance(folder / "importance.png", gain)]
+    return [*paths, importance(folder / "importance.png", gain), shap(folder / "shap.png", influence)]
 
 
 def importance(path: Path, gain: Mapping[str, float], most: int = 20) -> Path:
@@ -42,6 +51,25 @@ def importance(path: Path, gain: Mapping[str, float], most: int = 20) -> Path:
         axes.set_xlabel("share of the total gain")
 
     return _save(path, draw, height=1.2 + 0.24 * len(names))
+
+
+def shap(path: Path, influence: Mapping[str, "Influence"], most: int = 15) -> Path:
+    """A dot a row: how far its value moves its log-odds, dark where the value is high."""
+    shown = list(influence.items())[:most][::-1]
+    random = np.random.default_rng(0)
+
+    def draw(axes: "Axes") -> None:
+        for place, (_, each) in enumerate(shown):
+            there = ~np.isnan(each.values)
+            ranks = np.zeros(len(each.values))
+            ranks[there] = np.argsort(np.argsort(each.values[there])) / max(int(there.sum()), 1)
+            heights = place + random.uniform(-0.3, 0.3, len(each.values))
+            axes.scatter(each.parts, heights, c=np.where(there, ranks, 0.0), cmap="viridis_r", s=3, linewidths=0)
+        axes.set_yticks(range(len(shown)), labels=[name for name, _ in shown])
+        axes.axvline(0, color="#999999", linewidth=0.8)
+        axes.set_xlabel("what it adds to the log-odds (dark: a high value)")
+
+    return _save(path, draw, height=1.2 + 0.3 * len(shown))
 
 
 def clusters(

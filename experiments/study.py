@@ -12,10 +12,11 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from experiments import fitting, studies
+from experiments import card, fitting, studies
 from experiments.asked import asked
 from experiments.fitting import Fitted, Searcher
 from experiments.search import Found, Objective, Range, Tried, search
+from experiments.slices import Parts, Slice, parts_of, slices
 from experiments.studies import ClustersSpec, PropensitySpec
 from experiments.tracking import NUMBER, Tracking
 from features.behaviour.feature_set import FeatureSet
@@ -32,7 +33,7 @@ from training.model import Model, digest_of, write_json
 from training.outcome import Source
 from training.reference import golden_rows, write_reference
 from training.training_set import Log, TrainingSet
-from training.validation import METRICS
+from training.validation import METRICS, TITLES
 
 DIGEST, VERSION, DATA = "ethogram.digest", "ethogram.version", "ethogram.data"
 """Tags of a run."""
@@ -63,6 +64,7 @@ class StudyResult:
         version: Of the registered model; None where the study refuses its own result.
         folder: The model's plain files; None likewise.
         digest: The model's.
+        card: The model card, a page.
         pictures: PNG files.
         seconds: How long it took.
         text: What it prints.
@@ -83,6 +85,7 @@ class StudyResult:
     version: int | None
     folder: Path | None
     digest: str
+    card: Path
     pictures: tuple[Path, ...]
     seconds: float
     text: str
@@ -94,7 +97,7 @@ class StudyResult:
         """Plain values."""
         values = {name: value for name, value in vars(self).items() if name != "text"}
         folder = str(self.folder) if self.folder else None
-        return {**values, "folder": folder, "pictures": [str(path) for path in self.pictures]}
+        return {**values, "folder": folder, "card": str(self.card), "pictures": [str(path) for path in self.pictures]}
 
 
 class Study:
@@ -229,6 +232,7 @@ class Study:
         say = progress or (lambda _line: None)
         rows = rows or self.rows(project)
         say(str(rows))
+        parts = parts_of(project, rows.split_by_time()[2]) if isinstance(self.spec, PropensitySpec) else {}
         tracking, question = Tracking(project), self._question(rows)
         if resume and tracking.left(self.name, question) is None:
             raise StudyError(
@@ -237,7 +241,7 @@ class Study:
         run = tracking.start(self.name, search=question, tags=self._tags(rows))
         with tracking.ending(run):
             fitted = self._fit(project, rows, _Recorder(tracking, run, say), question)
-            return self._keep(project, tracking, run, rows, fitted, started)
+            return self._keep(project, tracking, run, rows, parts, fitted, started)
 
     def _question(self, rows: TrainingSet) -> str:
         spec = self.spec.model_dump(mode="json", exclude={"search": {"trials", "timeout"}})
@@ -289,14 +293,29 @@ class Study:
             return fitting.propensity(self.name, self.spec, rows, searcher)
         return fitting.clusters(self.name, self.spec, rows, searcher)
 
+    def _card(self, report: Path, rows: TrainingSet, parts: Parts, fitted: Fitted, pictures: Sequence[Path]) -> Path:
+        sliced: tuple[Slice, ...] = ()
+        if fitted.figures:
+            test = rows.split_by_time()[2]
+            sliced = slices(test, np.asarray(fitted.model.score(test.matrix).probability), parts)
+        return card.write(report, self.name, rows, fitted, sliced, pictures)[0]
+
     def _keep(
-        self, project: Project, tracking: Tracking, run: str, rows: TrainingSet, fitted: Fitted, started: float
+        self,
+        project: Project,
+        tracking: Tracking,
+        run: str,
+        rows: TrainingSet,
+        parts: Parts,
+        fitted: Fitted,
+        started: float,
     ) -> StudyResult:
         pictures = tuple(fitted.draw(project.path("reports") / f"study-{self.name}"))
         tracking.log(
             run, params=_params(self, fitted), metrics=fitted.metrics, tags={"ethogram.verdict": fitted.verdict}
         )
         report = pictures[0].parent
+        page = self._card(report, rows, parts, fitted, pictures)
         write_json(report / RECORD, {"study": self.name, "spec": self._said(), "training_set": dict(rows.provenance)})
         tracking.files(run, report, "report")
         folder, digest, version = None, "", None
@@ -306,7 +325,7 @@ class Study:
             tags = {**self._tags(rows), DIGEST: digest, "ethogram.verdict": fitted.verdict}
             version = tracking.register(run, folder, tracking.name(self.name), tags=tags).version
             tracking.log(run, tags={DIGEST: digest, VERSION: str(version)})
-        return _result(self, rows, fitted, run, version, folder, digest, pictures, time.monotonic() - started)
+        return _result(self, rows, fitted, run, version, folder, digest, page, pictures, time.monotonic() - started)
 
 
 class _Recorder:
@@ -353,6 +372,7 @@ def _result(
     version: int | None,
     folder: Path | None,
     digest: str,
+    page: Path,
     pictures: tuple[Path, ...],
     seconds: float,
 ) -> StudyResult:
@@ -366,6 +386,7 @@ def _result(
         + (f", {found.resumed} from an earlier process" if found.resumed else "")
         + f"; best: {params}",
         f"run {run}, model version {version}: {folder}" if version else f"run {run}, no model was kept",
+        f"model card: {page}",
         f"{seconds:.1f} s",
     ]
     return StudyResult(
@@ -384,6 +405,7 @@ def _result(
         version=version,
         folder=folder,
         digest=digest,
+        card=page,
         pictures=pictures,
         seconds=seconds,
         text="\n".join(lines),
@@ -393,10 +415,8 @@ def _result(
 def _table(fitted: Fitted) -> list[str]:
     if not fitted.figures:
         return []
-    names = {"roc_auc": "ROC-AUC", "average_precision": "average precision", "log_loss": "log-loss", "brier": "Brier"}
-    names |= {"calibration_error": "calibration error", "lift_top_decile": "lift, top decile"}
     models = list(fitted.figures)
     cells = [["test cut, 95 % intervals", *models]]
-    cells += [[names[metric], *(str(fitted.figures[model][metric]) for model in models)] for metric in METRICS]
+    cells += [[TITLES[metric], *(str(fitted.figures[model][metric]) for model in models)] for metric in METRICS]
     widths = [max(len(row[place]) for row in cells) for place in range(len(cells[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

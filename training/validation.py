@@ -20,6 +20,16 @@ METRICS: Mapping[str, bool] = {
 }
 """Name: whether more is better."""
 
+TITLES: Mapping[str, str] = {
+    "roc_auc": "ROC-AUC",
+    "average_precision": "average precision",
+    "log_loss": "log-loss",
+    "brier": "Brier",
+    "calibration_error": "calibration error",
+    "lift_top_decile": "lift, top decile",
+}
+"""What people call them."""
+
 BINS = 10
 TOP = 0.1
 LEAST = 1e-15
@@ -193,6 +203,11 @@ class Ranking:
                 "calibration_error": self._calibration_error(weights) / n,
                 "lift_top_decile": (share * pos).sum(axis=1) / (TOP * n_pos),
             }
+
+    @property
+    def roc_auc(self) -> float:
+        """Of all rows, each once."""
+        return float(self.metrics(np.ones((1, len(self.y))))["roc_auc"][0])
 
     @property
     def _loss(self) -> Array:

@@ -64,10 +64,11 @@ def test_runs_trials_figures_and_pictures_are_in_mlflow(made):
     children = tracking.client.search_runs([run.info.experiment_id], f"tags.`{PARENT}` = '{run.info.run_id}'")
     assert sorted(int(each.data.tags[NUMBER]) for each in children) == [0, 1, 2, 3]
     assert all("max_depth" in each.data.params and "value" in each.data.metrics for each in children)
+    written = {"study.json", "card.html", "card.md"}
     pictures = {each.path.split("/")[-1] for each in tracking.client.list_artifacts(run.info.run_id, "report")}
-    assert pictures == {"roc.png", "precision_recall.png", "calibration.png", "importance.png", "study.json"}
+    assert pictures == {"roc.png", "precision_recall.png", "calibration.png", "importance.png", "shap.png", *written}
     kinds = {each.path.split("/")[-1] for each in tracking.client.list_artifacts(results["kinds"].run_id, "report")}
-    assert kinds == {"silhouette.png", "elbow.png", "sizes.png", "profiles.png", "study.json"}
+    assert kinds == {"silhouette.png", "elbow.png", "sizes.png", "profiles.png", *written}
 
 
 def test_everything_is_in_the_project_and_nothing_is_pickled(made):
