@@ -8,6 +8,7 @@ from features.behaviour.table import (
     CODE,
     COLUMN,
     DETAIL,
+    FILTER,
     OF_STREAM,
     OPTION,
     STAT,
@@ -27,9 +28,11 @@ from features.instants import MINUTE, parse_instant
 
 STATS = ("ngram", "pattern", "has_pattern")
 HAS_PATTERN = 2
-COUNT, SESSION, MET, NOW, BEFORE = range(5)
-"""Places in a stream's tally: finds, the session and the event met last. Of n-grams `NOW` and `BEFORE` have bit s where
-that event, or the one after it, begins the steps from s on; of patterns NOW is the step looked for next."""
+COUNT, BIT = 0, 1
+"""Places in a stream's tally: finds, and the bit of its first step."""
+WORD = 62
+TESTED = -1 << 63
+"""Of the steps that an event code is: more of them depend on filters."""
 
 
 class Orders(Declaration):
@@ -68,70 +71,105 @@ class Orders(Declaration):
 
 @compiled_inside
 def orders(user: User, at: int, table: Table, out: Floats) -> None:
-    """There is rarely more than one gap."""
-    for stream in range(len(table.sources)):
-        if leads(stream, table):
-            _of_gap(user, at, table, table.sources[stream, OPTION], out)
+    """All orders of a gap that fit a word are looked for at once, a bit a step."""
+    for lead in range(len(table.sources)):
+        if leads(lead, table):
+            begin = lead
+            while begin < len(table.sources):
+                begin = _of_word(user, at, table, table.sources[lead, OPTION], begin, out)
 
 
 @compiled_inside
-def _of_gap(user: User, at: int, table: Table, gap: int, out: Floats) -> None:
-    """One pass from the newest event back, so that a find is in the windows that its first event is in."""
-    tally, n_windows, window, session = user.tally, len(table.windows), 0, 0
-    for stream in range(len(table.sources)):
-        tally[stream, COUNT], tally[stream, SESSION], tally[stream, MET] = 0, -1, -1
-    edge = at - table.windows[0]
+def _of_word(user: User, at: int, table: Table, gap: int, begin: int, out: Floats) -> int:
+    """One pass from the newest event back, so that a find is in the windows that its first event is in.
+
+    Args:
+        user: Whose events.
+        at: As of.
+        table: The family's.
+        gap: Of the streams to look for.
+        begin: The first of them.
+        out: The row.
+
+    Returns:
+        The first stream that did not fit.
+    """
+    end, firsts, lasts, direct = _laid_out(user.tally, table, gap, begin)
+    _match(user.counts, user.tally, table, gap, begin, end)
+    n_windows, window, edge = len(table.windows), 0, at - table.windows[0]
+    following, awaited = 0, lasts & ~direct
     for k in range(user.n - 1, user.past - 1, -1):
         ts = user.ts[place(k)]
         while ts <= edge:
-            _read_off(tally, table, window, gap, out)
+            _read_off(user.tally, table, window, gap, begin, end, out)
             window += 1
             if window == n_windows:
-                return
+                return end
             edge = at - table.windows[window]
         if k < user.n - 1 and user.ts[place(k + 1)] - ts > gap:
-            session += 1
-        code = place(user.codes[place(k)])
-        for each in range(table.places[code], table.places[code + place(1)]):
-            stream = place(table.entries[place(each), OF_STREAM])
-            if table.sources[stream, OPTION] != gap or not enters(user, k, each, table):
-                continue
-            n, step = table.sources[stream, CODE], table.entries[place(each), STEP]
-            if table.details[place(table.sources[stream, DETAIL])]:
-                _directly(tally, stream, n, step, k, session)
-            else:
-                _at_last(tally, stream, n, step, session)
+            following, awaited = 0, lasts & ~direct
+        steps = user.counts[place(user.codes[place(k)])]
+        if steps < 0:
+            steps = _tested(user, k, steps & ~TESTED, table, gap, begin, end)
+        following = (following >> 1 | lasts) & steps & direct
+        came = awaited & steps
+        awaited = awaited & ~came | (came & ~firsts) >> 1
+        found = (following | came) & firsts
+        if found:
+            for stream in range(begin, end):
+                if table.sources[stream, OPTION] == gap:
+                    user.tally[stream, COUNT] += found >> user.tally[stream, BIT] & 1
     for rest in range(window, n_windows):
-        _read_off(tally, table, rest, gap, out)
+        _read_off(user.tally, table, rest, gap, begin, end, out)
+    return end
 
 
 @compiled_inside
-def _directly(tally: Ints, stream: int, n: int, step: int, k: int, session: int) -> None:
-    """Event k is a step of an n-gram, found when all that follow it come directly after."""
-    if tally[stream, MET] != k:
-        follows = tally[stream, MET] == k + 1 and tally[stream, SESSION] == session
-        tally[stream, BEFORE] = tally[stream, NOW] if follows else 0
-        tally[stream, MET], tally[stream, SESSION], tally[stream, NOW] = k, session, 0
-    if step == n - 1 or tally[stream, BEFORE] >> (step + 1) & 1:
-        tally[stream, NOW] |= 1 << step
-        tally[stream, COUNT] += step == 0
+def _laid_out(tally: Ints, table: Table, gap: int, begin: int) -> tuple[int, int, int, int]:
+    """Give each step of the streams from `begin` on a bit: (first stream without, first steps, last ones, n-grams)."""
+    bit, end, firsts, lasts, direct = 0, begin, 0, 0, 0
+    while end < len(table.sources):
+        if table.sources[end, OPTION] == gap:
+            n = table.sources[end, CODE]
+            if bit + n > WORD:
+                break
+            firsts, lasts = firsts | 1 << bit, lasts | 1 << (bit + n - 1)
+            if table.details[table.sources[end, DETAIL]]:
+                direct |= ((1 << n) - 1) << bit
+            tally[end, COUNT], tally[end, BIT] = 0, bit
+            bit += n
+        end += 1
+    return end, firsts, lasts, direct
 
 
 @compiled_inside
-def _at_last(tally: Ints, stream: int, n: int, step: int, session: int) -> None:
-    """An event is a step of a pattern, found once a session, at the last events that make it; it serves one step."""
-    if tally[stream, SESSION] != session:
-        tally[stream, SESSION], tally[stream, NOW] = session, n - 1
-    if tally[stream, NOW] == step:
-        tally[stream, NOW] -= 1
-        tally[stream, COUNT] += step == 0
+def _match(steps: Ints, tally: Ints, table: Table, gap: int, begin: int, end: int) -> None:
+    """For each event code the steps that it is, and whether others depend on a filter."""
+    for code in range(len(steps)):
+        steps[code] = 0
+        for each in range(table.places[code], table.places[code + 1]):
+            stream = table.entries[each, OF_STREAM]
+            if begin <= stream < end and table.sources[stream, OPTION] == gap:
+                tested = table.entries[each, FILTER] >= 0
+                steps[code] |= TESTED if tested else 1 << (tally[stream, BIT] + table.entries[each, STEP])
 
 
 @compiled_inside
-def _read_off(tally: Ints, table: Table, window: int, gap: int, out: Floats) -> None:
+def _tested(user: User, k: int, steps: int, table: Table, gap: int, begin: int, end: int) -> int:
+    """The steps that event k is, those included that depend on a filter."""
+    code = place(user.codes[place(k)])
+    for each in range(table.places[code], table.places[code + place(1)]):
+        stream = table.entries[place(each), OF_STREAM]
+        if begin <= stream < end and table.sources[place(stream), OPTION] == gap and enters(user, k, each, table):
+            steps |= 1 << (user.tally[place(stream), BIT] + table.entries[place(each), STEP])
+    return steps
+
+
+@compiled_inside
+def _read_off(tally: Ints, table: Table, window: int, gap: int, begin: int, end: int, out: Floats) -> None:
     for k in range(table.edges[window], table.edges[window + 1]):
         stream, column = table.features[k, STREAM], table.features[k, COLUMN]
-        if table.sources[stream, OPTION] == gap:
+        if begin <= stream < end and table.sources[stream, OPTION] == gap:
             count = tally[stream, COUNT]
             out[column] = min(count, 1) if table.features[k, STAT] == HAS_PATTERN else count
 

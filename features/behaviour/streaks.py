@@ -51,12 +51,13 @@ def streaks(user: User, at: int, table: Table, out: Floats) -> None:
         tally[stream, RUN] = tally[stream, LONGEST] = tally[stream, CURRENT] = 0
     current = 1 if table.windows[0] == 0 else 0
     window, (today, _, step) = current, day_of(user, at, len(user.zone_starts) - 1)
-    day, since = today, NEVER
+    day, since, edge = today, NEVER, at - table.windows[window] if window < n_windows else MISSING
     for k in range(user.n - 1, user.past - 1, -1):
         ts = user.ts[place(k)]
-        while window < n_windows and ts <= at - table.windows[window]:
+        while ts <= edge:
             _longest(tally, table, window, out)
             window += 1
+            edge = at - table.windows[window] if window < n_windows else MISSING
         if window == n_windows and current == 0:
             return
         if ts < since:
@@ -77,7 +78,7 @@ def streaks(user: User, at: int, table: Table, out: Floats) -> None:
 def _add(tally: Ints, stream: int, day: int) -> None:
     """A day that is not after those before it."""
     met = tally[stream, MET]
-    if met != MISSING and day >= met:
+    if day >= met and met != MISSING:
         return
     if met == MISSING:
         tally[stream, NEWEST] = day

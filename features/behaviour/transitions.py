@@ -39,6 +39,10 @@ AFTER, SESSION, MET, FIRST = range(4)
 counts of events, n of departures, and n * n of moves from one to the next."""
 
 
+BITS = np.array([0.0, *(n * log2(n) for n in range(1, 256))])
+"""n * log2(n): most counts are small, and logarithms slow."""
+
+
 class Transitions(Declaration):
     """`{transitions: [product_viewed, product_added], alpha: 1, entropy: [page_viewed, scrolled], windows: [30d]}`."""
 
@@ -169,8 +173,7 @@ def _bits(tally: Ints, stream: int, begin: int, n: int) -> float:
     bits = 0.0
     for cell in range(begin, begin + n):
         count = tally[stream, cell]
-        if count > 1:
-            bits += count * log2(count)
+        bits += BITS[place(count)] if count < len(BITS) else count * log2(count)
     return bits
 
 

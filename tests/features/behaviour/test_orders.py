@@ -1,5 +1,6 @@
 """Orders: n-grams are unbroken and counted wherever they stand; patterns may have gaps and count once a session."""
 
+import numpy as np
 import pytest
 
 from features.behaviour.feature_set import FeatureSet
@@ -29,6 +30,20 @@ def test_a_pattern_counts_the_sessions_that_go_through_it() -> None:
     }
     two = log(PAGE, PRODUCT, PAGE, ORDER, ORDER, start=AT - 3 * HOUR) + log(PAGE, PRODUCT, ORDER)
     assert list(numbers(entry, two, AT).values()) == [2, 1, 1, 0]
+
+
+def test_orders_do_not_see_each_other_however_many_there_are() -> None:
+    names, random = [PAGE, PRODUCT, ORDER, "dear"], np.random.default_rng(2)
+    many = [[names[k] for k in random.integers(0, 4, random.integers(2, 9))] for _ in range(40)]
+    events = [(names[k], AT - HOUR + n * SECOND, {"price": 9.0}) for n, k in enumerate(random.integers(0, 3, 60))]
+    declared = {"ngrams": [each[:4] for each in many], "patterns": many, "has_patterns": many[:5], "windows": ["1d"]}
+    together = numbers(declared, events, AT)
+    alone = {}
+    for key in ("ngrams", "patterns", "has_patterns"):
+        for each in declared[key]:
+            alone |= numbers({key: [each], "windows": ["1d"]}, events, AT)
+    assert together == alone
+    assert 20 < sum(value > 0 for value in alone.values()) < len(alone)
 
 
 def test_all_of_an_order_lies_in_the_window() -> None:
