@@ -44,9 +44,10 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
     """The same for a function that other loops call, and Python never.
 
-    It has no door for Python, which takes longer to compile than a small loop does.
+    It has no door for Python, which takes longer to compile than a small loop does, and becomes a part of its caller:
+    handing on the arrays of a user and a table, two hundred words, would take longer than most loops.
     """
-    return _machine_code(function, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return _machine_code(function, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
 
 
 def compiled_allocating(function: Callable[P, R]) -> Callable[P, R]:

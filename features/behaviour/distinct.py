@@ -1,29 +1,25 @@
-"""Distinct: how many different values, or local days, over nested windows."""
+"""Distinct: how many different values, over nested windows."""
 
 from collections.abc import Iterator
 
 from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.gather import MIX, freed
-from features.behaviour.schema import MISSING, StateSchema
+from features.behaviour.schema import MISSING
 from features.behaviour.table import (
     COLUMN,
-    DAY_SLOT,
     OF_STREAM,
-    SLOT,
     STREAM,
     Family,
     Feature,
-    Source,
     Table,
     User,
     of_property,
     value_of,
 )
 from features.behaviour.words import Names, Words
-from features.instants import DAY, NEVER
 
-STATS = ("distinct", "active_days")
+STATS = ("distinct",)
 COUNT, LATEST = 0, 1
 """Places in a stream's tally: values met, and the one met last."""
 
@@ -44,35 +40,32 @@ class Distinct(Declaration):
             for name, kind, prop in self.properties(self.distinct, words):
                 yield Feature(f"distinct_{name}_{prop}_{text}", "distinct", "distinct", name, kind, prop, window)
             for name, kind in self.kinds(self.active_days, words):
-                yield Feature(f"active_days_{name}_{text}", "distinct", "active_days", name, kind, "", window)
+                yield Feature(f"active_days_{name}_{text}", "days", "active_days", name, kind, "", window)
 
 
 @compiled_inside
 def distinct(user: User, at: int, table: Table, out: Floats) -> None:
-    """One pass from the newest event back; a value counts where it is met first."""
-    tally = user.tally
+    """One pass over what enters a stream, from the newest event back; a value counts where it is met first."""
+    tally, mine = user.tally, user.spare
     n_windows, window = len(table.windows), 0
     if n_windows == 0:
         return
-    mask, era = freed(user.seats, user.era, (user.n - user.past) * streams_per_event(table))
+    n = _entering(user, table, mine)
+    mask, era = freed(user.seats, user.era, n * streams_per_event(table))
     for stream in range(len(table.sources)):
         tally[stream, COUNT] = 0
     edge = at - table.windows[0]
-    step, day, since = len(user.zone_starts) - 1, MISSING, NEVER
-    for k in range(user.n - 1, user.past - 1, -1):
-        ts = user.ts[place(k)]
-        while ts <= edge:
+    for j in range(n - 1, -1, -1):
+        k = mine[place(j)]
+        while user.ts[place(k)] <= edge:
             _read_off(tally, table, window, out)
             window += 1
             if window == n_windows:
                 return
             edge = at - table.windows[window]
-        if ts < since:
-            day, since, step = day_of(user, ts, step)
         code = place(user.codes[place(k)])
         for each in range(table.places[code], table.places[code + place(1)]):
-            stream = place(table.entries[place(each), OF_STREAM])
-            value = _value(user, k, each, table, day)
+            stream, value = place(table.entries[place(each), OF_STREAM]), value_of(user, k, each, table)
             if value == MISSING or (tally[stream, COUNT] > 0 and value == tally[stream, LATEST]):
                 continue
             tally[stream, LATEST] = value
@@ -83,27 +76,14 @@ def distinct(user: User, at: int, table: Table, out: Floats) -> None:
 
 
 @compiled_inside
-def day_of(user: User, ts: int, step: int) -> tuple[int, int, int]:
-    """The project's day of an instant, since when it is that day, and its step among the zone's offsets.
-
-    Args:
-        user: Knows the zone.
-        ts: The instant.
-        step: Of a later instant.
-    """
-    while ts < user.zone_starts[place(step)]:
-        step -= 1
-    offset = user.zone_offsets[place(step)]
-    day = (ts + offset) // DAY
-    return day, max(day * DAY - offset, user.zone_starts[place(step)]), step
-
-
-@compiled_inside
-def _value(user: User, k: int, entry: int, table: Table, day: int) -> int:
-    """What is counted once: the event's property, or its local day."""
-    value = value_of(user, k, entry, table)
-    counts_days = table.sources[place(table.entries[place(entry), OF_STREAM]), SLOT] == DAY_SLOT
-    return day if counts_days and value != MISSING else value
+def _entering(user: User, table: Table, mine: Ints) -> int:
+    """Write which events may enter a stream; without a branch, as their order cannot be guessed."""
+    n = 0
+    for k in range(user.past, user.n):
+        code = place(user.codes[place(k)])
+        mine[place(n)] = k
+        n += table.places[code] < table.places[code + place(1)]
+    return n
 
 
 @compiled_inside
@@ -135,10 +115,4 @@ def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
         out[place(table.features[k, COLUMN])] = tally[place(table.features[k, STREAM]), COUNT]
 
 
-def _source(feature: Feature, schema: StateSchema) -> Source:
-    if feature.stat == "active_days":
-        return Source((feature.kind,), DAY_SLOT)
-    return of_property(feature, schema)
-
-
-FAMILY = Family("distinct", (Distinct,), STATS, _source)
+FAMILY = Family("distinct", (Distinct,), STATS, of_property)

@@ -77,7 +77,7 @@ def gather(
         end: Behind the user's last record.
         settled: Whether the records are in order, each id once, none taken back (see `are_settled`).
         at: As of.
-        floor: What happened up to here is in the carry.
+        floor: What happened up to here does not matter, or is in the carry.
         boundary: Events up to here matter to life-time folds alone and are not bounded.
         bounds: Per event code.
         room: Scratch for `end - start` events.
@@ -126,12 +126,14 @@ def are_settled(slots: Ints, starts: Ints, ends: Ints) -> bool:
 def _as_they_are(slots: Ints, start: int, end: int, floor: int, at: int, room: Scratch) -> int:
     """What counts of settled records."""
     kept = 0
+    while start < end and slots[place(start), TS] <= floor:
+        start += 1
     for row in range(start, end):
         record = place(row)
         ts = slots[record, TS]
         if ts > at:
             break
-        if ts > floor and slots[record, KNOWN] <= at:
+        if slots[record, KNOWN] <= at:
             to = place(kept)
             room.rows[to], room.ts[to], room.codes[to] = row, ts, slots[record, HEAD] & CODE_MASK
             kept += 1

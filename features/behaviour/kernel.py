@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from features.behaviour import (
     carts,
     clicks,
+    days,
     decay,
     distinct,
     dwell,
@@ -30,7 +31,7 @@ from features.behaviour import (
     transitions,
 )
 from features.behaviour.categories import Lists, listed, lists_of
-from features.behaviour.compiled import Floats, Ints, compiled, compiled_inside, grid, vector, views
+from features.behaviour.compiled import Floats, Ints, compiled, compiled_inside, grid, place, vector, views
 from features.behaviour.gather import gather, room_of, scratch
 from features.behaviour.histories import Histories, empty_carry
 from features.behaviour.marks import Filters, filters, filters_of, mark
@@ -55,6 +56,7 @@ FAMILIES = (
     decay.FAMILY,
     clicks.FAMILY,
     carts.FAMILY,
+    days.FAMILY,
 )
 """Every family that reads events; the places of their tables."""
 
@@ -85,6 +87,7 @@ def all_families(user: User, at: int, tables: Ints, out: Floats) -> None:
     decay.decay(user, at, table(tables, 14), out)
     clicks.clicks(user, at, table(tables, 15), out)
     carts.carts(user, at, table(tables, 16), out)
+    days.days(user, at, table(tables, 17), out)
 
 
 class Program:
@@ -95,7 +98,7 @@ class Program:
         filters: Of all kinds with a `where`.
         arrays: The views of the tables' arrays, the filters', the bounds, the zone's steps, the categories' lists,
             and the formulas'.
-        numbers: n_words, horizon.
+        numbers: n_words, horizon, whether anything is folded over a life-time.
     """
 
     def __init__(self, features: Sequence[Feature], schema: StateSchema) -> None:
@@ -104,7 +107,7 @@ class Program:
         self._alive += [*self.filters[:-1], schema.code_bounds, *schema.zone_steps]
         self._alive += [*lists_of(features), *formulas.formulas_of(features)]
         self.arrays = views(self._alive)
-        self.numbers = np.array([self.filters.n_words, schema.horizon], np.int64)
+        self.numbers = np.array([self.filters.n_words, schema.horizon, bool(schema.lifetime)], np.int64)
 
 
 def _tables(features: Sequence[Feature], schema: StateSchema) -> tuple[list[Table], Filters]:
@@ -139,11 +142,12 @@ def run(
     for row in range(first, last):
         now, mine = at[row if len(at) > 1 else 0], carry[row if len(carry) > 1 else 0]
         boundary = lifetime.boundary_of(now, horizon)
-        n, capped[row] = gather(slots, starts[row], ends[row], settled, now, mine[0], boundary, bounds, room)
+        floor = mine[0] if numbers[2] else boundary
+        n, capped[row] = gather(slots, starts[row], ends[row], settled, now, floor, boundary, bounds, room)
         mark(slots, room.rows, room.codes, n, passing, room.marks)
-        past = n
-        while past > 0 and room.ts[past - 1] > now - horizon:
-            past -= 1
+        past = 0
+        while past < n and room.ts[place(past)] <= now - horizon:
+            past += 1
         user = User(
             slots, room.rows, room.ts, room.codes, room.marks, n_words, past, n, mine, zone_starts, zone_offsets,
             room.spare, room.seats, room.era, room.counts, room.tally, room.folds, room.heap,

@@ -114,29 +114,27 @@ def sessions(user: User, at: int, table: Table, out: Floats) -> None:
 
 @compiled_inside
 def _of_gap(user: User, at: int, table: Table, lead: int, out: Floats) -> None:
-    """One pass from the newest event back; a session is in the windows that its last event is in.
+    """From the newest session back; a session is in the windows that its last event is in.
 
     The last session is open until `at - last > gap`; until then it is in none, and in the features without a window.
     """
     tally, gap, n_windows = user.tally, table.sources[lead, OPTION], len(table.windows)
     mask, era = freed(user.seats, user.era, (user.n - user.past) * streams_per_event(table))
     _forget(tally, table, gap)
-    window, number, end, last, newer, ends = 0, 0, 0, 0, 0, True
-    for k in range(user.n - 1, user.past - 1, -1):
-        ts = user.ts[place(k)]
-        if ends:
-            while window < n_windows and at - ts > gap and ts <= at - table.windows[window]:
-                _read_off(tally, table, window, lead, out)
-                window += 1
-            if window == n_windows:
-                return
-            end, last, number = k, ts, number + 1
-        _count(user, k, table, gap, mask, era, number)
-        ends = k == user.past or ts - user.ts[place(k - 1)] > gap
-        if not ends:
-            continue
-        _account(tally, lead, end - k + 1, last - ts, newer - last)
-        newer = ts
+    window, newer, n = 0, 0, _ends(user, gap)
+    for number in range(n - 1, -1, -1):
+        end, begin = user.spare[place(number)], user.spare[place(number - 1)] + 1 if number else user.past
+        first, last = user.ts[place(begin)], user.ts[place(end)]
+        while window < n_windows and at - last > gap and last <= at - table.windows[window]:
+            _read_off(tally, table, window, lead, out)
+            window += 1
+        if window == n_windows:
+            return
+        if len(table.entries):
+            for k in range(begin, end + 1):
+                _count(user, k, table, gap, mask, era, number)
+        _account(tally, lead, end - begin + 1, last - first, newer - last)
+        newer = first
         if at - last <= gap:
             if table.windows[0] == 0:
                 _read_off(tally, table, 0, lead, out)
@@ -144,6 +142,19 @@ def _of_gap(user: User, at: int, table: Table, lead: int, out: Floats) -> None:
             _forget(tally, table, gap)
     for rest in range(window, n_windows):
         _read_off(tally, table, rest, lead, out)
+
+
+@compiled_inside
+def _ends(user: User, gap: int) -> int:
+    """Write each session's last event, and say how many there are; without a branch, as no pause can be guessed."""
+    n = 0
+    for k in range(user.past, user.n - 1):
+        user.spare[place(n)] = k
+        n += user.ts[place(k + 1)] - user.ts[place(k)] > gap
+    if user.past < user.n:
+        user.spare[place(n)] = user.n - 1
+        n += 1
+    return n
 
 
 @compiled_inside

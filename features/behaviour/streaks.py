@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from features.behaviour.compiled import Floats, Ints, compiled_inside, place
+from features.behaviour.days import day_of
 from features.behaviour.declarations import Declaration, Spans
-from features.behaviour.distinct import day_of
 from features.behaviour.schema import MISSING
 from features.behaviour.table import COLUMN, OF_STREAM, STREAM, Family, Feature, Table, User, enters, of_property
 from features.behaviour.words import Names, Words

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 LIFETIME = -1
 """The window of a life-time feature."""
 
-NO_SLOT, DAY_SLOT, TS_SLOT = -1, -2, TS
-"""What a stream reads instead of a property: nothing (it counts events), the local day, the instant."""
+NO_SLOT, TS_SLOT = -1, TS
+"""What a stream reads instead of a property: nothing (it counts events), the instant."""
 
 SLOT, CODE, OPTION, DETAIL = range(4)
 OF_STREAM, STEP, FILTER = range(3)
@@ -177,7 +177,7 @@ class Source(NamedTuple):
 
     Attributes:
         kinds: Which events enter it; several where a family tells steps apart, each kind being a step.
-        slot: Of the property, or NO_SLOT, DAY_SLOT, TS_SLOT.
+        slot: Of the property, or NO_SLOT, TS_SLOT.
         code: A family's own.
         option: A family's own.
         detail: A family's own, as many integers as it likes.

@@ -232,7 +232,7 @@ class Compiler:
             raise Fault(path, f"unknown feature {name!r}. {nearest(name, self.names.features)}")
         feature = self.names.features[name]
         change, level, window = "tick", TIMER, Window()
-        if feature.family in ("totals", "distinct") and feature.window > 0:
+        if feature.family in ("totals", "distinct", "days") and feature.window > 0:
             change, window = "expiry", Window("ago", feature.window)
         elif feature.family == "recency" or feature.stat == "tenure":
             change, window = "threshold", Window("ago", self.names.horizon)
