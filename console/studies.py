@@ -237,6 +237,7 @@ def promote(
         list[str] | None, typer.Option(help="STUDY=VERSION, instead of the study's newest. Repeatable.")
     ] = None,
     *,
+    force: Annotated[bool, typer.Option("--force", help="Even models that fail their gates; it is recorded.")] = False,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -244,7 +245,7 @@ def promote(
     from experiments.release import promote as do
     from features.project import Project
 
-    done = do(Project.find(project), versions=_versions(model or []))
+    done = do(Project.find(project), versions=_versions(model or []), force=force)
     answer(done.to_dict(), str(done), as_json=as_json)
 
 

@@ -11,7 +11,7 @@ from experiments.fitting import MODEL, Fitted
 from experiments.pages import Table
 from experiments.slices import Slice
 from training.training_set import LEFT_OUT, TrainingSet
-from training.validation import METRICS, TITLES
+from training.validation import METRICS, TITLES, Estimate
 
 HTML, MARKDOWN = "card.html", "card.md"
 APART = 0.1
@@ -66,12 +66,10 @@ def _parts(rows: TrainingSet, fitted: Fitted, slices: Sequence[Slice]) -> Iterat
     yield Part("Data", str(rows).splitlines(), None)
     if fitted.figures:
         table = Table(["test cut, 95 % intervals", *fitted.figures], _figures(fitted))
-        yield Part("How good it is", fitted.lines, table)
-        gaps = [
-            [other, *(f"{gap[m].value:+.4f} [{gap[m].low:+.4f}, {gap[m].high:+.4f}]" for m in METRICS)]
-            for other, gap in fitted.differences.items()
-        ]
-        yield Part("Ours minus the baselines", (), Table(["baseline", *(TITLES[m] for m in METRICS)], gaps))
+        told = [*fitted.lines, *(f"Not to be promoted: {each}" for each in fitted.refused)]
+        yield Part("How good it is", told, table)
+        gaps = [[TITLES[m], *(_apart(gap[m]) for gap in fitted.differences.values())] for m in METRICS]
+        yield Part("Ours minus the baselines", (), Table(["95 % intervals", *fitted.differences], gaps))
     else:
         yield Part("How good it is", fitted.lines, Table(["figure", "value"], _plain(fitted.metrics)))
     if slices:
@@ -83,6 +81,10 @@ def _parts(rows: TrainingSet, fitted: Fitted, slices: Sequence[Slice]) -> Iterat
         yield Part("What moves a probability", (), Table(header, top))
     yield Part("How it was found", list(_search(fitted)), None)
     yield Part("What it does not tell", list(_limits(rows.provenance, fitted, slices)), None)
+
+
+def _apart(gap: Estimate) -> str:
+    return f"{gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
 
 
 def _figures(fitted: Fitted) -> list[list[str]]:

@@ -77,6 +77,7 @@ class Fitted:
         figures: Of a propensity: test figures per model, ours first.
         differences: Of a propensity: ours minus each baseline's, paired.
         influence: Of a propensity: what moves its margins, the most first.
+        refused: Why it must not be promoted.
         verdict: One sentence.
         sound: False where the study refuses its own result.
         lines: What else a reader wants to see.
@@ -94,6 +95,7 @@ class Fitted:
     figures: Mapping[str, Figures] = field(default_factory=dict)
     differences: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     influence: Mapping[str, Influence] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
 
 
 def columns(spec: PropensitySpec | ClustersSpec, rows: TrainingSet) -> tuple[str, ...]:
@@ -159,6 +161,7 @@ def propensity(name: str, spec: PropensitySpec, rows: TrainingSet, searcher: Sea
         figures=figures,
         differences=differences,
         influence=influence,
+        refused=tuple(spec.gates.failed(figures[MODEL], differences)),
     )
 
 

@@ -16,7 +16,7 @@ from experiments.tracking import Tracking
 from experiments.turn import Answer, Decision, Studied
 from experiments.watch import watch
 from features.behaviour.feature_set import FeatureSet
-from features.errors import AnalysisError, StudyError
+from features.errors import AnalysisError, BundleError, StudyError
 from features.events.log import EventLog
 from features.instants import DAY, format_duration, iso, parse_instant, to_datetime
 from features.project import Project
@@ -130,7 +130,10 @@ def run_once(
     versions: Mapping[str, int] = {}
     if answer == "promoted":
         say("promoting")
-        versions = release.promote(project, versions=_versions(state, studied, duels)).models
+        try:
+            versions = release.promote(project, versions=_versions(state, studied, duels)).models
+        except BundleError as problem:
+            answer, reasons = "kept", (*reasons, str(problem))
     return _recorded(state, Decision(answer, triggers, notes, studied, duels, reasons, drift, versions))
 
 
@@ -168,8 +171,15 @@ def _studied(state: State, say: Progress) -> tuple[tuple[Studied, ...], tuple[Du
         study = Study(name, state.specs[name])
         rows = study.rows(state.project, log=state.log)
         result = study.run(state.project, rows=rows, progress=say)
-        studied.append(Studied(name, result.version, result.verdict, result.run_id))
-        if result.folder is not None and state.champion is not None and name in state.champion.models:
+        refused = f"; not to be promoted: {'; '.join(result.refused)}" if result.refused else ""
+        version = None if result.refused else result.version
+        studied.append(Studied(name, version, result.verdict + refused, result.run_id))
+        if (
+            result.folder is not None
+            and version is not None
+            and state.champion is not None
+            and name in state.champion.models
+        ):
             fought = _fought(state, study, rows, Model.load(result.folder))
             duels += [fought] if fought else []
     state.remember()

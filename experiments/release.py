@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments import studies
 from experiments.replay import replay
-from experiments.study import DIGEST
+from experiments.study import DIGEST, GATES
 from experiments.tracking import CHAMPION, PREVIOUS, Registered, Tracking, scratch
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.schema import TS
@@ -19,6 +19,7 @@ from training.bundle import Bundle, current, publish
 from training.model import Model
 
 SEGMENTS = "ethogram.segments"
+FORCED = "ethogram.forced"
 REPLAYED = 2_000
 """Answers that are computed again before a promotion."""
 
@@ -35,6 +36,7 @@ class Promotion:
         models: Per study, the version of its registered model.
         previous: The version that was champion before, if any.
         changed: False where this very bundle was champion already.
+        forced: The gates that were passed over.
     """
 
     name: str
@@ -44,30 +46,31 @@ class Promotion:
     models: Mapping[str, int]
     previous: int | None
     changed: bool
+    forced: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if not self.changed:
             return f"{self.name} version {self.version} ({self.digest[:12]}) is champion already; nothing changed."
         inside = ", ".join(f"{study} version {version}" for study, version in self.models.items())
         before = f"; version {self.previous} is `previous`" if self.previous else ""
-        return (
-            f"{self.name} version {self.version} ({self.digest[:12]}) is champion{before}\n  {inside}\n  {self.folder}"
-        )
+        head = f"{self.name} version {self.version} ({self.digest[:12]}) is champion{before}"
+        return "\n".join([head, f"  {inside}", f"  {self.folder}", *(f"  forced: {each}" for each in self.forced)])
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
         return {**vars(self), "folder": str(self.folder), "models": dict(self.models)}
 
 
-def promote(project: Project, *, versions: Mapping[str, int] | None = None) -> Promotion:
+def promote(project: Project, *, versions: Mapping[str, int] | None = None, force: bool = False) -> Promotion:
     """Make a bundle of one model per study, register it, and publish it.
 
     Args:
         project: Whose studies.
         versions: Per study, the version to take; the newest where a study is not named.
+        force: Promote models that fail their gates; what they fail is kept with the version.
 
     Raises:
-        BundleError: no study has a model, or a model was trained on other features than the project's.
+        BundleError: a model fails its gates, or was trained on other features than the project's; no study has one.
         StudyError: an unknown study or version.
     """
     _check_answers(project)
@@ -82,13 +85,30 @@ def promote(project: Project, *, versions: Mapping[str, int] | None = None) -> P
     if champion is not None and same and champion.tags.get("ethogram.models") == _listed(taken):
         folder = published(project, tracking, champion)
         return Promotion(project.name, champion.version, champion.tags[DIGEST], folder, taken, None, changed=False)
-    made = _register(project, tracking, chosen, segments)
+    failed = _failed(chosen, champion)
+    if failed and not force:
+        raise BundleError(
+            f"{'; '.join(failed)}. Hint: `ethogram study show STUDY` lists older versions for `--model`; `--force` "
+            "promotes it all the same, and the registry keeps what it failed."
+        )
+    made = _register(project, tracking, chosen, segments, failed)
     if champion is not None:
         tracking.set_alias(project.name, PREVIOUS, champion.version)
     tracking.set_alias(project.name, CHAMPION, made.version)
     folder = published(project, tracking, made)
     before = champion.version if champion else None
-    return Promotion(project.name, made.version, made.tags[DIGEST], folder, taken, before, changed=True)
+    return Promotion(project.name, made.version, made.tags[DIGEST], folder, taken, before, changed=True, forced=failed)
+
+
+def _failed(chosen: Mapping[str, Registered], champion: Registered | None) -> tuple[str, ...]:
+    """What the models fail that the champion does not hold already."""
+    held = dict(_pair(each) for each in champion.tags["ethogram.models"].split(", ")) if champion else {}
+    fresh = {study: each for study, each in chosen.items() if held.get(study) != each.version}
+    return tuple(
+        f"{study} version {each.version} fails its gates: {each.tags[GATES]}"
+        for study, each in fresh.items()
+        if each.tags.get(GATES)
+    )
 
 
 def _check_answers(project: Project) -> None:
@@ -232,7 +252,11 @@ def _with_snapshots(
 
 
 def _register(
-    project: Project, tracking: Tracking, chosen: Mapping[str, Registered], segments: SegmentSet | None
+    project: Project,
+    tracking: Tracking,
+    chosen: Mapping[str, Registered],
+    segments: SegmentSet | None,
+    forced: tuple[str, ...],
 ) -> Registered:
     log = EventLog.of(project)
     features = FeatureSet.of(project, log.plan, log.codes)
@@ -259,6 +283,7 @@ def _register(
                 DIGEST: bundle.digest,
                 "ethogram.models": listed,
                 SEGMENTS: segments.fingerprint if segments else "",
+                **({FORCED: "; ".join(forced)} if forced else {}),
             }
             return tracking.register(run, bundle.path, project.name, tags=tags)
 

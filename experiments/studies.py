@@ -16,6 +16,7 @@ from training.label import Condition, Label
 from training.propensity import Cost
 from training.scaling import Log, Standardise
 from training.steps import CompleteSteps, Steps, made
+from training.validation import TITLES, Estimate, Figures
 
 KINDS = ("propensity", "clusters")
 SEGMENTS = "segments.yaml"
@@ -39,6 +40,35 @@ class SearchSpec(Definition):
     space: dict[str, tuple[float, float]] = {}
 
 
+class Gates(Definition):
+    """What a propensity must show on its test cut before it is promoted.
+
+    `roc_auc` and `average_precision` are the least that the low end of the interval may be, `brier`, `log_loss` and
+    `calibration_error` the most that the value may be; `beats` names baselines that it must beat in ROC-AUC by more
+    than the interval of the difference.
+    """
+
+    roc_auc: float = Field(0.5, ge=0, le=1)
+    average_precision: float | None = Field(None, ge=0, le=1)
+    brier: float | None = Field(None, ge=0, le=1)
+    log_loss: float | None = Field(None, ge=0)
+    calibration_error: float | None = Field(None, ge=0, le=1)
+    beats: tuple[Literal["logistic regression", "random forest", "rule"], ...] = ()
+
+    def failed(self, figures: Figures, differences: Mapping[str, Mapping[str, Estimate]]) -> Iterator[str]:
+        """Why a model must not be promoted."""
+        for name, least in (("roc_auc", self.roc_auc), ("average_precision", self.average_precision)):
+            if least is not None and not figures[name].low > least:
+                yield f"{TITLES[name]} {figures[name]} does not stand above {least:g}"
+        for name in ("brier", "log_loss", "calibration_error"):
+            most = getattr(self, name)
+            if most is not None and not figures[name].value <= most:
+                yield f"{TITLES[name]} {figures[name]} is more than {most:g}"
+        for other, gap in differences.items():
+            if other.startswith(self.beats) and not gap["roc_auc"].low > 0:
+                yield f"it does not beat the {other}: {gap['roc_auc']} ROC-AUC"
+
+
 class StudySpec(Definition):
     """What every study says."""
 
@@ -58,6 +88,7 @@ class PropensitySpec(StudySpec):
     calibration: Literal["platt", "isotonic", "none"] = "platt"
     threshold: Literal["f1"] | Cost = "f1"
     trusted: tuple[str, ...] = ()
+    gates: Gates = Gates()
 
     @model_validator(mode="after")
     def _asks_yes_or_no(self) -> Self:

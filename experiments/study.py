@@ -35,7 +35,7 @@ from training.reference import golden_rows, write_reference
 from training.training_set import Log, TrainingSet
 from training.validation import METRICS, TITLES
 
-DIGEST, VERSION, DATA = "ethogram.digest", "ethogram.version", "ethogram.data"
+DIGEST, VERSION, DATA, GATES = "ethogram.digest", "ethogram.version", "ethogram.data", "ethogram.gates"
 """Tags of a run."""
 RECORD = "study.json"
 """The file of a run that says what was asked, of which rows."""
@@ -52,6 +52,7 @@ class StudyResult:
         study: Its name.
         kind: `propensity` or `clusters`.
         verdict: One sentence against the baselines, or against rows without structure.
+        refused: Why it must not be promoted.
         metrics: Every figure that the run records.
         figures: Of a propensity: per model and metric, value and 95 per cent interval over users, on the test cut.
         differences: Of a propensity: ours minus each baseline's, from the same resamples.
@@ -73,6 +74,7 @@ class StudyResult:
     study: str
     kind: str
     verdict: str
+    refused: tuple[str, ...]
     metrics: Mapping[str, float]
     figures: Mapping[str, Mapping[str, Any]]
     differences: Mapping[str, Mapping[str, Any]]
@@ -244,7 +246,7 @@ class Study:
             return self._keep(project, tracking, run, rows, parts, fitted, started)
 
     def _question(self, rows: TrainingSet) -> str:
-        spec = self.spec.model_dump(mode="json", exclude={"search": {"trials", "timeout"}})
+        spec = self.spec.model_dump(mode="json", exclude={"search": {"trials", "timeout"}, "gates": True})
         space = {name: vars(each) for name, each in fitting.SPACE.items()}
         return digest_of({"spec": spec, "data": rows.fingerprint, "space": space})[:16]
 
@@ -322,7 +324,12 @@ class Study:
         if fitted.sound:
             folder = store(project.path("studies") / self.name / "models", fitted, rows, seed=self.spec.search.seed)
             digest = Model.load(folder, verify=True).digest
-            tags = {**self._tags(rows), DIGEST: digest, "ethogram.verdict": fitted.verdict}
+            tags = {
+                **self._tags(rows),
+                **({GATES: "; ".join(fitted.refused)} if fitted.refused else {}),
+                DIGEST: digest,
+                "ethogram.verdict": fitted.verdict,
+            }
             version = tracking.register(run, folder, tracking.name(self.name), tags=tags).version
             tracking.log(run, tags={DIGEST: digest, VERSION: str(version)})
         return _result(self, rows, fitted, run, version, folder, digest, page, pictures, time.monotonic() - started)
@@ -380,6 +387,7 @@ def _result(
     gaps = {name: {m: gap.to_dict() for m, gap in each.items()} for name, each in fitted.differences.items()}
     found = fitted.found
     lines = [f"study {study.name}: {fitted.verdict}", "", str(rows), "", *_table(fitted), *fitted.lines]
+    lines += [f"not to be promoted: {each}" for each in fitted.refused]
     params = ", ".join(f"{name} {value:.4g}" for name, value in found.best.params.items())
     lines += [
         f"search: {len(found.trials)} trials, {found.n_pruned} pruned"
@@ -393,6 +401,7 @@ def _result(
         study=study.name,
         kind=study.spec.kind,
         verdict=fitted.verdict,
+        refused=fitted.refused,
         metrics=dict(fitted.metrics),
         figures=figures,
         differences=gaps,
