@@ -3,13 +3,17 @@
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from console.options import PROJECT, JsonOption, ProjectOption
 from console.terminal import answer, table
 from features.errors import EthogramError, ProjectError
+
+if TYPE_CHECKING:
+    from features.events.plan import Codes, TrackingPlan
+    from features.project import Project
 
 FILES = ("ethogram.yaml", "plan.yaml", "features.yaml", "studies.yaml")
 PACKAGES = ("bentoml", "evidently", "mlflow", "numba", "optuna", "pandas", "polars", "scikit-learn", "xgboost")
@@ -84,6 +88,18 @@ def _kernels() -> tuple[str, bool, str]:
     return "kernels", True, f"ready after {time.perf_counter() - begin:.1f} s"
 
 
+def _definitions(project: "Project", plan: "TrackingPlan", codes: "Codes") -> tuple[str, bool, str]:
+    """What features in Python cost, and whether they keep the laws."""
+    from features.behaviour.feature_set import FeatureSet
+    from features.behaviour.proof import prove
+
+    try:
+        proof = prove(FeatureSet.of(project, plan, codes, proven=True), plan)
+    except EthogramError as error:
+        return "definitions.py", False, str(error)
+    return "definitions.py", not proof.broken, str(proof)
+
+
 def _project(start: Path | None) -> list[tuple[str, bool, str]]:
     from features.events.plan import Codes, TrackingPlan
     from features.project import Project
@@ -100,6 +116,8 @@ def _project(start: Path | None) -> list[tuple[str, bool, str]]:
         ("project", True, f"{project.name} in {project.root}"),
         ("plan", True, f"{len(plan.events)} events, {len(plan.properties)} properties, {len(codes.codes)} codes"),
     ]
+    if project.definitions:
+        checks.append(_definitions(project, plan, codes))
     for name, setting, hint in (
         ("event log", "log", "ethogram ingest FILE"),
         ("champion", "bundles", "ethogram promote"),

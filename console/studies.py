@@ -14,26 +14,29 @@ if TYPE_CHECKING:
 
 TABLE = "A file instead of a project"
 
+listed = typer.Typer(help="List the features of the project, and prove those of definitions.py.")
 study = typer.Typer(help="Ask a question of the log: search, judge, record, keep.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands about studies."""
-    app.command("features", rich_help_panel=DATA_SCIENCE)(features)
+    app.add_typer(listed, name="features", rich_help_panel=DATA_SCIENCE)
     app.add_typer(study, name="study", rich_help_panel=DATA_SCIENCE)
     app.command("promote", rich_help_panel=OPERATIONS)(promote)
     app.command("rollback", rich_help_panel=OPERATIONS)(rollback)
 
 
-def _feature_set(project: "Project") -> "FeatureSet":
+def _feature_set(project: "Project", *, proven: bool = False) -> "FeatureSet":
     from features.behaviour.feature_set import FeatureSet
     from features.events.plan import Codes, TrackingPlan
 
     plan = TrackingPlan.read(project.file("plan.yaml"))
-    return FeatureSet.of(project, plan, Codes.of(plan, project.file("plan.lock")))
+    return FeatureSet.of(project, plan, Codes.of(plan, project.file("plan.lock")), proven=proven)
 
 
+@listed.callback(invoke_without_command=True)
 def features(
+    context: typer.Context,
     *,
     mine: Annotated[
         str | None, typer.Option(metavar="STUDY", help="Instead: frequent orders of events, to paste, from its rows.")
@@ -47,14 +50,37 @@ def features(
     """List the features of the project: what is computed of every user, in training and in a request."""
     from features.project import Project
 
+    if context.invoked_subcommand:
+        return
     if mine is not None:
         _mine(Project.find(project), mine, of, support=support, spark=spark, as_json=as_json)
         return
     found = _feature_set(Project.find(project))
     rows = [(each.name, each.meaning()) for each in found.features if not each.hidden]
-    listed = [{"name": name, "meaning": meaning} for name, meaning in rows]
+    told = [{"name": name, "meaning": meaning} for name, meaning in rows]
     text = f"{table(rows, ('feature', 'meaning'))}\n{len(rows)} features, fingerprint {found.fingerprint}"
-    answer({"features": listed, "fingerprint": found.fingerprint}, text, as_json=as_json)
+    answer({"features": told, "fingerprint": found.fingerprint}, text, as_json=as_json)
+
+
+@listed.command("check")
+def check(
+    *,
+    logs: Annotated[int, typer.Option(min=1, help="Random users, each at four instants.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random logs.")] = 0,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put the functions of definitions.py through the laws of features, on random logs of the plan."""
+    from features.behaviour.proof import prove
+    from features.events.plan import TrackingPlan
+    from features.project import Project
+
+    found = Project.find(project)
+    plan = TrackingPlan.read(found.file("plan.yaml"))
+    proof = prove(_feature_set(found, proven=True), plan, n_logs=logs, seed=seed)
+    answer(proof.to_dict(), str(proof), as_json=as_json)
+    if proof.broken:
+        raise typer.Exit(1)
 
 
 def _mine(project: "Project", name: str, of: str, *, support: float, spark: bool, as_json: bool) -> None:

@@ -84,7 +84,7 @@ def replay(project: Project, *, sample: int = 10_000, seed: int = 0) -> Replay:
         if not folder.exists():
             total += Replay(mine.height, unavailable=mine.height)
             continue
-        total += _again(project, Bundle.load(folder), mine)
+        total += _again(project, Bundle.load(folder, digest=str(digest)), mine)
     return total
 
 

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from features.behaviour.extension import feature
     from features.behaviour.feature_set import FeatureSet
     from features.behaviour.histories import Histories
     from features.behaviour.matrix import FeatureMatrix
@@ -21,6 +22,7 @@ __all__ = [
     "Project",
     "StateSchema",
     "TrackingPlan",
+    "feature",
 ]
 
 _HOMES = {
@@ -32,6 +34,7 @@ _HOMES = {
     "Project": "project",
     "StateSchema": "behaviour.schema",
     "TrackingPlan": "events.plan",
+    "feature": "behaviour.extension",
 }
 
 

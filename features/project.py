@@ -75,6 +75,12 @@ class Project:
         """A definition file of the project, such as `plan.yaml`."""
         return self.root / name
 
+    @cached_property
+    def definitions(self) -> str:
+        """The text of definitions.py; empty where there is none."""
+        file = self.file("definitions.py")
+        return file.read_text(encoding="utf-8") if file.exists() else ""
+
     @property
     def places(self) -> Path | None:
         """The database of places, where the project names one."""

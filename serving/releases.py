@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from features.errors import BundleError, EthogramError
+from features.errors import EthogramError
 from serving.collection import Preparation
 from serving.predictions import Ring
 from serving.scorer import Scorer
@@ -108,9 +108,7 @@ class Releases:
     def _take(self, folder: Path, digest: str | None) -> bool:
         begun = time.perf_counter()
         try:
-            bundle = Bundle.load(folder)
-            if digest is not None and bundle.digest != digest:
-                raise BundleError(f"the folder {digest[:12]} holds the bundle {bundle.digest[:12]}.")
+            bundle = Bundle.load(folder, digest=digest)
             release = self._open(bundle)
         except Exception as error:  # whatever is wrong with it, the one before stays
             self.fault = f"bundle {folder.name[:12]} is refused: {error}"

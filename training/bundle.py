@@ -98,11 +98,12 @@ class Bundle:
         return cls.load(folder)
 
     @classmethod
-    def load(cls, folder: Path | str, *, verify: bool = False) -> Self:
-        """The bundle in a folder; every byte is checked first.
+    def load(cls, folder: Path | str, *, digest: str | None = None, verify: bool = False) -> Self:
+        """The bundle in a folder; every byte is checked first, and before any code in it may run.
 
         Args:
             folder: Holds bundle.json and what it lists.
+            digest: What the bundle's has to be, where the caller knows it.
             verify: Recompute every model's golden rows as well.
 
         Raises:
@@ -110,6 +111,8 @@ class Bundle:
         """
         folder = Path(folder)
         manifest = _checked_manifest(folder)
+        if digest is not None and manifest["digest"] != digest:
+            raise BundleError(f"the folder {digest[:12]} holds the bundle {manifest['digest'][:12]}.")
         features = FeatureSet.load(read_json(folder / "features.json"))
         studies = sorted({path.split("/")[1] for path in manifest["files"] if path.startswith("models/")})
         models = {study: Model.load(folder / "models" / study, verify=verify) for study in studies}

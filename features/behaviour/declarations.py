@@ -148,16 +148,22 @@ def declared(
     *,
     horizon: int,
     where: str = "features",
+    own: Sequence[Feature] = (),
 ) -> tuple[Feature, ...]:
-    """The features of a parsed document, in its order, hidden ones last; one that is declared twice counts once."""
+    """The features of a parsed document, in its order, then `own`, then hidden ones; of two equal ones one counts."""
     document = validated(Document, data, where=where)
     try:
         words = Words.of(plan, document.events)
     except DefinitionError as error:
         raise DefinitionError(f"{where}: events: {error}") from None
-    features: dict[str, Feature] = {}
+    features = {feature.name: feature for feature in own}
     said: list[tuple[str, Feature]] = []
     faults = []
+    for feature in own:
+        try:
+            _within(feature, horizon)
+        except _FaultError as fault:
+            faults.append(f"definitions.py: {fault}")
     sections = (("features", document.features), ("inputs", document.inputs))
     for section, place, entry in [(name, *each) for name, entries in sections for each in enumerate(entries)]:
         lines = getattr(data.get(section), "lc", None)
@@ -181,7 +187,7 @@ def declared(
         raise DefinitionError(f"{where}: {error}") from None
     if not features:
         raise DefinitionError(f"{where}: no feature is declared. Hint: `- {{count: [any], windows: [7d]}}` is one.")
-    return tuple(sorted(features.values(), key=lambda feature: feature.hidden))
+    return tuple(sorted(features.values(), key=lambda feature: (feature.hidden, feature in own)))
 
 
 def _add(features: dict[str, Feature], feature: Feature) -> None:

@@ -51,11 +51,25 @@ class FeatureSet:
         return cls.from_dict(load(path), plan, codes, where=path.name, **options)
 
     @classmethod
-    def of(cls, project: "Project", plan: TrackingPlan, codes: Codes) -> Self:
-        """The features of a project, under its horizon, bound and zone."""
+    def of(cls, project: "Project", plan: TrackingPlan, codes: Codes, *, proven: bool = False) -> Self:
+        """The features of a project, under its horizon, bound and zone.
+
+        Args:
+            project: Whose features.yaml and definitions.py.
+            plan: Its plan.
+            codes: Its codes.
+            proven: Leave it to the caller to put definitions.py through the laws (see `proof`).
+
+        Raises:
+            DefinitionError: a file says what it cannot, or a function breaks a law.
+        """
         settings = project.settings
         options = {"horizon": settings.horizon, "bound": settings.bound, "zone": settings.zone}
-        declared = cls.from_yaml(project.file("features.yaml"), plan, codes, **options)
+        declared = cls.from_yaml(project.file("features.yaml"), plan, codes, definitions=project.definitions, **options)
+        if project.definitions and not proven:
+            from features.behaviour.proof import keep
+
+            keep(declared, plan, project.root / ".ethogram" / "proofs")
         if not declared.waiting:
             return declared
         from features.behaviour.learning import frozen
@@ -73,6 +87,7 @@ class FeatureSet:
         bound: int = 500,
         bounds: Mapping[str, int] | None = None,
         zone: str = "UTC",
+        definitions: str = "",
         where: str = "features",
     ) -> Self:
         """The features of a parsed document.
@@ -85,13 +100,16 @@ class FeatureSet:
             bound: Newest events kept per event name within the horizon.
             bounds: Event names with a bound of their own.
             zone: Calendar days are this zone's.
+            definitions: The text of a definitions.py.
             where: What errors name.
         """
         from features.behaviour.declarations import declared
+        from features.behaviour.extension import declared as written
         from features.behaviour.kernel import DECLARABLE
         from features.behaviour.lifetime import fold_of
 
-        features = declared(data, plan, DECLARABLE, horizon=horizon, where=where)
+        own = list(written(definitions, plan)) if definitions else []
+        features = declared(data, plan, DECLARABLE, horizon=horizon, where=where, own=own)
         for event in bounds or {}:
             if event not in plan.specs:
                 raise DefinitionError(f"bounds: unknown event {event!r}. {nearest(event, plan.specs)}")
@@ -109,14 +127,27 @@ class FeatureSet:
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, enough to compute without the plan."""
-        return {"features": [asdict(feature) for feature in self.features], "schema": self.schema.to_dict()}
+        features = [asdict(feature) for feature in self.features]
+        code = next((each["code"] for each in features if each["code"]), "")
+        for each in features:
+            each["code"] = _digest(each["code"])
+        return {"features": features, "schema": self.schema.to_dict(), **({"definitions": code} if code else {})}
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
-        """The feature set that `to_dict` described."""
+        """The feature set that `to_dict` described; a definitions.py in it is not run before something is computed.
+
+        Raises:
+            DefinitionError: the code is not that of the features.
+        """
         from features.behaviour.table import Feature
 
-        return cls(tuple(map(Feature.load, data["features"])), StateSchema.from_dict(data["schema"]))
+        codes = {"": "", _digest(code := data.get("definitions", "")): code}
+        try:
+            features = [Feature.load({**each, "code": codes[each["code"]]}) for each in data["features"]]
+        except KeyError:
+            raise DefinitionError("the code of definitions.py is not what the features were made of.") from None
+        return cls(tuple(features), StateSchema.from_dict(data["schema"]))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -204,3 +235,8 @@ class FeatureSet:
                 f"the state of {histories.users[row]!r} is folded up to {folded}, too far for features as of {asked}. "
                 "Hint: compute them from the event log."
             )
+
+
+def _digest(code: str) -> str:
+    """SHA-256, 64 hexadecimal digits; nothing of nothing."""
+    return sha256(code.encode()).hexdigest() if code else ""

@@ -101,6 +101,19 @@ def gather(
     return _bounded(n, boundary, bounds, room)
 
 
+@compiled
+def counting(
+    slots: Ints, start: int, end: int, settled: bool, at: int, floor: int, boundary: int, bounds: Ints, scratch: Ints,
+    rows: Ints,
+) -> int:  # fmt: skip
+    """The same for Python: fill `rows` with the places of the records that count; their number."""
+    room = room_of(scratch)
+    n, _ = gather(slots, start, end, settled, at, floor, boundary, bounds, room)
+    for k in range(n):
+        rows[place(k)] = room.rows[place(k)]
+    return n
+
+
 @compiled_allocating
 def are_settled(slots: Ints, starts: Ints, ends: Ints) -> bool:
     """Whether each row's records are in the order (ts, seq, id), hold each id once and take none back."""

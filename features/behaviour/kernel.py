@@ -16,6 +16,7 @@ from features.behaviour import (
     decay,
     distinct,
     dwell,
+    extension,
     formulas,
     frequencies,
     funnel,
@@ -60,7 +61,7 @@ FAMILIES = (
 )
 """Every family that reads events; the places of their tables."""
 
-DECLARABLE = (*FAMILIES, formulas.FAMILY)
+DECLARABLE = (*FAMILIES, formulas.FAMILY, extension.FAMILY)
 """What features.yaml may declare."""
 
 BLOCK = 1 << 16
@@ -166,6 +167,7 @@ class Kernel:
         self.program = Program(features, schema)
         self._cells = max([6, *(f.cells(s) for f in FAMILIES for s in f.sources(features, schema))])
         self._no_carry = empty_carry(schema)[None]
+        self._extension = extension.Extension(features, schema)
         self._rooms = threading.local()
 
     def compute(
@@ -178,6 +180,8 @@ class Kernel:
         rows = histories.slots, histories.starts, histories.ends, carry, at, histories.settled
         program = self.program.arrays, self.program.numbers
         lengths = histories.ends - histories.starts
+        if self._extension:  # before the loops, whose formulas may be made of it
+            self._extension.fill(histories, at, carry, self._room(int(lengths.max(initial=0))), values)
 
         def work(block: tuple[int, int]) -> None:
             room = self._room(int(lengths[slice(*block)].max()))

@@ -81,6 +81,7 @@ MEANINGS: Mapping[str, str] = {
     "ratio": "{said}; missing where the second is 0",
     "difference": "{said}",
     "score": "{said}",
+    "python": "{said} (in Python, slower)",
     "rank": "1 to {n}, by how many of {n_cuts} cuts {said} is above",
     "rank_down": "1 to {n}, by how many of {n_cuts} cuts {said} is not above",
 }
@@ -111,6 +112,8 @@ class Feature:
         numbers: Of a formula, its weights or cuts.
         learnt: As of when, and from whom, the list, cuts or steps were learnt; empty where they were declared.
         hidden: Whether it is there for formulas alone: no column shows it.
+        properties: Of a function of definitions.py, what it reads.
+        code: Of such a function, the text of the whole file.
     """
 
     name: str
@@ -132,12 +135,14 @@ class Feature:
     learnt: str = ""
     hidden: bool = False
     times: str = ""
+    properties: tuple[str, ...] = ()
+    code: str = ""
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
         """The feature that `dataclasses.asdict`, and JSON, described."""
         steps = tuple(Kind.load(step) for step in data["steps"])
-        lists = {name: tuple(data[name]) for name in ("detail", "values", "of", "numbers")}
+        lists = {name: tuple(data[name]) for name in ("detail", "values", "of", "numbers", "properties")}
         return cls(**{**data, "kind": Kind.load(data["kind"]), "steps": steps, **lists})
 
     @functools.cached_property
@@ -149,7 +154,8 @@ class Feature:
     def reads(self) -> set[str]:
         """The properties that it needs of the events."""
         kinds = (self.kind, *self.steps)
-        return {name for kind in kinds for name in kind.properties} | {self.property, self.times} - {""}
+        named = {self.property, self.times, *self.properties} - {""}
+        return {name for kind in kinds for name in kind.properties} | named
 
     def meaning(self) -> str:
         """The feature in words, as `ethogram features` lists it."""

@@ -127,3 +127,41 @@ def test_the_mlproject_names_commands_that_exist():
     for words in used:
         if words[0] in commands and hasattr(commands[words[0]], "commands"):
             assert words[1] in commands[words[0]].commands
+
+
+def test_functions_of_definitions_py_are_listed_proven_and_refused(tmp_path, monkeypatch, capsys):
+    """A log is not needed for it; what breaks a law stops every command but the one that tells of it."""
+    for name in ("ethogram.yaml", "plan.yaml", "features.yaml"):
+        (tmp_path / name).write_text(projects.FILES[name], encoding="utf-8")
+    code = "from features import feature\n\n\n@feature(windows='7d')\ndef pace(user, at):\n    return len(user) / 7\n"
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["ethogram", *words, "--project", str(tmp_path)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return left.value.code or 0, *capsys.readouterr()
+
+    (tmp_path / "definitions.py").write_text(code, encoding="utf-8")
+    code_, shown, _ = run("features")
+    assert code_ == 0
+    assert "pace_7d" in shown
+    assert "pace (in Python, slower), last 7d" in shown
+    (tmp_path / "definitions.py").write_text(code.replace("len(user)", "id(user)"), encoding="utf-8")
+    code_, shown, _ = run("features", "check", "--logs", "5")
+    assert code_ == 1
+    assert "definitions.py:4: pace_7d breaks a law: a request gives what batch gave" in shown
+    code_, _, told = run("features")
+    assert (code_, told[:48]) == (2, "error: definitions.py:4: pace_7d breaks a law: a")
+
+
+@pytest.mark.integration
+def test_the_doctor_says_what_functions_of_definitions_py_cost(project, run):
+    path = project.root / "definitions.py"
+    text = "from features import feature\n\n\n@feature(windows='7d')\ndef pace(user, at):\n    return len(user) / 7\n"
+    path.write_text(text, encoding="utf-8")
+    try:
+        code, shown, _ = run("doctor")
+    finally:
+        path.unlink()
+    assert code == 0
+    assert "1 features in Python, slower than declared ones" in shown

@@ -15,6 +15,16 @@ from training.bundle import publish
 
 pytestmark = pytest.mark.anyio
 
+CODE = """
+from features import feature
+
+@feature(events="product_viewed", properties=["price", "product_id"], windows=["7d", "30d"])
+def price_of_the_usual(user, at):
+    ids = list(user["product_id"])
+    usual = max(sorted(set(ids)), key=ids.count, default=None)
+    return sum(price for price, each in zip(user["price"].tolist(), ids) if each == usual) if ids else None
+"""
+
 
 @pytest.fixture
 def anyio_backend():
@@ -23,7 +33,8 @@ def anyio_backend():
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    return shop.bundle_in(tmp_path_factory.mktemp("bundle"))
+    """With features in Python among the compiled ones."""
+    return shop.bundle_in(tmp_path_factory.mktemp("bundle"), code=CODE)
 
 
 @pytest.fixture
@@ -51,6 +62,7 @@ async def project(bundle, tmp_path, monkeypatch):
 
 async def test_every_value_comes_out_again(project, bundle):
     found = replay(project)
+    assert {"price_of_the_usual_7d", "price_of_the_usual_30d"} <= set(bundle.features.names)
     n_columns = len(bundle.features.names) + len(bundle.models)
     assert (found.mismatches, found.freshness, found.erased, found.unavailable) == (0, 0, 0, 0)
     assert found.gone == 18  # what was said of a-1 before it turned out to be ann

@@ -64,9 +64,9 @@ def plan_in(folder):
     return TrackingPlan.read(folder / "plan.yaml")
 
 
-def features_of(plan, definitions=None):
+def features_of(plan, definitions=None, code=""):
     """The feature set over the plan."""
-    return FeatureSet.from_dict(definitions or FEATURES, plan, Codes.of(plan))
+    return FeatureSet.from_dict(definitions or FEATURES, plan, Codes.of(plan), definitions=code)
 
 
 def matrix_of(features, n=300):
@@ -109,11 +109,11 @@ def models_in(folder, features, threshold):
     return {"purchase_7d": folder / "purchase_7d", "behaviour": folder / "behaviour"}
 
 
-def bundle_in(folder, *, version="1", threshold=0.5, definitions=None, segments=None):
+def bundle_in(folder, *, version="1", threshold=0.5, definitions=None, segments=None, code=""):
     """A bundle with both models, and segments where they are given."""
     plan = plan_in(folder / "source")
     Codes.of(plan).write(folder / "source" / "plan.lock")
-    features = features_of(plan, definitions)
+    features = features_of(plan, definitions, code)
     models = models_in(folder / "models", features, threshold)
     return Bundle.write(
         folder / "bundle",

@@ -102,6 +102,12 @@ def test_publishing_moves_the_pointer_in_one_step_and_back_again(bundle, tmp_pat
     assert {path.name for path in bundles.iterdir()} == {"CURRENT", bundle.digest, second.digest}
 
 
+def test_a_bundle_under_another_digest_is_refused_before_anything_of_it_is_read(bundle):
+    assert Bundle.load(bundle.path, digest=bundle.digest).digest == bundle.digest
+    with pytest.raises(BundleError, match="the folder 000000000000 holds the bundle"):
+        Bundle.load(bundle.path, digest="0" * 64)
+
+
 def test_an_altered_bundle_is_not_published(bundle, tmp_path):
     (bundle.path / "plan.yaml").write_text("version: 1\nevents: {a: {}}\n")
     with pytest.raises(BundleError, match=r"plan\.yaml was changed"):
