@@ -138,6 +138,7 @@ def erase(
 
 def _erase_served(project: "Project", ids: set[str]) -> set[str]:
     """Take the person out of the service's state, journal and prediction log; all ids that it knew."""
+    from features.segments.ledger import Ledger
     from serving.predictions import forget
     from serving.store import SqliteStore
 
@@ -146,4 +147,5 @@ def _erase_served(project: "Project", ids: set[str]) -> set[str]:
         with SqliteStore(project.path("state")) as store:
             known |= {name for one in sorted(ids) for name in store.erase(one, key=project.key)}
     forget(project.path("predictions"), known, key=project.key)
+    Ledger.read(project.path("memberships")).forget(known)
     return known

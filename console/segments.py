@@ -1,19 +1,21 @@
-"""Commands about segments: `segments check`, `schema`, `format`."""
+"""Commands about definitions of segments: `segments check`, `schema`, `format`; `memberships` has the others."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from console import memberships
 from console.options import DATA_SCIENCE, JsonOption, ProjectOption
 from console.terminal import answer, show, table
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands about segments."""
-    commands = typer.Typer(help="Segments: check and list them, lay them out, help editors.", no_args_is_help=True)
+    commands = typer.Typer(help="Segments: define them, see who enters and leaves, hand them on.", no_args_is_help=True)
     for command in (check, schema, layout):
         commands.command("format" if command is layout else None)(command)
+    memberships.register(commands)
     app.add_typer(commands, name="segments", rich_help_panel=DATA_SCIENCE)
 
 

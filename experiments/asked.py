@@ -1,6 +1,5 @@
 """Asked: what answers a label that asks more than events: the newest clusters of a study, or a declared segment."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.tracking import Tracking, scratch
@@ -8,7 +7,7 @@ from features.behaviour.feature_set import FeatureSet
 from features.errors import DefinitionError, StudyError
 from features.events.log import EventLog
 from features.project import Project
-from features.segments.nodes import Node
+from features.segments.nodes import Node, below
 from features.segments.segment_set import Segment, SegmentSet
 from training.label import InCluster, Label
 from training.model import Model
@@ -75,14 +74,7 @@ def only_events(segments: SegmentSet, segment: Segment) -> bool:
 
 
 def _asks_more(segments: SegmentSet, segment: Segment) -> Node | None:
-    nodes = _below(segments, segment.root)
+    nodes = below(segments.nodes, segment.root)
     return next(
         (each for each in nodes if each.cut is not None or (each.input and each.input.source not in TELLS)), None
     )
-
-
-def _below(segments: SegmentSet, place: int) -> Iterator[Node]:
-    """A node and everything that it is made of."""
-    yield segments.nodes[place]
-    for child in segments.nodes[place].children:
-        yield from _below(segments, child)

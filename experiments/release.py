@@ -13,6 +13,7 @@ from features.behaviour.schema import TS
 from features.errors import AnalysisError, BundleError, LogError, StudyError, nearest
 from features.events.log import EventLog
 from features.project import Project
+from features.segments.program import Snapshot
 from features.segments.segment_set import SegmentSet
 from features.segments.snapshots import taken as bounds_taken
 from training.bundle import Bundle, current, publish
@@ -61,13 +62,20 @@ class Promotion:
         return {**vars(self), "folder": str(self.folder), "models": dict(self.models)}
 
 
-def promote(project: Project, *, versions: Mapping[str, int] | None = None, force: bool = False) -> Promotion:
+def promote(
+    project: Project,
+    *,
+    versions: Mapping[str, int] | None = None,
+    force: bool = False,
+    bounds: Mapping[str, Snapshot] | None = None,
+) -> Promotion:
     """Make a bundle of one model per study, register it, and publish it.
 
     Args:
         project: Whose studies.
         versions: Per study, the version to take; the newest where a study is not named.
         force: Promote models that fail their gates; what they fail is kept with the version.
+        bounds: Of percentiles, as they are to be served; what is not given is taken anew, of everybody.
 
     Raises:
         BundleError: a model fails its gates, or was trained on other features than the project's; no study has one.
@@ -80,8 +88,12 @@ def promote(project: Project, *, versions: Mapping[str, int] | None = None, forc
     taken = {study: each.version for study, each in chosen.items()}
     log = EventLog.of(project)
     features = FeatureSet.of(project, log.plan, log.codes)
-    segments = _declared_segments(project, log, features)
-    same = champion is not None and champion.tags.get(SEGMENTS, "") == (segments.fingerprint if segments else "")
+    segments = declared_segments(project, log, features)
+    same = (
+        bounds is None
+        and champion is not None
+        and champion.tags.get(SEGMENTS, "") == (segments.fingerprint if segments else "")
+    )
     if champion is not None and same and champion.tags.get("ethogram.models") == _listed(taken):
         folder = published(project, tracking, champion)
         return Promotion(project.name, champion.version, champion.tags[DIGEST], folder, taken, None, changed=False)
@@ -91,7 +103,7 @@ def promote(project: Project, *, versions: Mapping[str, int] | None = None, forc
             f"{'; '.join(failed)}. Hint: `ethogram study show STUDY` lists older versions for `--model`; `--force` "
             "promotes it all the same, and the registry keeps what it failed."
         )
-    made = _register(project, tracking, chosen, segments, failed)
+    made = _register(project, tracking, chosen, segments, bounds or {}, failed)
     if champion is not None:
         tracking.set_alias(project.name, PREVIOUS, champion.version)
     tracking.set_alias(project.name, CHAMPION, made.version)
@@ -231,24 +243,37 @@ def _chosen(project: Project, tracking: Tracking, versions: Mapping[str, int]) -
     return chosen
 
 
-def _declared_segments(project: Project, log: EventLog, features: FeatureSet) -> SegmentSet | None:
+def declared_segments(project: Project, log: EventLog, features: FeatureSet) -> SegmentSet | None:
+    """The project's segments; None where it declares none."""
     kinds = {name: spec.kind for name, spec in _declared(project).items()}
     return SegmentSet.of(project, log.plan, log.codes, features, studies=kinds)
 
 
-def _with_snapshots(
-    segments: SegmentSet, log: EventLog, features: FeatureSet, models: Mapping[str, Path]
+def bounded(
+    segments: SegmentSet,
+    log: EventLog,
+    features: FeatureSet,
+    models: Mapping[str, Model],
+    known: Mapping[str, Snapshot],
 ) -> SegmentSet:
-    """The segments with the bounds of their percentiles, taken of everybody as of the log's last event."""
-    if not any(node.cut for node in segments.nodes):
-        return segments
+    """The segments with the bounds of their percentiles.
+
+    Args:
+        segments: Without any.
+        log: Of whom they are taken: everybody, as of its last event.
+        features: What the segments ask.
+        models: The same.
+        known: Bounds that stay as they are.
+    """
+    if all(node.cut is None or node.cut.key in known for node in segments.nodes):
+        return segments.fitted(known)
     schema = features.schema.union(segments.schema)
     histories = log.histories(schema)
     at = int(histories.slots[:, TS].max(initial=0))
     matrix = features.on(schema).compute(histories, at)
-    loaded = {study: Model.load(folder) for study, folder in models.items()}
-    scores = {study: each.score_values(matrix.select(each.preparation.names).values) for study, each in loaded.items()}
-    return segments.fitted(bounds_taken(segments.on(schema), histories, at, features=matrix, scores=scores))
+    scores = {name: each.score_values(matrix.select(each.preparation.names).values) for name, each in models.items()}
+    taken = bounds_taken(segments.on(schema), histories, at, features=matrix, scores=scores, known=known)
+    return segments.fitted(taken)
 
 
 def _register(
@@ -256,6 +281,7 @@ def _register(
     tracking: Tracking,
     chosen: Mapping[str, Registered],
     segments: SegmentSet | None,
+    bounds: Mapping[str, Snapshot],
     forced: tuple[str, ...],
 ) -> Registered:
     log = EventLog.of(project)
@@ -266,13 +292,14 @@ def _register(
         models = {study: tracking.fetch(each, Path(temporary) / study) for study, each in chosen.items()}
         for study, folder in models.items():
             _check(study, folder, chosen[study])
+        loaded = {study: Model.load(folder) for study, folder in models.items()}
         bundle = Bundle.write(
             Path(temporary) / "bundle",
             name=project.name,
             version=str(version),
             features=features,
             models=models,
-            segments=_with_snapshots(segments, log, features, models) if segments else None,
+            segments=bounded(segments, log, features, loaded, bounds) if segments else None,
             plan=project.file("plan.yaml"),
             lock=project.file("plan.lock"),
         )

@@ -29,6 +29,7 @@ class Settings(Definition):
     reports: str = "reports"
     predictions: str = ".ethogram/predictions"
     studies: str = ".ethogram/studies"
+    memberships: str = ".ethogram/memberships"
     mlflow: str = ".ethogram/mlflow.db"
     places: str = ""
 

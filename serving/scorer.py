@@ -17,7 +17,7 @@ from serving.fingerprint import CONSENT, LAST_KNOWN, LAST_TS, N_EVENTS, SUM_IDS,
 from serving.rules import Context, Rules, Told
 from serving.store import SqliteStore, State
 from training.bundle import Bundle
-from training.contributions import Paths, contributions, paths_of
+from training.contributions import Paths, moved, paths_of
 from training.trees import Forest
 
 if TYPE_CHECKING:
@@ -116,9 +116,7 @@ class Scorer:
         told: dict[str, dict[str, object]] = {}
         for study, (forest, paths) in self._paths.items():
             columns, preparation = self._columns[study], self.bundle.models[study].preparation
-            prepared = preparation.apply(values[:1] if columns is None else values[:1, columns]).astype(np.float32)
-            *parts, base = contributions(forest, paths, prepared)[0].tolist()
-            told[study] = {"base": base, "columns": dict(zip(preparation.outputs, parts, strict=True))}
+            told[study] = moved(forest, paths, preparation, values if columns is None else values[:, columns])
         return told
 
     @cached_property

@@ -3,13 +3,16 @@
 Worked out leaf by leaf over the arrays of a forest: the paths are laid out once, a row is then one loop.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.behaviour.compiled import compiled
 from training.trees import Forest
+
+if TYPE_CHECKING:
+    from training.preparation import Preparation
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -130,3 +133,9 @@ def _unwound(weights: Floats, length: int, zero: float, one: float) -> float:
         else:
             total += weights[i] * (length + 1) / (zero * (length - i))
     return total
+
+
+def moved(forest: Forest, paths: Paths, preparation: "Preparation", values: Floats) -> dict[str, Any]:
+    """How much each prepared column moves the margin of the first row, from what all rows start from."""
+    *parts, base = contributions(forest, paths, preparation.apply(values[:1]).astype(np.float32))[0].tolist()
+    return {"base": base, "columns": dict(zip(preparation.outputs, parts, strict=True))}

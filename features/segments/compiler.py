@@ -14,8 +14,8 @@ from features.events.plan import RESERVED
 from features.instants import format_duration
 from features.segments import context
 from features.segments import definitions as d
-from features.segments.names import Fault, Names, Path, kind_of, window_of, within
-from features.segments.nodes import CLASSES, Cut, Input, Node, Ranges, Side, Window
+from features.segments.names import Fault, Names, Path, kind_of, relaxed, window_of, within
+from features.segments.nodes import CLASSES, Cut, Input, Node, Ranges, Side, Window, sources
 from features.segments.predicates import EVERYTHING, counts, numbers
 from features.segments.steps import moves
 
@@ -33,6 +33,8 @@ class Compiler:
         names: What may be named.
         nodes: In an order in which children come first.
         roots: Per segment, the place of its node.
+        stays: Per segment with hysteresis, the place of the node that holds while one stays in.
+        exits: Per segment, the kinds of events that end a membership.
     """
 
     document: d.Document
@@ -40,6 +42,8 @@ class Compiler:
     names: Names
     nodes: list[Node] = field(default_factory=list)
     roots: dict[str, int] = field(default_factory=dict)
+    stays: dict[str, int] = field(default_factory=dict)
+    exits: dict[str, tuple[Kind, ...]] = field(default_factory=dict)
     _places: dict[Node, int] = field(default_factory=dict)
     _open: list[str] = field(default_factory=list)
 
@@ -64,12 +68,39 @@ class Compiler:
             raise Fault(path, f"segments refer to each other in a circle: {' -> '.join([*self._open, name])}.")
         if name not in self.document.segments:
             raise Fault(path, f"unknown segment {name!r}. {nearest(name, self.document.segments)}")
+        if self._open and self.document.segments[name].membership is not None:
+            raise Fault(path, f"{name!r} has a `membership`, which no condition knows. Hint: refer to its `when`.")
         if name not in self.roots:
+            spec, own = self.document.segments[name], ("segments", name)
             self._open.append(name)
-            root = self._condition(self.document.segments[name].when, ("segments", name, "when"))
+            self.roots[name] = self._whole(name, spec, spec.when)
+            if spec.membership is not None:
+                self._membership(name, spec, spec.membership, (*own, "membership"))
             self._open.pop()
-            self.roots[name] = self._add(Node("member", _plain({"segment": name}), self.nodes[root].level, (root,)))
         return self.roots[name]
+
+    def _whole(self, name: str, spec: d.SegmentSpec, when: d.Condition) -> int:
+        """The node of a condition between the two lists."""
+        says = {"segment": name}
+        root = self._condition(when, ("segments", name, "when"))
+        root = self._add(Node("member", _plain(says), self.nodes[root].level, (root,)))
+        if spec.include:
+            root = self._joined("any", [root, self._listed("include", spec.include)], says)
+        if spec.exclude:
+            root = self._joined("all", [root, self._joined("not", [self._listed("exclude", spec.exclude)], says)], says)
+        return root
+
+    def _listed(self, name: str, users: tuple[str, ...]) -> int:
+        says = _plain({name: f"{len(users)} users"})
+        return self._add(Node("input", says, REQUEST, ranges=((1.0, 1.0),), input=Input("listed", name, among=users)))
+
+    def _membership(self, name: str, spec: d.SegmentSpec, said: d.Membership, path: Path) -> None:
+        if "context" in sources(self.nodes, self.roots[name]):
+            raise Fault(path, "a context is known at a call only, and a membership goes on between calls.")
+        self.exits[name] = tuple(self._kind(each, (*path, "exit_on", k)) for k, each in enumerate(said.exit_on))
+        if said.hysteresis is not None:
+            when = relaxed(spec.when, said.hysteresis.exit, (*path, "hysteresis", "exit"))
+            self.stays[name] = self._whole(name, spec, when)
 
     def _add(self, node: Node) -> int:
         if node not in self._places:
@@ -289,7 +320,8 @@ class Compiler:
             self._segment(said.of, (*path, "of"))
         side, q = ("gte", said.gte) if said.gte is not None else ("lte", said.lte)
         node = self._of_feature(said.feature, (*path, "feature"), EVERYTHING, "")
-        return replace(node, level=BATCH, cut=Cut("percentile", said.feature, said.of or "", float(q or 0), side))
+        cut = Cut("percentile", said.feature, said.of or "", float(q or 0), side, said.refresh or 0)
+        return replace(node, level=BATCH, cut=cut)
 
     def _rfm(self, said: d.Rfm, path: Path) -> list[Node]:
         recency, frequency, money = self._rfm_features(said.event, path)
@@ -299,7 +331,7 @@ class Compiler:
             predicate = getattr(said, key)
             if predicate is not None:
                 node = self._of_feature(feature, path, EVERYTHING, _plain({"rfm": {key: predicate}}))
-                cut = Cut("fifths", feature, recency, side=side)
+                cut = Cut("fifths", feature, recency, side=side, refresh=said.refresh or 0)
                 nodes.append(replace(node, level=BATCH, cut=cut, tests=counts(predicate)))
         return nodes
 

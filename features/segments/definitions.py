@@ -131,11 +131,16 @@ class Resumed(Definition):
     after_gap: Duration
 
 
-class Occurrence(Definition):
-    """What must not happen, or what ends a membership."""
+class Ending(Definition):
+    """What ends a membership."""
 
     event: Named = Field(description=EVENT_NAMES)
     where: Where = {}
+
+
+class Occurrence(Ending):
+    """What must not happen."""
+
     count: Predicate = None
 
 
@@ -315,7 +320,13 @@ class Reentry(Definition):
     """`{after: 1d}`: not again before; `{never: true}`: not again."""
 
     after: Duration | None = None
-    never: bool = False
+    never: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.after is None) == (self.never is None):
+            raise ValueError("either {after: 1d} or {never: true}")
+        return self
 
 
 class Membership(Definition):
@@ -324,8 +335,16 @@ class Membership(Definition):
     hysteresis: Hysteresis | None = None
     min_dwell: Duration | None = None
     ttl: Duration | None = None
-    exit_on: tuple[Occurrence, ...] = ()
+    exit_on: tuple[Ending, ...] = ()
     reentry: Reentry | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self == Membership.model_construct():
+            raise ValueError("a membership says something, such as {ttl: 7d}")
+        if self.ttl is not None and self.ttl <= (self.min_dwell or 0):
+            raise ValueError("`ttl` is longer than `min_dwell`")
+        return self
 
 
 class SegmentSpec(Definition):
@@ -338,6 +357,14 @@ class SegmentSpec(Definition):
     status: Literal["draft", "active", "paused", "archived"] = "active"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    min_size: int = Field(0, ge=0, description="With fewer members it is neither served nor reported.")
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        both = sorted({*self.include} & {*self.exclude})
+        if both:
+            raise ValueError(f"{both[0]!r} stands under `include` and under `exclude`")
+        return self
 
 
 class Document(Definition):

@@ -68,6 +68,8 @@ def matrix_of(
                 values[:, column] = features.values[:, places[each.name]]
         elif each.source == "bucket":
             values[:, column] = buckets(each.name, users)
+        elif each.source == "listed":
+            values[:, column] = [user in each.among for user in users]
         elif each.source == "context":
             asked = json.loads(each.test)
             values[:, column] = [context.truth(each.name, asked, said or {}, int(instant)) for instant in at]

@@ -9,10 +9,12 @@ from features.behaviour.where import conditions
 from features.behaviour.words import Words
 from features.errors import DefinitionError
 from features.instants import DAY, HOUR, format_duration
-from features.segments.definitions import Windowed
+from features.segments.definitions import Condition, Windowed
 from features.segments.nodes import PERIODS, Window
 
 PERIOD_SPANS = {"day": DAY + HOUR, "week": 7 * DAY + HOUR, "month": 31 * DAY + HOUR}
+
+BOUNDS = ("gt", "gte", "lt", "lte")
 
 Path = tuple[str | int, ...]
 """The keys and places that lead to a value of the document."""
@@ -87,3 +89,18 @@ def within(span: int, path: Path, horizon: int) -> None:
         raise Fault(
             path, f"this looks back {needed}, and the horizon is {kept}. Hint: set `horizon: {whole}` in ethogram.yaml."
         )
+
+
+def relaxed(when: Condition, to: float, path: Path) -> Condition:
+    """The condition with its one threshold moved to where one leaves."""
+    tests = {(name, ""): each.model_dump() for name in ("model", "percentile") if (each := getattr(when, name))}
+    tests |= {("feature", name): test for name, test in (when.feature or {}).items() if isinstance(test, Mapping)}
+    found = [(*place, key, test[key]) for place, test in tests.items() for key in BOUNDS if test.get(key) is not None]
+    if len(found) != 1:
+        raise Fault(path, "hysteresis needs one threshold of a `model`, a `percentile` or a `feature` right in `when`.")
+    field, name, key, value = found[0]
+    if not (to < value if key in ("gt", "gte") else to > value):
+        raise Fault(path, f"one would leave at {to:g} before one enters: {{{key}: {value:g}}}.")
+    given = getattr(when, field)
+    moved = {**given, name: {**given[name], key: to}} if name else given.model_copy(update={key: to})
+    return when.model_copy(update={field: moved})

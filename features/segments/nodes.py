@@ -1,6 +1,6 @@
 """Nodes: conditions with every name resolved, as plain values: what a bundle carries and what loops are made from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -106,9 +106,9 @@ class Input:
     """A number that is handed in, beside the events.
 
     Attributes:
-        source: feature, bucket, model, cluster, confidence or context.
+        source: feature, bucket, model, cluster, confidence, context or listed.
         name: The feature, salt, study or path.
-        among: The clusters that count as 1.
+        among: The clusters, or users, that count as 1.
         test: What is asked of a context value, as it was written.
     """
 
@@ -128,6 +128,7 @@ class Cut:
         population: A segment, for percentiles; a feature that is not missing, for fifths; empty: everybody.
         q: The percentile.
         side: `gte` or `lte` of a percentile; `up` or `down`: whether the fifth of the largest values is 5 or 1.
+        refresh: `segments apply` takes it anew when it is as old as this, microseconds; 0: with the next `promote`.
     """
 
     what: str
@@ -135,6 +136,7 @@ class Cut:
     population: str = ""
     q: float = 0.0
     side: str = "up"
+    refresh: int = 0
 
     @property
     def key(self) -> str:
@@ -221,6 +223,18 @@ class Node:
 
 
 _EMPTY = Node("", "")
+
+
+def below(nodes: Sequence[Node], place: int) -> Iterator[Node]:
+    """A node and everything that it is made of."""
+    yield nodes[place]
+    for child in nodes[place].children:
+        yield from below(nodes, child)
+
+
+def sources(nodes: Sequence[Node], place: int) -> set[str]:
+    """What a node, and everything below it, is handed beside events."""
+    return {node.input.source for node in below(nodes, place) if node.input is not None}
 
 
 def _tupled(value: Any) -> Any:  # noqa: ANN401 - any plain value

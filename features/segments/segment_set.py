@@ -1,6 +1,6 @@
 """Segment set: declared segments, and the only place where their truths are evaluated."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.behaviour.histories import Histories
+from features.behaviour.kinds import Kind
 from features.behaviour.matrix import FeatureMatrix
 from features.behaviour.schema import StateSchema
 from features.errors import DefinitionError, SchemaError, nearest
 from features.events.plan import Codes, TrackingPlan
 from features.segments.inputs import Scored, matrix_of
-from features.segments.nodes import CLASSES, Input, Node
+from features.segments.nodes import CLASSES, Input, Node, below
 from features.segments.program import FIRST_SEEN, TRUE, Snapshot, lifetimes, program
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ class Segment:
         status: draft, active, paused or archived.
         membership: What its definition says of staying and coming back; plain values.
         emit: Which changes are told.
-        include: Users that are in whatever the condition says.
-        exclude: Users that are out whatever the condition says.
+        min_size: With fewer members it is neither served nor reported.
+        stays: The place of the node that holds while one stays in; its own root where that is no other.
+        exits: Which events end a membership.
     """
 
     name: str
@@ -53,14 +55,14 @@ class Segment:
     status: str = "active"
     membership: Mapping[str, Any] | None = None
     emit: tuple[str, ...] = ()
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    min_size: int = 0
+    stays: int = 0
+    exits: tuple[Kind, ...] = ()
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
         """The segment that `asdict`, and JSON, described."""
-        lists = {name: tuple(data[name]) for name in ("emit", "include", "exclude")}
-        return cls(**{**data, **lists})
+        return cls(**{**data, "emit": tuple(data["emit"]), "exits": tuple(map(Kind.load, data["exits"]))})
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Truths:
         at: Shape (n_rows,), microseconds UTC.
         values: Shape (n_rows, n_segments): FALSE or TRUE (see `program`), as membership needs TRUE.
         changes: Shape (n_rows, n_segments): the next instant at which time alone may change the value; NEVER.
+        stays: Shape (n_rows, n_segments): TRUE where somebody who is in stays in.
     """
 
     names: tuple[str, ...]
@@ -80,6 +83,7 @@ class Truths:
     at: NDArray[np.int64]
     values: NDArray[np.int8]
     changes: NDArray[np.int64]
+    stays: NDArray[np.int8]
 
     def column(self, name: str) -> NDArray[np.bool_]:
         """Who is in one segment."""
@@ -117,6 +121,7 @@ class SegmentSet:
         self.snapshots = dict(snapshots or {})
         self.names = tuple(segment.name for segment in segments)
         self.inputs: tuple[Input, ...] = tuple(dict.fromkeys(node.input for node in nodes if node.input is not None))
+        self._held = [place for place, segment in enumerate(segments) if segment.stays != segment.root]
 
     @classmethod
     def from_yaml(
@@ -185,23 +190,18 @@ class SegmentSet:
         known = {feature.name: feature for feature in features.features if not feature.hidden}
         made = Compiler(document, data, Names(words, known, studies, features.schema.horizon))
         made.compile(where=where)
-        schema = _schema(made.nodes, plan, codes, features.schema)
-        segments = tuple(
-            Segment(
-                name,
-                made.roots[name],
-                _version(made.nodes, made.roots[name], document.session_gap),
-                CLASSES[made.nodes[made.roots[name]].level],
-                spec.description,
-                spec.status,
-                spec.membership.model_dump(exclude_none=True) if spec.membership else None,
-                spec.emit,
-                spec.include,
-                spec.exclude,
-            )
-            for name, spec in document.segments.items()
+        schema = _schema(
+            made.nodes, [kind for own in made.exits.values() for kind in own], plan, codes, features.schema
         )
-        return cls(segments, tuple(made.nodes), schema, gap=document.session_gap)
+        segments = []
+        for name, spec in document.segments.items():
+            root = made.roots[name]
+            member = spec.membership.model_dump(exclude_none=True) if spec.membership else None
+            version = _version(made.nodes, root, document.session_gap, member)
+            kind, exits = CLASSES[made.nodes[root].level], made.exits.get(name, ())
+            about = spec.description, spec.status, member, spec.emit, spec.min_size
+            segments.append(Segment(name, root, version, kind, *about, made.stays.get(name, root), exits))
+        return cls(tuple(segments), tuple(made.nodes), schema, gap=document.session_gap)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, enough to evaluate without the plan."""
@@ -246,13 +246,22 @@ class SegmentSet:
 
     def compared(self, segment: Segment) -> list[Snapshot]:
         """The snapshots that a segment compares with."""
-        open_places, found = [segment.root], []
+        keys = [node.cut.key for node in below(self.nodes, segment.root) if node.cut is not None]
+        return [self.snapshots[key] for key in keys if key in self.snapshots]
+
+    def only(self, names: Collection[str]) -> "SegmentSet":
+        """These segments alone, and what they are made of."""
+        segments = [segment for segment in self.segments if segment.name in names]
+        open_places, kept = [place for segment in segments for place in (segment.root, segment.stays)], set[int]()
         while open_places:
-            node = self.nodes[open_places.pop()]
-            if node.cut is not None and node.cut.key in self.snapshots:
-                found.append(self.snapshots[node.cut.key])
-            open_places += node.children
-        return found
+            place = open_places.pop()
+            if place not in kept:
+                kept.add(place)
+                open_places += self.nodes[place].children
+        moved = {old: new for new, old in enumerate(sorted(kept))}
+        nodes = [replace(self.nodes[k], children=tuple(moved[c] for c in self.nodes[k].children)) for k in sorted(kept)]
+        mine = [replace(each, root=moved[each.root], stays=moved[each.stays]) for each in segments]
+        return SegmentSet(tuple(mine), tuple(nodes), self.schema, gap=self.gap, snapshots=self.snapshots)
 
     def on(self, schema: StateSchema) -> "SegmentSet":
         """The same segments over a schema that holds at least what they need.
@@ -296,7 +305,12 @@ class SegmentSet:
         instants = self._instants(histories, at)
         given = matrix_of(self.inputs, histories.users, instants, features=features, scores=scores, said=context)
         values, changes = self.evaluator.run(histories, instants, given, threads=threads)
-        return Truths(self.names, histories.users, instants, values, changes)
+        n, stays = len(self), values[:, : len(self)]
+        if self._held:
+            stays = stays.copy()
+            stays[:, self._held] = values[:, n:]
+            changes[:, self._held] = np.minimum(changes[:, self._held], changes[:, n:])
+        return Truths(self.names, histories.users, instants, values[:, :n], changes[:, :n], stays)
 
     def explain(
         self,
@@ -331,25 +345,28 @@ class SegmentSet:
         from features.segments.evaluator import Evaluator
 
         places = {each: place for place, each in enumerate(self.inputs)}
-        roots = [segment.root for segment in self.segments]
+        roots = [segment.root for segment in self.segments] + [self.segments[k].stays for k in self._held]
         made = program(self.nodes, roots, places, self.schema, gap=self.gap, snapshots=self.snapshots)
         return Evaluator(made, self.schema)
 
 
-def _schema(nodes: list[Node], plan: TrackingPlan, codes: Codes, base: StateSchema) -> StateSchema:
-    """What histories must hold for these nodes, under the rules of the features' schema."""
+def _schema(nodes: list[Node], exits: list[Kind], plan: TrackingPlan, codes: Codes, base: StateSchema) -> StateSchema:
+    """What histories must hold for these nodes, and to tell these events, under the rules of the features' schema."""
     options = {name: getattr(base, name) for name in ("horizon", "bound", "bounds", "zone")}
     folds = dict.fromkeys([FIRST_SEEN, *(each for node in nodes for each in lifetimes(node))])
     own = tuple(each for each in folds if each.what != "mean")
-    properties = {name for node in nodes for name in node.properties}
+    properties = {name for node in nodes for name in node.properties} | {
+        name for kind in exits for name in kind.properties
+    }
     return StateSchema.of(plan, codes.codes, properties, lifetime=own, **options)
 
 
-def _version(nodes: list[Node], root: int, gap: int) -> str:
+def _version(nodes: list[Node], root: int, gap: int, membership: object) -> str:
     """A digest over a node and all below it; where things are written changes nothing."""
 
     def told(place: int) -> dict[str, Any]:
         node = replace(nodes[place], says="", children=())
         return {**node.to_dict(), "of": [told(child) for child in nodes[place].children]}
 
-    return sha256(dumps([told(root), gap], sort_keys=True).encode()).hexdigest()[:16]
+    said = [told(root), gap] if membership is None else [told(root), gap, membership]
+    return sha256(dumps(said, sort_keys=True).encode()).hexdigest()[:16]

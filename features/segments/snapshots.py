@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from features.behaviour.histories import Histories
 from features.behaviour.matrix import FeatureMatrix
 from features.segments.inputs import Scored
-from features.segments.nodes import Cut
+from features.segments.nodes import Cut, below
 from features.segments.program import Snapshot
 from features.segments.segment_set import SegmentSet
 
@@ -24,6 +24,7 @@ def taken(
     *,
     features: FeatureMatrix,
     scores: Mapping[str, Scored] | None = None,
+    known: Mapping[str, Snapshot] | None = None,
 ) -> dict[str, Snapshot]:
     """All bounds that the segments need, by `Cut.key`, taken of these rows as of `at`.
 
@@ -35,10 +36,11 @@ def taken(
         at: Microseconds UTC.
         features: The same rows' features.
         scores: Per study, of the same rows.
+        known: Bounds that stay as they are.
     """
     cuts = list(dict.fromkeys(node.cut for node in segments.nodes if node.cut is not None))
-    found: dict[str, Snapshot] = {}
-    while len(found) < len({cut.key for cut in cuts}):
+    found = dict(known or {})
+    while any(cut.key not in found for cut in cuts):
         truths = segments.fitted(found).evaluate(histories, at, features=features, scores=scores)
         ready = [cut for cut in cuts if cut.key not in found and _depends_on_nothing_open(cut, segments, found)]
         for cut in ready:
@@ -54,12 +56,8 @@ def _of_segment(cut: Cut) -> bool:
 def _depends_on_nothing_open(cut: Cut, segments: SegmentSet, found: Mapping[str, Snapshot]) -> bool:
     if not _of_segment(cut):
         return True
-    open_places, pending = [segments.segment(cut.population).root], False
-    while open_places:
-        node = segments.nodes[open_places.pop()]
-        pending = pending or (node.cut is not None and node.cut.key not in found)
-        open_places += node.children
-    return not pending
+    inner = [node.cut for node in below(segments.nodes, segments.segment(cut.population).root)]
+    return all(each is None or each.key in found for each in inner)
 
 
 def _population(cut: Cut, features: FeatureMatrix, members: NDArray[np.bool_] | None) -> NDArray[np.bool_]:

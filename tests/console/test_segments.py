@@ -1,4 +1,4 @@
-"""`ethogram segments`: check, format, schema, on the shop's own file."""
+"""`ethogram segments`: definitions on the shop's own file, memberships on a small log."""
 
 import json
 from shutil import copytree
@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from console.cli import app
+from tests.experiments import projects
 from tests.features.segments.test_format import SHOP
 
 
@@ -14,6 +15,23 @@ from tests.features.segments.test_format import SHOP
 def shop(tmp_path):
     copytree(SHOP.parent, tmp_path / "shop")
     return tmp_path / "shop"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    segments = """version: 1
+segments:
+  lately: {when: {did: {event: viewed, last: 2d}}, emit: [entered]}
+  buyers: {when: {did: {event: bought, last: 30d}}, membership: {ttl: 20d}}
+  rare: {when: {did: {event: bought, count: {gte: 9}}}, min_size: 500}
+"""
+    return projects.make(tmp_path_factory.mktemp("small") / "shop", n_users=30, segments_yaml=segments).root
+
+
+def told(folder, *arguments):
+    result = ran(*arguments, "-C", str(folder), "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
 
 
 def ran(*arguments):
@@ -36,3 +54,33 @@ def test_format_changes_a_file_once_and_says_so(shop):
 
 def test_the_schema_is_json():
     assert "$defs" in json.loads(ran("schema").stdout)
+
+
+def test_history_before_the_first_apply_says_what_to_do(tmp_path):
+    folder = projects.make(tmp_path / "shop", n_users=3).root
+    failed = ran("history", "-C", str(folder))
+    assert "Hint: `ethogram segments apply`" in str(failed.exception)
+
+
+def test_plan_apply_and_history_tell_the_same(small):
+    plan = told(small, "plan")
+    lines = {each["name"]: each for each in plan["segments"]}
+    assert lines["rare"] == {"name": "rare", "hidden": True}
+    assert lines["lately"]["entered"] == lines["lately"]["after"] > 0
+    assert told(small, "apply")["segments"] == plan["segments"]
+    assert "nobody enters or leaves" in ran("plan", "-C", str(small)).stdout
+    members = told(small, "history", "--segment", "lately")["members"]
+    assert len(members) == lines["lately"]["after"]
+    assert told(small, "history", "--segment", "lately", "--at", "2026-01-06")["members"] == []
+
+
+def test_explain_tells_since_when_and_what_is_pending(small):
+    told(small, "apply")
+    user = told(small, "history", "--segment", "buyers")["members"][0]["user"]
+    found = told(small, "explain", user, "--segment", "buyers")
+    assert found["segments"]["buyers"]["in"]
+    assert found["memberships"]["buyers"]["cause"] == "edit"
+    text = ran("explain", user, "--segment", "buyers", "-C", str(small)).stdout
+    assert "a member since" in text
+    assert "by bought 2026-" in text
+    assert "nobody in the log" in str(ran("explain", "nobody", "-C", str(small)).exception)

@@ -1,0 +1,320 @@
+"""Enrolment: who enters and who leaves which segment by now, with samples and reasons; nothing changes until apply."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from experiments import release
+from experiments.audience import Audience
+from experiments.proposals import flow
+from features.behaviour.histories import Histories
+from features.errors import AnalysisError
+from features.instants import iso
+from features.project import Project
+from features.segments.ledger import CHANGES, STATES, Applied, Ledger
+from features.segments.membership import CAUSES, EDIT, REFIT, Changes, Moments, States, Terms, fold, step
+from features.segments.segment_set import Segment, SegmentSet
+
+SAMPLED = 3
+"""Users shown a segment and direction."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One segment in a plan.
+
+    Attributes:
+        name: Of the segment.
+        before: Members as last applied.
+        after: Members now.
+        entered: How many come.
+        left: How many go.
+        causes: Changes by cause.
+        note: Why it is not enrolled, or what was edited; empty where there is nothing to say.
+        samples: Some who come or go, with the reason.
+    """
+
+    name: str
+    before: int
+    after: int
+    entered: int
+    left: int
+    causes: Mapping[str, int]
+    note: str
+    samples: tuple[Mapping[str, str], ...] = ()
+    hidden: bool = False
+
+
+@dataclass
+class Enrolment:
+    """What applying the declared segments now would change.
+
+    Attributes:
+        project: Whose.
+        audience: Its people.
+        ledger: What was applied last.
+        lines: One a segment.
+        states: Columns of `ledger.STATES`, as of now.
+        changes: Columns of `ledger.CHANGES`, since the ledger.
+        erased: Members of whom the log knows nothing any more.
+    """
+
+    project: Project
+    audience: Audience
+    ledger: Ledger
+    lines: list[Line] = field(default_factory=list)
+    states: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=STATES))
+    changes: pl.DataFrame = field(default_factory=pl.DataFrame)
+    erased: list[str] = field(default_factory=list)
+
+    @classmethod
+    def plan(
+        cls,
+        project: Project,
+        *,
+        at: int | None = None,
+        told: Callable[[str], None] = lambda _: None,
+    ) -> "Enrolment":
+        """Who would enter and leave.
+
+        Args:
+            project: Whose segments and log.
+            at: As of; by default the log's newest event.
+            told: Hears of every step.
+
+        Raises:
+            AnalysisError: memberships were applied as of a later instant.
+        """
+        ledger = Ledger.read(project.path("memberships"))
+        audience = Audience.of(project, at)
+        if ledger.at is not None and audience.at < ledger.at:
+            raise AnalysisError(
+                f"memberships were applied as of {iso(ledger.at)}, and {iso(audience.at)} is before that."
+            )
+        made = cls(project, audience, ledger)
+        made._work(told)
+        return made
+
+    def apply(self) -> Ledger:
+        """Serve the declared segments, and write who is in them.
+
+        Raises:
+            AnalysisError: somebody else applied meanwhile.
+            BundleError: the segments cannot be served.
+        """
+        served, declared = self.audience.served, self.audience.segments
+        if served is not None and served.fingerprint != declared.fingerprint:
+            release.promote(self.project, versions=release.served(self.project), bounds=declared.snapshots)
+        self.ledger.forget(self.erased)
+        sizes = {line.name: line.after for line in self.lines}
+        newest = dict(self.changes.filter("entered").group_by("segment").agg(pl.col("at").max()).iter_rows())
+        applied = {
+            segment.name: Applied(
+                segment.version,
+                self.audience.fit(segment),
+                sizes[segment.name],
+                newest.get(
+                    segment.name, before.entered if (before := self.ledger.segments.get(segment.name)) else None
+                ),
+            )
+            for segment in self._kept()
+        }
+        if self.ledger.at == self.audience.at and applied == self.ledger.segments and not self.changes.height:
+            return self.ledger
+        return self.ledger.written(self.audience.at, applied, self.states, self.changes)
+
+    def __str__(self) -> str:
+        head = f"as of {iso(self.audience.at)}"
+        head += f", applied last as of {iso(self.ledger.at)}" if self.ledger.at is not None else ", for the first time"
+        told = [head]
+        for line in self.lines:
+            if line.hidden:
+                told.append(f"  {line.name}: fewer than its min_size")
+                continue
+            causes = ", ".join(f"{count:,} by {cause}" for cause, count in line.causes.items())
+            change = f" (+{line.entered:,} -{line.left:,}: {causes})" if line.entered or line.left else ""
+            note = f" [{line.note}]" if line.note else ""
+            told.append(f"  {line.name}: {line.before:,} -> {line.after:,}{change}{note}")
+            told += [f"    {each['change']} {each['user']} at {each['at']}: {each['why']}" for each in line.samples]
+        if not self.changes.height and not self.erased:
+            told.append("nobody enters or leaves.")
+        return "\n".join(told)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values; of a segment below its minimum size, only that."""
+        rows = [{"name": each.name, "hidden": True} if each.hidden else asdict(each) for each in self.lines]
+        before = None if self.ledger.at is None else iso(self.ledger.at)
+        return {"at": iso(self.audience.at), "before": before, "erased": len(self.erased), "segments": rows}
+
+    # -- how
+
+    def _kept(self) -> list[Segment]:
+        """Segments with members: active ones, of which this can be said here, and paused ones."""
+        said = self.audience.segments.segments
+        return [each for each in said if each.status == "paused" or self._enrolled(each)]
+
+    def _enrolled(self, segment: Segment) -> bool:
+        return segment.status == "active" and not self.audience.unanswered(segment)
+
+    def _work(self, told: Callable[[str], None]) -> None:
+        audience, ledger = self.audience, self.ledger
+        asked = audience.segments.only([each.name for each in audience.segments.segments if self._enrolled(each)])
+        before = ledger.state_frame()
+        states, changes, known = [before.clear()], [], 0
+        for histories in audience.everybody():
+            part = _Part(self, asked, histories, before)
+            states.append(part.states)
+            changes.append(part.changes)
+            known += len(histories)
+            told(f"{known:,} users")
+        paused = [each.name for each in audience.segments.segments if each.status == "paused"]
+        changes.append(self._departures(before, [*asked.names, *paused]))
+        states.append(before.filter(pl.col("segment").is_in(paused) & ~pl.col("user").is_in(self._absent)))
+        self.states = pl.concat(states)
+        self.changes = pl.concat(changes).sort("at", maintain_order=True)
+        self.lines = [self._line(segment, before) for segment in self.audience.segments.segments]
+
+    @property
+    def _absent(self) -> list[str]:
+        return [*self.erased, *self._joined]
+
+    def _departures(self, before: pl.DataFrame, kept: Sequence[str]) -> pl.DataFrame:
+        """Members whom no history speaks of any more, and members of segments that are no more."""
+        users = self.audience.log.frame(columns=["user", "ts"])["user"].unique()
+        gone = before.filter(~pl.col("user").is_in(users.implode()))
+        canonical = self.audience.log.canonical()
+        names = gone["user"].unique().to_list()
+        self._joined = {name: canonical[name][1] for name in names if name in canonical}
+        self.erased = sorted(set(names) - set(self._joined))
+        at = self.audience.at
+        rows = [
+            (user, segment, min(self._joined.get(user, at), at), False, "merge" if user in self._joined else "edit")
+            for user, segment in before.filter("inside").select("user", "segment").iter_rows()
+            if user in self._joined or (segment not in kept and user not in self.erased)
+        ]
+        return pl.DataFrame(rows, schema=CHANGES, orient="row")
+
+    def _line(self, segment: Segment, before: pl.DataFrame) -> Line:
+        name, mine = segment.name, pl.col("segment") == segment.name
+        was, now = (frame.filter(mine & pl.col("inside")).height for frame in (before, self.states))
+        changes = self.changes.filter(mine)
+        entered = int(changes["entered"].sum())
+        lost = before.filter(mine & pl.col("inside") & pl.col("user").is_in(self.erased)).height
+        causes = Counter(changes["cause"].to_list()) + Counter(erase=lost)
+        note = self.audience.unanswered(segment) if segment.status == "active" else segment.status
+        hidden = now < segment.min_size
+        samples = () if hidden else tuple(self._samples(segment, changes))
+        left = changes.height - entered + lost
+        return Line(name, was, now, entered, left, dict(sorted(causes.items())), note, samples, hidden)
+
+    def _samples(self, segment: Segment, changes: pl.DataFrame) -> Iterator[Mapping[str, str]]:
+        for entered in (True, False):
+            for user, at, cause in (
+                changes.filter(pl.col("entered") == entered).select("user", "at", "cause").head(SAMPLED).iter_rows()
+            ):
+                why = cause
+                if cause in ("event", "time", "refit", "edit") and segment.status == "active":
+                    why = f"{cause}; {self._reason(segment, user, at, entered=entered)}"
+                yield {"change": "enters" if entered else "leaves", "user": user, "at": iso(at), "why": why}
+
+    def _reason(self, segment: Segment, user: str, at: int, *, entered: bool) -> str:
+        tree = self.audience.explain(self.audience.person(user), at, [segment.name])[segment.name]
+        return "; ".join(reasons(tree, holding=bool(tree["in"]))) or ("" if entered else "its time is over")
+
+
+class _Part:
+    """The people of one bucket."""
+
+    def __init__(self, whole: Enrolment, asked: SegmentSet, histories: Histories, before: pl.DataFrame) -> None:
+        self.whole, self.asked, self.histories = whole, asked, histories
+        self.users = pl.DataFrame({"user": histories.users.tolist(), "row": np.arange(len(histories))})
+        self.held = self._taken(before)
+        found = [*self._folded(), self._stepped()]
+        rows = Changes.joined(found)
+        self.changes = self._frame(rows)
+        self.states = self._kept()
+
+    def _taken(self, before: pl.DataFrame) -> States:
+        """What the ledger says of these people."""
+        held = States.new(len(self.histories), len(self.asked))
+        places = pl.DataFrame({"segment": self.asked.names, "place": np.arange(len(self.asked))})
+        mine = before.join(self.users, on="user").join(places, on="segment")
+        part = (mine[name].to_numpy() for name in ("inside", "entered", "left", "ready"))
+        held.put(States(*part), mine["row"].to_numpy(), mine["place"].to_numpy())
+        return held
+
+    def _folded(self) -> list[Changes]:
+        """Memberships with options go along all change points since the ledger, where their definition is the same."""
+        ledger, at = self.whole.ledger, self.whole.audience.at
+        known = {name: each.version for name, each in ledger.segments.items()}
+        names = [each.name for each in self.asked.segments if each.membership and known.get(each.name) == each.version]
+        segments, n = self.asked.only(names), len(self.histories)
+        self.moments = Moments.of(self.histories, segments.segments, ledger.at or at, at, self.whole.audience.merges)
+        self.fold = np.array([self.asked.names.index(name) for name in names], np.int64)
+        if not names:
+            return []
+        every = np.arange(n)[:, None]
+        judge = self.whole.audience.judge(self.histories, segments)
+        instants = np.full(n, ledger.at), np.full(n, at)
+        terms = Terms.of(segments.segments)
+        states, changes = fold(self.held.at(every, self.fold[None]), terms, judge, self.moments, *instants)
+        self.held.put(states, every, self.fold[None])
+        anew = np.array([self._refitted(segment) for segment in segments.segments])
+        cause = np.where(anew[changes.segment] & (changes.at == ledger.at), REFIT, changes.cause)
+        return [changes._replace(segment=self.fold[changes.segment], cause=cause)]
+
+    def _refitted(self, segment: Segment) -> bool:
+        return self.whole.audience.fit(segment) != self.whole.ledger.segments[segment.name].fit
+
+    def _stepped(self) -> Changes:
+        """All others are looked at once, now."""
+        audience, known = self.whole.audience, self.whole.ledger.segments
+        rest = np.setdiff1d(np.arange(len(self.asked)), self.fold)
+        segments = self.asked.only([self.asked.names[k] for k in rest])
+        n, shape = len(self.histories), (len(self.histories), len(rest))
+        brought = np.zeros(n, np.int64)
+        np.maximum.at(brought, np.repeat(np.arange(n), np.diff(self.moments.starts)), self.moments.cause)
+        cause = np.repeat(brought[:, None], len(rest), axis=1)
+        for k, segment in enumerate(segments.segments):
+            before = known.get(segment.name)
+            if before is None or before.version != segment.version:
+                cause[:, k] = EDIT
+            elif self._refitted(segment):
+                cause[:, k] = REFIT
+        truths = audience.truths(self.histories, audience.at, segments)
+        every, terms = np.arange(n)[:, None], Terms.of(segments.segments)
+        ended = np.full(shape, np.iinfo(np.int64).min)
+        states, changes = step(self.held.at(every, rest[None]), terms, truths, ended, cause)
+        self.held.put(states, every, rest[None])
+        return changes._replace(segment=rest[changes.segment])
+
+    def _frame(self, changes: Changes) -> pl.DataFrame:
+        names, users = np.array(self.asked.names, object), self.histories.users
+        causes = np.array(CAUSES, object)
+        columns = users[changes.row], names[changes.segment], changes.at, changes.entered, causes[changes.cause]
+        return pl.DataFrame(dict(zip(CHANGES, columns, strict=True)), schema=CHANGES)
+
+    def _kept(self) -> pl.DataFrame:
+        """Who is in; and of segments with options also who was: it matters when they left."""
+        lasting = np.array([segment.membership is not None for segment in self.asked.segments], np.bool_)
+        states = self.held
+        row, segment = np.nonzero(states.inside | (lasting & (~states.ready | (states.left != np.iinfo(np.int64).min))))
+        names = np.array(self.asked.names, object)
+        columns = (getattr(states, name)[row, segment] for name in ("inside", "entered", "left", "ready"))
+        return pl.DataFrame(
+            dict(zip(STATES, (self.histories.users[row], names[segment], *columns), strict=True)), schema=STATES
+        )
+
+
+def reasons(tree: Mapping[str, Any], *, holding: bool) -> list[str]:
+    """The conditions that make a tree true, or keep it from being true, as they are written, with their figures."""
+    found = [reason for each in tree.get("of", []) for reason in reasons(each, holding=holding)]
+    if found or "condition" not in tree or (tree["truth"] == "true") != holding:
+        return found
+    value = f" ({tree['value']:.4g})" if tree.get("value") is not None else ""
+    events = ", ".join(f"{each['event']} {each['at']}" for each in tree.get("events", [])[-2:])
+    return [flow(tree["condition"]) + value + (f" by {events}" if events else "")]

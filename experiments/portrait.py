@@ -1,0 +1,100 @@
+"""Portrait: why one person is in each segment or not: the tree, its events, what is pending, what moves each model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from experiments.audience import Audience
+from experiments.proposals import flow
+from features.behaviour.matrix import FeatureMatrix
+from features.instants import iso
+from features.project import Project
+from features.segments.ledger import Ledger
+from training.contributions import moved, paths_of
+from training.trees import Forest
+
+SHOWN = 5
+"""Columns of a model that a person is shown; JSON has them all."""
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """What is said of one person as of one instant.
+
+    Attributes:
+        user: The canonical id.
+        at: As of, microseconds UTC.
+        trees: Per segment, as `SegmentSet.explain` gives it.
+        since: Per segment that was applied and holds the person, since when and by which cause.
+        contributions: Per propensity, how much each prepared column moves the margin.
+    """
+
+    user: str
+    at: int
+    trees: Mapping[str, Mapping[str, Any]]
+    since: Mapping[str, tuple[int, str]]
+    contributions: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, project: Project, user: str, *, at: int | None = None, names: Sequence[str] = ()) -> Self:
+        """The portrait of a person.
+
+        Args:
+            project: Whose segments and log.
+            user: Any id of the person.
+            at: As of; by default the log's newest event.
+            names: Segments; all of them where none are named.
+
+        Raises:
+            AnalysisError: nobody has this id.
+            DefinitionError: there is no such segment.
+        """
+        audience = Audience.of(project, at)
+        for name in names:
+            audience.segments.segment(name)
+        person, ledger = audience.person(user), Ledger.read(project.path("memberships"))
+        trees = audience.explain(person, audience.at, names)
+        matrix, canonical = audience.matrix(person, audience.at), str(person.users[0])
+        held = ledger.members(audience.at, user=canonical).iter_rows() if ledger.at is not None else ()
+        since = {name: (begun, cause) for _, name, begun, cause in held if name in trees}
+        return cls(canonical, audience.at, trees, since, dict(_moved(audience, matrix)))
+
+    def __str__(self) -> str:
+        lines = [f"{self.user} as of {iso(self.at)}"]
+        for name, tree in self.trees.items():
+            known = self.since.get(name)
+            applied = f"; a member since {iso(known[0])} by {known[1]}" if known else ""
+            lines.append(f"  {name}: {'in' if tree['in'] else 'out'} ({tree['class']}, {tree['version']}){applied}")
+            lines += [f"    {line}" for node in tree["of"] for line in _lines(node)]
+        for study, parts in self.contributions.items():
+            most = sorted(parts["columns"].items(), key=lambda each: -abs(each[1]))[:SHOWN]
+            lines.append(f"  {study}: from {parts['base']:.3g} by " + ", ".join(f"{k} {v:+.3g}" for k, v in most))
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        since = {name: {"since": iso(begun), "cause": cause} for name, (begun, cause) in self.since.items()}
+        return {
+            "user": self.user,
+            "as_of": iso(self.at),
+            "segments": self.trees,
+            "memberships": since,
+            "contributions": self.contributions,
+        }
+
+
+def _moved(audience: Audience, matrix: FeatureMatrix) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for study, model in audience.models.items():
+        if isinstance(model.head, Forest):
+            values = matrix.select(model.preparation.names).values
+            yield study, moved(model.head, paths_of(model.head), model.preparation, values)
+
+
+def _lines(node: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
+    value = f" = {node['value']:.4g}" if node.get("value") is not None else ""
+    pending = f", may change at {node['next_change']}" if "next_change" in node else ""
+    events = ", ".join(f"{each['event']} {each['at']}" for each in node.get("events", []))
+    by = f" by {events}" if events else ""
+    yield f"{'  ' * depth}{node['truth']}: {flow(node['condition'])}{value}{by}{pending}"
+    for child in node.get("of", []):
+        yield from _lines(child, depth + 1)

@@ -1,0 +1,128 @@
+"""Ledger: who was in which segment when: Parquet, written by `segments apply`, read as of any instant."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+import polars as pl
+
+from features.errors import AnalysisError
+from features.events.parts import locked, write_json, write_parquet
+
+MANIFEST = "ledger.json"
+CHANGES = {"user": pl.String, "segment": pl.String, "at": pl.Int64, "entered": pl.Boolean, "cause": pl.String}
+STATES = {
+    "user": pl.String, "segment": pl.String, "inside": pl.Boolean,
+    "entered": pl.Int64, "left": pl.Int64, "ready": pl.Boolean,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A segment as it was last applied.
+
+    Attributes:
+        version: Of its definition.
+        fit: A digest of the bounds and models that it compares with; empty where there are none.
+        size: Members.
+        entered: When somebody last entered, microseconds UTC; None where nobody ever did.
+    """
+
+    version: str
+    fit: str
+    size: int
+    entered: int | None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What is written of memberships.
+
+    Attributes:
+        folder: Where.
+        at: As of, microseconds UTC; None where nothing was applied yet.
+        segments: By name.
+        parts: Files of changes, the oldest first.
+        states: The file of states.
+    """
+
+    folder: Path
+    at: int | None = None
+    segments: Mapping[str, Applied] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    states: str = ""
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The ledger in a folder; an empty one where there is none."""
+        try:
+            said = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return cls(folder)
+        applied = {name: Applied(**each) for name, each in said["segments"].items()}
+        return cls(folder, said["at"], applied, tuple(said["parts"]), said["states"])
+
+    def state_frame(self) -> pl.DataFrame:
+        """Columns of STATES: everybody who is in a segment, or of whom it matters how they left."""
+        return pl.read_parquet(self.folder / self.states) if self.states else pl.DataFrame(schema=STATES)
+
+    def changes(self) -> pl.LazyFrame:
+        """Columns of CHANGES, in the order in which they were written."""
+        files = [self.folder / each for each in self.parts]
+        return pl.scan_parquet(files) if files else pl.LazyFrame(schema=CHANGES)
+
+    def members(self, at: int, *, segment: str | None = None, user: str | None = None) -> pl.DataFrame:
+        """Who was in what as of an instant: columns user, segment, since, cause; by segment and user.
+
+        Raises:
+            AnalysisError: nothing was applied yet.
+        """
+        if self.at is None:
+            raise AnalysisError("no membership was written yet. Hint: `ethogram segments apply`.")
+        wanted = [pl.col(name) == value for name, value in (("segment", segment), ("user", user)) if value is not None]
+        known = self.changes().filter(pl.col("at") <= at, *wanted).with_row_index("turn")
+        newest = known.sort("at", "turn").group_by("user", "segment").last().filter("entered")
+        told = newest.select("user", "segment", pl.col("at").alias("since"), "cause").sort("segment", "user")
+        return told.collect()
+
+    def written(
+        self, at: int, segments: Mapping[str, Applied], states: pl.DataFrame, changes: pl.DataFrame
+    ) -> "Ledger":
+        """The ledger with these changes; killed at any moment, the one before stands."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder / ".lock"):
+            if Ledger.read(self.folder) != self:
+                raise AnalysisError("the memberships were written meanwhile. Hint: `ethogram segments plan` again.")
+            name = f"{at}-{len(self.parts)}"
+            parts = self.parts
+            if changes.height:
+                parts = (*parts, f"changes-{name}.parquet")
+                write_parquet(self.folder / parts[-1], changes.select(*CHANGES))
+            made = Ledger(self.folder, at, segments, parts, f"states-{name}.parquet")
+            write_parquet(self.folder / made.states, states.select(*STATES))
+            made._keep()
+        return made
+
+    def forget(self, users: Iterable[str]) -> int:
+        """Remove everything about these users; how many rows went."""
+        if self.at is None:
+            return 0
+        gone, removed = pl.col("user").is_in(list(users)), 0
+        with locked(self.folder / ".lock"):
+            for name in (*self.parts, self.states):
+                frame = pl.read_parquet(self.folder / name)
+                kept = frame.filter(~gone)
+                removed += frame.height - kept.height
+                if kept.height < frame.height:
+                    write_parquet(self.folder / name, kept)
+        return removed
+
+    def _keep(self) -> None:
+        """Write the manifest, then remove what it does not name."""
+        told = {"version": 1, "at": self.at, "parts": self.parts, "states": self.states}
+        write_json(self.folder / MANIFEST, {**told, "segments": {k: asdict(v) for k, v in self.segments.items()}})
+        for file in self.folder.glob("*.parquet"):
+            if file.name not in (*self.parts, self.states):
+                file.unlink()

@@ -1,0 +1,147 @@
+"""Who enters and who leaves: plan and apply, against a replay of every event, and what each cause is called."""
+
+import polars as pl
+import pytest
+
+from experiments.audience import Audience
+from experiments.enrolment import Enrolment
+from features.errors import AnalysisError
+from features.events.batch import EventBatch
+from features.events.log import EventLog
+from features.instants import DAY, HOUR
+from features.segments.ledger import Ledger
+from tests.experiments import projects
+
+SEGMENTS = """version: 1
+segments:
+  regulars: {when: {did: {event: viewed, count: {gte: 3}, last: 7d}}}
+  sticky:
+    when: {did: {event: viewed, count: {gte: 3}, last: 2d}}
+    membership: {ttl: 3d, exit_on: [{event: bought}], reentry: {after: 1d}}
+  lasting: {when: {feature: {count_viewed_7d: {gte: 8}}}, membership: {hysteresis: {exit: 4}, min_dwell: 1d}}
+  kept: {when: {did: {event: bought, last: 1d}}, include: [u1], exclude: [u3]}
+  tiny: {when: {did: {event: viewed, count: {gte: 60}}}, min_size: 1000}
+  sketched: {status: draft, when: {did: {event: any}}}
+"""
+END = projects.START + 60 * DAY
+
+
+@pytest.fixture
+def project(tmp_path):
+    return projects.make(tmp_path / "shop", n_users=60, segments_yaml=SEGMENTS)
+
+
+def applied(project, at):
+    Enrolment.plan(project, at=at).apply()
+    return Ledger.read(project.path("memberships"))
+
+
+def inside(ledger, at, segment):
+    return set(ledger.members(at, segment=segment)["user"])
+
+
+def test_a_plan_changes_nothing_and_apply_does_what_it_said(project):
+    plan = Enrolment.plan(project, at=END)
+    assert not project.path("memberships").exists()
+    ledger = plan.apply()
+    told = {line.name: line for line in plan.lines}
+    truths = [Audience.of(project, END).truths(each, END) for each in Audience.of(project, END).everybody()]
+    wanted = {str(user) for each in truths for user in each.users[each.column("regulars")]}
+    assert inside(ledger, END, "regulars") == wanted
+    assert told["regulars"].after == told["regulars"].entered == len(wanted) > 3
+    assert told["regulars"].causes == {"edit": len(wanted)}
+    assert (
+        told["regulars"]
+        .samples[0]["why"]
+        .startswith("edit; {did: {count: {gte: 3}, event: viewed, last: 7d}} by viewed 2026-")
+    )
+    assert told["sketched"].after == 0
+    assert told["sketched"].note == "draft"
+    assert "tiny: fewer than its min_size" in str(plan)
+    assert "u1" in inside(ledger, END, "kept")
+    assert "u3" not in inside(ledger, END, "kept")
+
+
+def test_applying_twice_as_of_one_instant_changes_nothing(project):
+    first = applied(project, END)
+    again = Enrolment.plan(project, at=END)
+    assert "nobody enters or leaves" in str(again)
+    assert again.apply() == first
+    with pytest.raises(AnalysisError, match="is before that"):
+        Enrolment.plan(project, at=END - 1)
+
+
+def test_one_long_step_tells_the_same_as_many_short_ones(project, tmp_path):
+    """Also along the way: the membership of segments with options, at every instant, whenever it was applied."""
+    other = projects.make(tmp_path / "other", n_users=60, segments_yaml=SEGMENTS)
+    begin, end = END - 20 * DAY, END - DAY
+    applied(project, begin)
+    whole = applied(project, end)
+    applied(other, begin)
+    for at in range(begin + 5 * HOUR, end, 37 * HOUR):
+        applied(other, at)
+    parts = applied(other, end)
+    for name in ("sticky", "lasting"):
+        mine = pl.col("segment") == name
+        one, two = (each.changes().filter(mine).collect().sort("user", "at") for each in (whole, parts))
+        assert one.equals(two)
+        assert one.height > 30
+    assert inside(whole, end, "regulars") == inside(parts, end, "regulars")
+
+
+def test_an_edit_a_pause_and_an_end_are_told_as_what_they_are(project):
+    ledger, path = applied(project, END), project.file("segments.yaml")
+    regulars = inside(ledger, END, "regulars")
+    path.write_text(path.read_text().replace("count: {gte: 3}, last: 7d", "count: {gte: 6}, last: 7d"))
+    line = next(each for each in Enrolment.plan(project, at=END).lines if each.name == "regulars")
+    assert set(line.causes) == {"edit"}
+    assert 0 < line.left < len(regulars)
+    ledger = applied(project, END)
+    assert len(inside(ledger, END, "regulars")) == len(regulars) - line.left
+    assert inside(ledger, END - 1, "regulars") == set()
+    path.write_text(path.read_text().replace("  regulars: {", "  regulars: {status: paused, "))
+    assert inside(applied(project, END + 6 * DAY), END + 6 * DAY, "regulars") == inside(ledger, END, "regulars")
+    path.write_text(path.read_text().replace("status: paused", "status: archived"))
+    assert inside(applied(project, END + 7 * DAY), END + 7 * DAY, "regulars") == set()
+
+
+def test_who_was_erased_is_in_no_ledger(project):
+    ledger = applied(project, END)
+    user = min(inside(ledger, END, "regulars"))
+    EventLog.of(project).erase(user, at=END + HOUR)
+    plan = Enrolment.plan(project, at=END + HOUR)
+    assert next(each for each in plan.lines if each.name == "regulars").causes["erase"] == 1
+    ledger = plan.apply()
+    assert user not in ledger.changes().collect()["user"].to_list()
+    assert user not in ledger.state_frame()["user"].to_list()
+
+
+def test_a_merge_is_told_as_one(project):
+    ledger = applied(project, END)
+    one, other = sorted(inside(ledger, END, "regulars"))[:2]
+    log = EventLog.of(project)
+    link = {
+        "source": "made",
+        "id": 10**6,
+        "event": "alias",
+        "user_id": one,
+        "previous_id": other,
+        "seq": 0,
+        "offset": 0,
+    }
+    log.append(EventBatch(pl.DataFrame([{**link, "ts": END + HOUR, "received": END + HOUR}]), log.plan), name="link")
+    ledger = applied(project, END + 2 * HOUR)
+    gone = ledger.changes().filter(pl.col("at") == END + HOUR, pl.col("segment") == "regulars").collect()
+    assert gone.select("entered", "cause").rows() == [(False, "merge")]
+    assert len(inside(ledger, END + 2 * HOUR, "regulars") & {one, other}) == 1
+
+
+def test_causes_are_events_and_the_clock(project):
+    applied(project, END - 3 * DAY)
+    found = applied(project, END).changes().filter(pl.col("at") > END - 3 * DAY).collect()
+    assert set(found.filter(pl.col("segment") == "sticky")["cause"]) == {"event", "time"}
+    events = EventLog.of(project).frame(columns=["user", "ts"])
+    known = set(zip(events["user"], events["ts"], strict=True))
+    sticky = found.filter(pl.col("segment") == "sticky")
+    assert all((user, at) in known for user, at in sticky.filter(cause="event").select("user", "at").iter_rows())
+    assert sticky.filter(~pl.col("entered"), cause="time").height > 3
