@@ -5,7 +5,7 @@ None where nobody knows.
 """
 
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise, product
+from itertools import pairwise
 from math import isnan
 
 from tests.features.behaviour.oracle import DAY, Oracle, microseconds
@@ -239,7 +239,7 @@ class Steps:
         ]
         judged = []
         for anchor in anchors:
-            found = list(self.ways(anchor, mine))
+            found = list(self.ways(anchor, self.usable(anchor, mine)))
             if found:
                 way = min(found, key=lambda way: (way[-1], *[-k for k in reversed(way[:-1])]))
                 judged.append(self.judge(anchor, way, mine))
@@ -263,14 +263,15 @@ class Steps:
     def ts(self, k):
         return self.everything[k]["ts"]
 
-    def ways(self, anchor, mine):
-        """Every way to give each positive step the event that completes it."""
-        mine = self.usable(anchor, mine)
-        steps = [self.said["steps"][k] for k in self.positive]
-        choices = [[k for k in mine if self.naive.is_a(self.everything[k], step)] for step in steps]
-        for way in product(*choices):
-            if all(self.reaches(place, way, anchor, mine) for place in range(len(way))):
-                yield way
+    def ways(self, anchor, mine, way=()):
+        """Every way to give each positive step the event that completes it; a step that cannot be met ends the try."""
+        if len(way) == len(self.positive):
+            yield way
+            return
+        step = self.said["steps"][self.positive[len(way)]]
+        for k in mine:
+            if self.naive.is_a(self.everything[k], step) and self.reaches(len(way), (*way, k), anchor, mine):
+                yield from self.ways(anchor, mine, (*way, k))
 
     def reaches(self, place, way, anchor, mine):
         step, k = self.said["steps"][self.positive[place]], way[place]
