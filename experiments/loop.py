@@ -169,7 +169,11 @@ def _studied(state: State, say: Progress) -> tuple[tuple[Studied, ...], tuple[Du
     studied, duels = [], []
     for name in state.to_study():
         study = Study(name, state.specs[name])
-        rows = study.rows(state.project, log=state.log)
+        try:
+            rows = study.rows(state.project, log=state.log)
+        except StudyError as problem:
+            studied.append(Studied(name, None, f"there are no rows for it: {problem}", ""))
+            continue
         result = study.run(state.project, rows=rows, progress=say)
         refused = f"; not to be promoted: {'; '.join(result.refused)}" if result.refused else ""
         version = None if result.refused else result.version
@@ -227,7 +231,7 @@ def decide(
         held: Studies of the champion; empty before the first release.
         same_features: A bundle has one feature set: where it is another, all change or none, and none may be worse.
     """
-    refused = [f"{each.study} refused its own result: {each.verdict}" for each in studied if each.version is None]
+    refused = [f"{each.study} gives nothing to promote: {each.verdict}" for each in studied if each.version is None]
     reasons = (*map(str, duels), *refused)
     added = [each.study for each in studied if each.version is not None and each.study not in held]
     better = [fought.study for fought in duels if fought.verdict == "better"]
