@@ -1,16 +1,19 @@
 """Commands about studies: `features`, `study run | resume | list | show | compare | rerun`, `promote`, `rollback`."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from console.options import DATA_SCIENCE, OPERATIONS, JsonOption, ProjectOption
+from console.options import DATA_SCIENCE, OPERATIONS, EngineOption, JsonOption, ProjectOption
 from console.terminal import answer, table, working
+from features.errors import ProjectError
 
 if TYPE_CHECKING:
     from features.behaviour.feature_set import FeatureSet
     from features.project import Project
+    from training.scoring import Scored
 
 TABLE = "A file instead of a project"
 
@@ -43,7 +46,14 @@ def features(
     ] = None,
     of: Annotated[str, typer.Option(help="With --mine: these events, with commas between.")] = "",
     support: Annotated[float, typer.Option(min=0, max=1, help="With --mine: least share of the sessions.")] = 0.05,
-    spark: Annotated[bool, typer.Option("--spark", help="With --mine: search by Spark.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Instead: a folder for everybody's rows, computed; a Parquet file a bucket.")
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="With --out: as of this ISO 8601 instant (default: now).")] = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="With --out: the published bundle's features, and what its models say.")
+    ] = False,
+    engine: EngineOption = "local",
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,7 +63,11 @@ def features(
     if context.invoked_subcommand:
         return
     if mine is not None:
-        _mine(Project.find(project), mine, of, support=support, spark=spark, as_json=as_json)
+        _mine(Project.find(project), mine, of, support=support, engine=engine, as_json=as_json)
+        return
+    if out is not None:
+        scored = _scored(Project.find(project), out, at=at, scores=scores, engine=engine)
+        answer(scored.to_dict(), str(scored), as_json=as_json)
         return
     found = _feature_set(Project.find(project))
     rows = [(each.name, each.meaning()) for each in found.features if not each.hidden]
@@ -83,16 +97,33 @@ def check(
         raise typer.Exit(1)
 
 
-def _mine(project: "Project", name: str, of: str, *, support: float, spark: bool, as_json: bool) -> None:
+def _mine(project: "Project", name: str, of: str, *, support: float, engine: str, as_json: bool) -> None:
     from experiments.study import Study
-    from features.behaviour.mining import local_spark
+    from features.spark import session
 
     events = [each.strip() for each in of.split(",")] if of else []
     with working(f"mine {name}") as say:
         say("sessions")
-        session = local_spark() if spark else None
-        found = Study.from_yaml(project, name).mine(project, of=events, support=support, spark=session)
+        spark = session() if engine == "spark" else None
+        found = Study.from_yaml(project, name).mine(project, of=events, support=support, spark=spark)
     answer(found.to_dict(), str(found), as_json=as_json)
+
+
+def _scored(project: "Project", out: Path, *, at: str | None, scores: bool, engine: str) -> "Scored":
+    from features.events.engine import engine_named
+    from features.events.log import EventLog
+    from features.instants import parse_instant
+    from training.bundle import Bundle, current
+    from training.scoring import score
+
+    instant = parse_instant(at) if at else time.time_ns() // 1000
+    folder = current(project.path("bundles")) if scores else None
+    if scores and folder is None:
+        raise ProjectError("no bundle has been published. Hint: `ethogram promote`.")
+    bundle = Bundle.load(folder) if folder else None
+    log = EventLog.of(project, engine=engine_named(engine))
+    wanted = bundle.features if bundle else _feature_set(project)
+    return score(log, wanted, instant, out, models=bundle.models if bundle else None)
 
 
 @study.callback()
@@ -140,6 +171,7 @@ def run(
     trials: Annotated[int, typer.Option(min=1, help="Of each search.", rich_help_panel=TABLE)] = 10,
     seeds: Annotated[int, typer.Option(min=1, help="Times it is all done again.", rich_help_panel=TABLE)] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The first.", rich_help_panel=TABLE)] = 7,
+    engine: EngineOption = "local",
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -170,11 +202,15 @@ def run(
     if name is None:
         raise typer.BadParameter("name a study of studies.yaml, or a file with --table.")
     from experiments.study import Study
+    from features.events.engine import engine_named
+    from features.events.log import EventLog
     from features.project import Project
 
     found = Project.find(project)
+    asked = Study.from_yaml(found, name)
     with working(name) as say:
-        result = Study.from_yaml(found, name).run(found, progress=say)
+        log = EventLog.of(found, engine=engine_named(engine))
+        result = asked.run(found, rows=asked.rows(found, log=log), progress=say)
     answer(result.to_dict(), str(result), as_json=as_json)
 
 

@@ -32,6 +32,10 @@ class LogError(EthogramError):
     """The event log is absent, empty, or damaged."""
 
 
+class EngineError(EthogramError):
+    """The cluster that was asked for is not there, or failed."""
+
+
 class StudyError(EthogramError):
     """A study cannot be run on this data, or refuses its own result."""
 

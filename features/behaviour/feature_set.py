@@ -158,7 +158,7 @@ class FeatureSet:
         return len(self.features)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return FeatureSet, (self.features, self.schema)  # without what the kernel keeps of this process
+        return type(self), (self.features, self.schema)  # without what the kernel keeps of this process
 
     def __repr__(self) -> str:
         return f"FeatureSet({len(self)} features, {self.fingerprint})"

@@ -213,16 +213,3 @@ def spark_prefixspan(sequences: Sequences, *, least: int, longest: int, spark: "
     search = PrefixSpan(minSupport=(least - 0.5) / len(rows), maxPatternLength=longest, maxLocalProjDBSize=2**31 - 1)
     found = search.findFrequentSequentialPatterns(spark.createDataFrame(rows, ["sequence"]))
     return {tuple(item for (item,) in row["sequence"]): int(row["freq"]) for row in found.collect()}
-
-
-def local_spark() -> "SparkSession":
-    """A session of Spark on this machine.
-
-    Raises:
-        StudyError: pyspark is not installed.
-    """
-    try:
-        from pyspark.sql import SparkSession
-    except ImportError:
-        raise StudyError("Spark is not installed. Hint: `pip install pyspark`; it finds the same patterns.") from None
-    return SparkSession.builder.master("local[*]").config("spark.ui.enabled", "false").getOrCreate()

@@ -145,7 +145,7 @@ class Bucket:
         judged, n_fast = too_fast(kept, rates)
         sizes = np.bincount(judged.frame["place"].to_numpy(), minlength=users.height)
         users.with_columns(n=sizes).write_parquet(path / USERS, statistics=False)
-        events = judged.frame.drop("place")
+        events = _lean(judged.frame.drop("place"))
         events.write_parquet(path / EVENTS, compression="lz4", statistics=False)
         first, last = events.select(pl.col("ts").min().fill_null(0), last=pl.col("ts").max().fill_null(0)).row(0)
         left_out = len(order) - events.height
@@ -193,6 +193,14 @@ class Bucket:
         needed = {*columns, *(["received"] if "known" in fields and "known" not in held else [])}
         frame = pl.read_parquet(file, columns=[name for name in held if name in needed])
         return Piece(frame, self.same).with_columns(fields)
+
+
+def _lean(events: pl.DataFrame) -> pl.DataFrame:
+    """The columns in order of their names, `known` where it is not `received`."""
+    columns = sorted(events.columns)
+    if "known" in columns and events["known"].equals(events["received"]):
+        columns.remove("known")
+    return events.select(columns)
 
 
 def _places(users: pl.DataFrame) -> pl.Series:

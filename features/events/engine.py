@@ -108,6 +108,19 @@ class Engine(Protocol):
         """The buckets of these places."""
 
 
+def engine_named(name: str) -> Engine:
+    """The engine that a command asks for: `local` or `spark`.
+
+    Raises:
+        EngineError: Spark is not installed, or does not start.
+    """
+    if name == "local":
+        return Cores()
+    from features.spark import Cluster, session
+
+    return Cluster(session())
+
+
 class Cores:
     """All cores of this machine."""
 

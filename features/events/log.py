@@ -58,7 +58,7 @@ class EventLog:
         bucket_rows: int = compaction.BUCKET_ROWS,
         engine: Engine | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute() if engine else Path(path)  # a cluster has no folder of ours to start from
         self.plan = plan
         self.codes = Codes.of(plan, codes_path)
         self.parts = Parts(self.path / "parts")
@@ -69,11 +69,11 @@ class EventLog:
         self._engine = engine or Cores()
 
     @classmethod
-    def of(cls, project: Project) -> Self:
+    def of(cls, project: Project, *, engine: Engine | None = None) -> Self:
         """The event log of a project, under its plan."""
         plan = TrackingPlan.read(project.file("plan.yaml"))
         codes, places = project.file("plan.lock"), Places(project.places)
-        return cls(project.path("log"), plan, key=project.key, codes_path=codes, places=places)
+        return cls(project.path("log"), plan, key=project.key, codes_path=codes, places=places, engine=engine)
 
     @property
     def tombstones(self) -> Tombstones:

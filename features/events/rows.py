@@ -14,6 +14,7 @@ from features.behaviour.histories import Histories
 from features.behaviour.matrix import FeatureMatrix
 from features.behaviour.schema import StateSchema
 from features.events.bucket import Bucket
+from features.events.plan import Purpose
 
 BEFORE = "before-"
 """Files that were taken over from the bucket before: some of their persons have changed."""
@@ -40,13 +41,16 @@ class Rows:
         """The histories of its persons, in order of their ids."""
         return self.bucket.histories(self.folder, schema)
 
-    def everybody(self, features: FeatureSet, at: int) -> FeatureMatrix:
-        """Features of all persons as of one instant; an unchanged bucket's events are not even read."""
-        file = self._file(features, "everybody")
+    def everybody(self, features: FeatureSet, at: int, *, purpose: Purpose) -> FeatureMatrix:
+        """Features as of one instant of all persons who consent to a purpose; an unchanged bucket is not even read."""
+        keep = f"everybody, for {purpose}"
+        file = self._file(features, keep)
         kept = pl.read_ipc(file) if file.exists() else None
         if kept is not None and (kept["at"] == at).all():
             return _matrix(features, kept)
-        return self.compute(features, self.histories(features.schema), at, keep="everybody")
+        histories = self.histories(features.schema)
+        willing = histories.take(np.flatnonzero(histories.consent() & purpose.bit))
+        return self.compute(features, willing, at, keep=keep)
 
     def compute(
         self, features: FeatureSet, histories: Histories, at: int | NDArray[np.int64], *, keep: str

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from console.cli import main
@@ -64,6 +65,15 @@ def test_mined_patterns_are_shown_as_an_entry_to_paste(run):
     assert document["patterns"][0]["pattern"] == ["viewed", "viewed"]
     assert "by PrefixSpan" in document["mined"]
     assert run("features", "--mine", "buys_7d", "--of", "vieved")[0] == 2
+
+
+def test_everybodys_rows_are_written(run, tmp_path):
+    code, shown, _ = run("features", "--out", str(tmp_path / "rows"), "--at", "2026-02-20", "--json")
+    assert code == 0
+    assert json.loads(shown)["n_users"] == 200
+    assert sum(pl.read_parquet(file).height for file in (tmp_path / "rows").iterdir()) == 200
+    assert run("features", "--out", str(tmp_path / "rows"))[0] == 2
+    assert "Hint: `ethogram promote`." in run("features", "--out", str(tmp_path / "more"), "--scores")[2]
 
 
 def test_mistakes_end_with_2_and_one_line(run):

@@ -20,7 +20,7 @@ def spark() -> Iterator["SparkSession"]:
     settings = {
         "spark.ui.enabled": "false",
         "spark.driver.memory": "1g",
-        "spark.executorEnv.PYTHONPATH": str(Path(__file__).parents[2]),  # what tests send is in `tests`
+        "spark.task.maxFailures": "1",
         "spark.sql.shuffle.partitions": "4",
     }
     with pytest.MonkeyPatch.context() as patch:

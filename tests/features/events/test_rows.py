@@ -6,6 +6,7 @@ import pytest
 
 from features.behaviour.feature_set import FeatureSet
 from features.events.log import EventLog
+from features.events.plan import Purpose
 from features.events.rows import Rows
 from features.events.segment import segment_messages
 from features.instants import DAY, HOUR, parse_instant
@@ -101,12 +102,12 @@ def test_other_features_are_other_rows(log, features, computed):
 
 
 def test_of_an_unchanged_bucket_not_an_event_is_read(log, features, monkeypatch):
-    first = list(log.map(lambda rows: rows.everybody(features, NOW)))
+    first = list(log.map(lambda rows: rows.everybody(features, NOW, purpose=Purpose.ANALYTICS)))
     _append(log, [{"type": "page", "userId": "u3", "messageId": "new"}], "more")
     opened = []
     histories = Rows.histories
     monkeypatch.setattr(Rows, "histories", lambda self, schema: opened.append(self) or histories(self, schema))
-    again = list(log.map(lambda rows: rows.everybody(features, NOW)))
+    again = list(log.map(lambda rows: rows.everybody(features, NOW, purpose=Purpose.ANALYTICS)))
     assert len(opened) == 1
     changed = [place for place, (one, other) in enumerate(zip(first, again, strict=True)) if not _same(one, other)]
     assert changed == [place for place, each in enumerate(again) if "u3" in each.users]
