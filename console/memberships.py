@@ -1,4 +1,4 @@
-"""Commands about who is in which segment: `segments plan`, `apply`, `explain`, `history`."""
+"""Commands about who is in which segment: `plan`, `apply`, `preview`, `explain`, `history`, `backtest`, `export`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from experiments.enrolment import Enrolment
     from features.project import Project
 
+SegmentsOption = Annotated[list[str] | None, typer.Option("--segment", help="Only these (default: all).")]
 AtOption = Annotated[str | None, typer.Option("--at", help="ISO instant (default: the log's newest event).")]
 
 
 def register(commands: typer.Typer) -> None:
     """Add the commands to `ethogram segments`."""
-    for command in (plan, apply, explain, history):
+    for command in (plan, apply, preview, explain, history, backtest, export):
         commands.command()(command)
 
 
@@ -55,7 +56,7 @@ def apply(*, at: AtOption = None, project: ProjectOption = None, as_json: JsonOp
 
 def explain(
     user: Annotated[str, typer.Argument(help="Any id of the person.")],
-    segment: Annotated[list[str] | None, typer.Option("--segment", help="Only these (default: all).")] = None,
+    segment: SegmentsOption = None,
     *,
     at: AtOption = None,
     project: ProjectOption = None,
@@ -88,3 +89,82 @@ def history(
     told = [dict(zip(header, row, strict=True)) for row in rows]
     text = table(rows, header) if rows else "nobody is in any of them."
     answer({"members": told}, text, as_json=as_json)
+
+
+def preview(
+    segment: SegmentsOption = None,
+    days: Annotated[int, typer.Option(min=0, help="How far back the trend goes.")] = 28,
+    *,
+    at: AtOption = None,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Size, share, trend and overlap of segments as they are declared; nothing changes."""
+    from experiments.preview import Preview
+    from features.instants import iso
+
+    with working("preview") as told:
+        found = Preview.of(_found(project), at=_instant(at), days=days, names=segment or (), told=told)
+    shown, sizes = found.shown(), found.sizes
+    trend = {k: " ".join(f"{size:,}" for size in sizes[:, k].tolist()) for k in shown}
+    rows = [(found.names[k], int(sizes[-1, k]), _share(sizes[-1, k], found.n_users), trend[k]) for k in shown]
+    matrix = [(found.names[k], *(_share(found.overlap[k, j], sizes[-1, k]) for j in shown)) for k in shown]
+    header = ("of these, also in", *(found.names[k] for k in shown))
+    begin, end = (iso(int(found.instants[place])) for place in (0, -1))
+    told_of = f"as of {end}, {found.n_users:,} people, trend from {begin}"
+    hidden = len(found.names) - len(shown)
+    text = [told_of, table(rows, ("segment", "size", "share", "trend")), "", table(matrix, header)]
+    text += [f"{hidden} below their min_size"] if hidden else []
+    answer(found.to_dict(), "\n".join(text), as_json=as_json)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def backtest(
+    goal: Annotated[str, typer.Argument(help="Event that counts as conversion.")],
+    since: Annotated[str, typer.Option("--from", help="ISO instant of the first date.")],
+    until: Annotated[str | None, typer.Option("--to", help="None after this one.")] = None,
+    every: Annotated[str, typer.Option(help="Between dates.")] = "7d",
+    within: Annotated[str, typer.Option(help="How long after each date is looked at.")] = "7d",
+    value: Annotated[str, typer.Option(help="EVENT.property that is summed.")] = "",
+    segment: SegmentsOption = None,
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Who would have been in on past dates, and what they did next, against everybody else."""
+    from experiments.backtest import Asked, Backtest
+    from features.instants import parse_duration, parse_instant
+
+    asked = Asked(goal, value, parse_duration(within))
+    dates = {"begin": parse_instant(since), "every": parse_duration(every)}
+    with working("backtest") as told:
+        found = Backtest.of(_found(project), asked, end=_instant(until), **dates, names=segment or (), told=told)
+    answer(found.to_dict(), str(found), as_json=as_json)
+
+
+def export(
+    to: Annotated[str, typer.Argument(help="A .parquet or .csv file, or a database's URL, such as sqlite:///crm.db.")],
+    segment: SegmentsOption = None,
+    tabled: Annotated[str, typer.Option("--table", help="Of the database.")] = "memberships",
+    *,
+    scores: Annotated[bool, typer.Option("--scores", help="With what every model says.")] = False,
+    features: Annotated[bool, typer.Option("--features", help="With their features.")] = False,
+    changes: Annotated[bool, typer.Option("--changes", help="The changes that `emit` names instead.")] = False,
+    at: AtOption = None,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hand on who is in which segment as applied; a run that is repeated leaves one copy."""
+    from experiments.export import Export
+    from features.instants import iso
+
+    with working("export") as told:
+        kinds = {"scores": scores, "features": features, "changes": changes}
+        found = Export.of(_found(project), at=_instant(at), names=segment or (), **kinds)
+        told(f"{found.rows.height:,} rows")
+        written = found.write(to, table=tabled)
+    document = {"rows": written, "segments": list(found.segments), "as_of": iso(found.as_of)}
+    answer(document, f"{written:,} rows of {len(found.segments)} segments as of {iso(found.as_of)}", as_json=as_json)

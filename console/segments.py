@@ -1,4 +1,4 @@
-"""Commands about definitions of segments: `segments check`, `schema`, `format`; `memberships` has the others."""
+"""Commands about definitions of segments: `check`, `schema`, `format`, `review`, `retire`, `merge`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ from console.terminal import answer, show, table
 def register(app: typer.Typer) -> None:
     """Add the commands about segments."""
     commands = typer.Typer(help="Segments: define them, see who enters and leaves, hand them on.", no_args_is_help=True)
-    for command in (check, schema, layout):
+    for command in (check, schema, layout, review, retire, merge):
         commands.command("format" if command is layout else None)(command)
     memberships.register(commands)
     app.add_typer(commands, name="segments", rich_help_panel=DATA_SCIENCE)
@@ -75,3 +75,49 @@ def layout(
     )
     if changed and verify:
         raise typer.Exit(1)
+
+
+def review(
+    days: Annotated[int, typer.Option(min=1, help="Without an entry.")] = 90,
+    share: Annotated[float, typer.Option(min=0.5, max=1, help="From which two segments are alike.")] = 0.95,
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Name segments that nobody enters and segments that are the same people."""
+    from console.terminal import working
+    from experiments.curation import Review
+    from features.project import Project
+
+    with working("review") as told:
+        found = Review.of(Project.find(project), days=days, share=share, told=told)
+    answer(found.to_dict(), str(found), as_json=as_json)
+
+
+def retire(
+    name: Annotated[str, typer.Argument(help="The segment.")],
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Archive a segment in segments.yaml; the next `apply` lets everybody leave it."""
+    from experiments import curation
+    from features.project import Project
+
+    path = curation.retire(Project.find(project), name)
+    answer({"archived": name, "file": str(path)}, f"{name} is archived in {path}", as_json=as_json)
+
+
+def merge(
+    name: Annotated[str, typer.Argument(help="The segment that goes.")],
+    into: Annotated[str, typer.Argument(help="The one that takes its place.")],
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let every reference to one segment mean another, and archive it."""
+    from experiments import curation
+    from features.project import Project
+
+    path = curation.merge(Project.find(project), name, into)
+    answer({"archived": name, "into": into, "file": str(path)}, f"{name} became {into} in {path}", as_json=as_json)

@@ -1,7 +1,7 @@
 """Audience: what a project's declared segments say of everybody in its log, as of any instant."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Self
@@ -13,7 +13,7 @@ from experiments import release
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.behaviour.matrix import FeatureMatrix
-from features.behaviour.schema import StateSchema
+from features.behaviour.schema import KNOWN, TS, StateSchema
 from features.errors import AnalysisError, DefinitionError
 from features.events.log import EventLog
 from features.project import Project
@@ -90,6 +90,19 @@ class Audience:
         if not len(found):
             raise AnalysisError(f"nobody in the log has the id {user!r}.")
         return found
+
+    def seen(self, histories: Histories, at: int) -> NDArray[np.bool_]:
+        """Per row, whether anything was known by then."""
+        known = np.maximum(histories.slots[:, TS], histories.slots[:, KNOWN])
+        counts = np.concatenate([[0], np.cumsum(known <= at)])
+        return np.asarray(counts[histories.ends] > counts[histories.starts])
+
+    def wider(self, properties: set[str]) -> "Audience":
+        """The same over histories that hold these properties too."""
+        rules = {name: getattr(self.schema, name) for name in ("horizon", "bound", "bounds", "zone")}
+        more = StateSchema.of(self.log.plan, self.log.codes.codes, properties, **rules)
+        schema = self.schema.union(more)
+        return replace(self, features=self.features.on(schema), segments=self.segments.on(schema))
 
     def matrix(self, histories: Histories, at: int | NDArray[np.int64]) -> FeatureMatrix:
         """Their features."""

@@ -84,3 +84,26 @@ def test_explain_tells_since_when_and_what_is_pending(small):
     assert "a member since" in text
     assert "by bought 2026-" in text
     assert "nobody in the log" in str(ran("explain", "nobody", "-C", str(small)).exception)
+
+
+def test_preview_back_test_export_and_review_come_in_json_and_in_words(small, tmp_path):
+    told(small, "apply")
+    assert {each["name"] for each in told(small, "preview")["segments"]} == {"lately", "buyers"}
+    text = ran("preview", "-C", str(small)).stdout
+    assert "of these, also in" in text
+    assert "1 below their min_size" in text
+    dates = ("bought", "--from", "2026-02-01", "--every", "14d")
+    assert told(small, "backtest", *dates)["rows"][0]["retention"]["others"] >= 0
+    assert "2026-02-01" in ran("backtest", *dates, "-C", str(small)).stdout
+    path = str(tmp_path / "out.csv")
+    assert told(small, "export", path)["rows"] > 0
+    assert "2 segments as of" in ran("export", path, "-C", str(small)).stdout
+    assert told(small, "review")["alike"] == []
+    assert "no two are alike" in ran("review", "-C", str(small)).stdout
+
+
+def test_retire_and_merge_say_what_they_wrote(tmp_path):
+    said = "version: 1\nsegments:\n  a: {when: {did: {event: viewed}}}\n  b: {when: {did: {event: viewed}}}\n"
+    folder = projects.make(tmp_path / "shop", n_users=3, segments_yaml=said).root
+    assert told(folder, "merge", "a", "b")["archived"] == "a"
+    assert "b is archived" in ran("retire", "b", "-C", str(folder)).stdout

@@ -1,0 +1,116 @@
+"""Back-tests and previews, against what a few lines of polars count in the log."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from experiments.backtest import Asked, Backtest
+from experiments.curation import Review, merge, retire
+from experiments.enrolment import Enrolment
+from experiments.preview import Preview
+from features.document import load
+from features.errors import AnalysisError, DefinitionError
+from features.events.log import EventLog
+from features.instants import DAY
+from tests.experiments import projects
+
+SEGMENTS = """version: 1
+segments:
+  # those who look often
+  eager: {when: {did: {event: viewed, count: {gte: 8}, last: 7d}}}
+  keen: {when: {did: {event: viewed, count: {gte: 8}, last: 7d}}}
+  both: {when: {all: [{segment: eager}, {segment: keen}]}}
+  nobody: {when: {did: {event: bought, count: {gte: 99}}}}
+  few: {when: {did: {event: any}}, min_size: 5000}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return projects.make(tmp_path_factory.mktemp("past") / "shop", n_users=80, segments_yaml=SEGMENTS)
+
+
+def counted(project, at):
+    """Users seen by then, and those of them who looked eight times in the week before, from the log itself."""
+    events = EventLog.of(project).frame(columns=["user", "event", "ts"]).filter(pl.col("ts") <= at)
+    often = events.filter(pl.col("event") == "viewed", pl.col("ts") > at - 7 * DAY)["user"].value_counts()
+    return set(events["user"]), set(often.filter(pl.col("count") >= 8)["user"])
+
+
+def test_a_preview_counts_what_the_log_says(project):
+    at = projects.START + 40 * DAY
+    found = Preview.of(project, at=at, days=14, points=3)
+    everybody, eager = counted(project, at)
+    assert found.n_users == len(everybody)
+    assert found.sizes[:, 0].tolist() == [len(counted(project, at - k * DAY)[1]) for k in (14, 7, 0)]
+    assert found.overlap[0].tolist()[:3] == [len(eager)] * 3
+    told = found.to_dict()
+    assert told["hidden"] == ["few"]
+    assert told["segments"][0]["share"] == len(eager) / len(everybody)
+    assert found.alike(0.9) == [("eager", "keen", 1.0), ("eager", "both", 1.0), ("keen", "both", 1.0)]
+
+
+def test_a_back_test_counts_what_they_did_next(project):
+    begin = projects.START + 20 * DAY
+    found = Backtest.of(project, Asked("bought", "", 7 * DAY), begin=begin, every=14 * DAY, names=["eager", "few"])
+    log = EventLog.of(project).frame(columns=["user", "event", "ts"])
+    dates = sorted({row.at for row in found.rows})
+    assert dates == [begin + k * 14 * DAY for k in range(len(dates))]
+    assert len(dates) == 3
+    for row in found.rows:
+        if row.segment == "few":
+            assert row.size is None
+            continue
+        everybody, eager = counted(project, row.at)
+        later = log.filter(pl.col("ts") > row.at, pl.col("ts") <= row.at + 7 * DAY)
+        bought, back = set(later.filter(pl.col("event") == "bought")["user"]), set(later["user"])
+        assert row.size == len(eager)
+        inside, others, lift, low, high = row.figures["conversion"]
+        assert inside == pytest.approx(len(eager & bought) / len(eager))
+        assert others == pytest.approx(len((everybody - eager) & bought) / len(everybody - eager))
+        assert low < lift < high
+        assert row.figures["retention"][0] == pytest.approx(len(eager & back) / len(eager))
+    assert "against everybody else" in str(found)
+    assert found.to_dict()["rows"][0]["conversion"]["inside"] == found.rows[0].figures["conversion"][0]
+
+
+def test_a_value_is_summed_over_the_horizon(tmp_path):
+    project = projects.make(
+        tmp_path / "shop", n_users=20, segments_yaml="version: 1\nsegments: {all: {when: {did: {event: any}}}}\n"
+    )
+    asked = Asked("bought", "bought.revenue", 7 * DAY)
+    (row, *_) = Backtest.of(project, asked, begin=projects.START + 30 * DAY, every=30 * DAY).rows
+    assert row.figures == {}
+    assert row.share == 1.0
+
+
+def test_dates_whose_outcome_is_not_known_yet_are_refused(project):
+    with pytest.raises(AnalysisError, match="has 7d of log after it"):
+        Backtest.of(project, Asked("bought", "", 7 * DAY), begin=projects.START + 59 * DAY, every=DAY)
+
+
+def test_silent_and_equal_segments_are_named_retired_and_merged(tmp_path):
+    project = projects.make(tmp_path / "shop", n_users=40, segments_yaml=SEGMENTS)
+    Enrolment.plan(project).apply()
+    found = Review.of(project, days=1, share=0.95)
+    assert found.silent == (("nobody", None),)
+    assert ("eager", "keen", 1.0) in found.alike
+    assert "segments retire nobody" in str(found)
+    retire(project, "nobody")
+    with pytest.raises(DefinitionError, match="'both' refers to 'keen'"):
+        retire(project, "keen")
+    merge(project, "keen", "eager")
+    said, text = load(project.file("segments.yaml"))["segments"], project.file("segments.yaml").read_text()
+    assert said["keen"]["status"] == said["nobody"]["status"] == "archived"
+    assert said["both"]["when"]["all"] == [{"segment": "eager"}] * 2
+    assert "# those who look often" in text
+    left = {line.name: line.left for line in Enrolment.plan(project).lines}
+    assert left["keen"] > 0
+    assert left["eager"] == left["both"] == 0
+    with pytest.raises(DefinitionError, match="did you mean 'eager'"):
+        merge(project, "eagr", "keen")
+    with pytest.raises(DefinitionError, match="cannot take its place"):
+        merge(project, "eager", "both")
+    assert np.all(
+        [line.note == "archived" for line in Enrolment.plan(project).lines if line.name in ("keen", "nobody")]
+    )
