@@ -64,7 +64,7 @@ def _features(made: "Exploration", album: Album) -> Iterator[str]:
         numbers = pages.folded("The numbers", _said(made).html(), _rest(len(made.signals)))
         yield pages.section("What single features say", pages.note(why), picture, numbers)
     if picture := portraits.thresholds(album, made):
-        why = "Natural breaks: Fisher's and Jenks's, on the cleaned scale. Bars: values, or about tenths of the users."
+        why = "Natural breaks are on the cleaned scale. Bars: about tenths of the users."
         yield pages.section("Thresholds", pages.note(why), picture)
     if picture := portraits.distributions(album, made):
         yield pages.section("Before and after cleaning", picture)
@@ -127,8 +127,8 @@ def _behaviour(made: "Exploration", album: Album) -> Iterator[str]:
 
 
 def _trails(made: "Exploration", album: Album) -> Iterator[str]:
-    more = distinct([each for each in made.trails if each.holds and each.lift.low > 0], scenes.MOST_TRAILS // 2)
-    less = distinct([each for each in reversed(made.trails) if each.holds and each.lift.high < 0], 4)
+    more = made.holding[: scenes.MOST_TRAILS // 2]
+    less = distinct([each for each in reversed(made.trails) if each.holds and each.lift.high < 0])[:4]
     if picture := scenes.trails(album, [*more, *less]):
         why = (
             f"Events in a row within one session, in the 30 days before. {len(made.trails):,} were compared; those "

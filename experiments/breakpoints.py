@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 POINTS = 256
-"""Distinct points that natural breaks are sought among; more are drawn together first, evenly by rank."""
+"""Quantiles that natural breaks are sought among."""
 FIT = 0.8
 """Share of the variance that natural classes must explain: the fewest that do are taken."""
 MOST_CLASSES = 6
@@ -18,7 +18,10 @@ FEWEST = 0.05
 
 
 def natural(values: Array) -> tuple[float, ...]:
-    """Fisher's and Jenks's natural breaks: the fewest classes, at most MOST_CLASSES, that explain FIT of the variance.
+    """Natural breaks: the fewest classes, at most MOST_CLASSES, that explain FIT of the variance.
+
+    Each further class is the one that takes most of the variance within classes away (a regression tree of the values
+    on themselves).
 
     Args:
         values: Shape (n,), without missing ones.
@@ -26,67 +29,17 @@ def natural(values: Array) -> tuple[float, ...]:
     Returns:
         The least value of every class but the first, ascending; none where nothing varies.
     """
-    points, weights = _points(values)
-    if len(points) < 2:
+    from sklearn.tree import DecisionTreeRegressor
+
+    if not len(values) or values.min() == values.max():
         return ()
-    total = _spread(points, weights)
-    for k in range(2, min(MOST_CLASSES, len(points)) + 1):
-        starts, within = jenks(points, weights, k)
-        if 1 - within / total >= FIT or k == min(MOST_CLASSES, len(points)):
+    points = np.quantile(values, np.linspace(0, 1, POINTS))[:, None]
+    for k in range(2, MOST_CLASSES + 1):
+        tree = DecisionTreeRegressor(max_leaf_nodes=k).fit(points, points)
+        if tree.score(points, points) >= FIT:
             break
-    return tuple(float(points[start]) for start in starts)
-
-
-def jenks(points: Array, weights: Array, k: int) -> tuple[list[int], float]:
-    """The k classes of ascending points with the least sum of squares within them (Fisher 1958).
-
-    Args:
-        points: Shape (n,), ascending.
-        weights: Shape (n,).
-        k: Classes.
-
-    Returns:
-        (the place of the first point of every class but the first, the sum of squares).
-    """
-    n = len(points)
-    ones, sums, squares = (np.concatenate([[0.0], np.cumsum(weights * points**power)]) for power in (0, 1, 2))
-
-    def within(first: NDArray[np.int64], last: int) -> Array:
-        """Sum of squares of the points first .. last - 1, for every first."""
-        weight = ones[last] - ones[first]
-        return np.asarray(squares[last] - squares[first] - (sums[last] - sums[first]) ** 2 / weight)
-
-    best: Array = np.array([np.inf] + [float(within(np.array([0]), end)[0]) for end in range(1, n + 1)])
-    choices: list[NDArray[np.int64]] = []
-    for classes in range(2, k + 1):
-        now, choice = np.full(n + 1, np.inf), np.zeros(n + 1, np.int64)
-        for end in range(classes, n + 1):
-            firsts = np.arange(classes - 1, end)
-            costs = best[firsts] + within(firsts, end)
-            choice[end] = firsts[costs.argmin()]
-            now[end] = costs.min()
-        best, choices = now, [*choices, choice]
-    starts, end = [], n
-    for choice in reversed(choices):
-        end = int(choice[end])
-        starts.append(end)
-    return starts[::-1], max(float(best[n]), 0.0)
-
-
-def _points(values: Array) -> tuple[Array, Array]:
-    """At most POINTS ascending points and how many rows stand behind each."""
-    found, counts = np.unique(values, return_counts=True)
-    if len(found) <= POINTS:
-        return found, counts.astype(np.float64)
-    bins = np.minimum((np.cumsum(counts) - counts) * POINTS // len(values), POINTS - 1)
-    firsts = np.flatnonzero(np.append(True, bins[1:] != bins[:-1]))
-    weights = np.add.reduceat(counts.astype(np.float64), firsts)
-    return np.add.reduceat(found * counts, firsts) / weights, weights
-
-
-def _spread(points: Array, weights: Array) -> float:
-    mean = np.average(points, weights=weights)
-    return float((weights * (points - mean) ** 2).sum())
+    cuts = np.sort(tree.tree_.threshold[tree.tree_.feature >= 0])
+    return tuple(float(values[values > cut].min()) for cut in cuts)
 
 
 @dataclass(frozen=True)
@@ -131,21 +84,20 @@ def split(values: Array, outcome: Array) -> Split | None:
     Returns:
         None where no cut leaves enough on both sides.
     """
+    from sklearn.tree import DecisionTreeRegressor
+
     seen = ~np.isnan(values)
-    order = np.argsort(values[seen], kind="stable")
-    x, y = values[seen][order], outcome[seen][order]
-    n, least = len(x), max(1, int(np.ceil(FEWEST * len(values))))
-    below = np.arange(1, n)
-    able = (x[1:] > x[:-1]) & (below >= least) & (n - below >= least) if n > 1 else np.empty(0, np.bool_)
-    if not able.any():
+    x, y = values[seen].astype(np.float32), outcome[seen]
+    least = max(1, int(np.ceil(FEWEST * len(values))))
+    if len(x) < 2 * least:
         return None
-    sums = np.cumsum(y)[:-1]
-    means, rests = sums / below, (y.sum() - sums) / (n - below)
-    gain = np.where(able, below * (n - below) * (means - rests) ** 2, -1.0)
-    place = int(gain.argmax())
-    above = bool(rests[place] > means[place])
-    threshold = readable(float(x[place]), float(x[place + 1]))
-    return Split(threshold, above, float((n - place - 1 if above else place + 1) / len(values)))
+    tree = DecisionTreeRegressor(max_depth=1, min_samples_leaf=least).fit(x[:, None], y).tree_
+    if tree.node_count == 1:
+        return None
+    below = x <= tree.threshold[0]
+    threshold = readable(float(values[seen][below].max()), float(values[seen][~below].min()))
+    above = bool(y[~below].mean() > y[below].mean())
+    return Split(threshold, above, float((below != above).sum() / len(values)))
 
 
 def chosen(values: Array, outcome: Array, words: Sequence[str]) -> Split | None:

@@ -1,7 +1,7 @@
 """Exploration: a project's features, an outcome and what people do, looked at before anything is modelled."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from experiments.journeys import Asked, Cut, Journeys, dormant, propose_steps
 from experiments.occurrences import Occurrences
 from experiments.proposals import Proposal, propose, ratio, text
 from experiments.question import Question
-from experiments.sequences import Counts, Trail
+from experiments.sequences import Trail
 from experiments.signals import Signal, signals, varied
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
@@ -44,13 +44,10 @@ class Exploration:
     Attributes:
         project: Its name.
         question: What was asked.
-        binary: Whether the outcome is 0 or 1.
         matrix: One row a person.
         y: The outcome, shape (n_rows,); None without one.
         words: Of categories, what the values are called that their numbers are places of.
-        persons: In the log.
-        looked_at: Of them, those with an event of no bot.
-        sampled: Whether there were too many to look at everybody.
+        sample: Whom of the log.
         refused: Of those, who gave no consent to analytics and are not in `journeys`.
         signals: Every feature, the most telling first.
         telling: Of those, the ones that no more telling one is like.
@@ -65,13 +62,10 @@ class Exploration:
 
     project: str
     question: Question
-    binary: bool
     matrix: FeatureMatrix
     y: Array | None
     words: Mapping[str, tuple[str, ...]]
-    persons: int
-    looked_at: int
-    sampled: bool
+    sample: "Sample"
     refused: int
     signals: tuple[Signal, ...]
     telling: tuple[Signal, ...]
@@ -80,8 +74,23 @@ class Exploration:
     trails: tuple[Trail, ...]
     cut: Cut | None
     proposals: tuple[Proposal, ...]
-    notes: tuple[str, ...]
-    files: Mapping[str, Path]
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def binary(self) -> bool:
+        """Whether the outcome is 0 or 1."""
+        return self.y is not None and set(np.unique(self.y)) <= {0.0, 1.0}
+
+    @property
+    def looked_at(self) -> int:
+        """Persons with an event of no bot."""
+        return self.journeys.persons + self.refused
+
+    @property
+    def holding(self) -> list[Trail]:
+        """Sequences that go with more of the outcome, the surest first, each step from one event to the next once."""
+        return sequences.distinct([each for each in self.trails if each.holds and each.lift.low > 0])
 
     @property
     def title(self) -> str:
@@ -93,8 +102,8 @@ class Exploration:
     @property
     def sampling(self) -> str:
         """Whether everybody was looked at."""
-        if self.sampled:
-            return f"a sample: {self.looked_at:,} of {self.persons:,} persons, drawn by a hash of their ids"
+        if self.sample.drawn:
+            return f"a sample: {self.looked_at:,} of {self.sample.persons:,} persons, drawn by a hash of their ids"
         return f"all {self.looked_at:,} persons of the log"
 
     def to_dict(self) -> dict[str, object]:
@@ -108,7 +117,7 @@ class Exploration:
             "at": iso(self.question.at),
             "users": len(self.matrix),
             "mean_outcome": float(self.y.mean()) if self.y is not None else None,
-            "persons": self.persons,
+            "persons": self.sample.persons,
             "looked_at": self.looked_at,
             "without_consent": self.refused,
             "features": [each.to_dict() for each in self.signals],
@@ -152,7 +161,7 @@ class Exploration:
                 f"{step} {count:,}" for step, count in zip(self.asked.steps, self.journeys.passed, strict=True)
             )
             yield f"funnel: {passed}"
-        for trail in sequences.distinct([each for each in self.trails if each.holds and each.lift.low > 0], 3):
+        for trail in self.holding[:3]:
             yield f"{trail}: {ratio(trail.lift.value)} the outcome in {trail.share:.0%} of the users"
 
 
@@ -197,32 +206,12 @@ def explore(
     telling = tuple(varied(found, matrix, words))
     asked = _asked(log, sample, question, goal=goal, steps=steps)
     outcome = {} if y is None else dict(zip(matrix.users.tolist(), y.tolist(), strict=True))
-    journeys, counts, refused = _journeys(log, sample, asked, outcome, question.at, say)
-    trails = tuple(sequences.compared(counts, asked.names)) if y is not None else ()
+    journeys, trails, refused = _journeys(log, sample, asked, outcome, question.at, say)
     cut = dormant(journeys.returns, journeys.open)
-    holding = sequences.distinct([each for each in trails if each.holds and each.lift.low > 0], 3)
-    made = Exploration(
-        project=project.name,
-        question=question,
-        binary=y is not None and set(np.unique(y)) <= {0.0, 1.0},
-        matrix=matrix,
-        y=y,
-        words=words,
-        persons=sample.persons,
-        looked_at=journeys.persons + refused,
-        sampled=sample.drawn,
-        refused=refused,
-        signals=found,
-        telling=telling,
-        asked=asked,
-        journeys=journeys,
-        trails=trails,
-        cut=cut,
-        proposals=propose(telling, holding, cut, asked.goal, features),
-        notes=(),
-        files={},
-    )
-    return replace(made, notes=tuple(_notes(made, project)))
+    what = project.name, question, matrix, y, words, sample, refused, found, telling, asked, journeys, trails, cut
+    made = Exploration(*what, proposals=())
+    proposals = propose(telling, made.holding[:3], cut, asked.goal, features)
+    return replace(made, proposals=proposals, notes=tuple(_notes(made, project)))
 
 
 class Sample:
@@ -266,24 +255,23 @@ def _asked(log: EventLog, sample: Sample, question: Question, *, goal: str | Non
 
 def _journeys(
     log: EventLog, sample: Sample, asked: Asked, outcome: Mapping[str, float], at: int, say: Progress
-) -> tuple[Journeys, Counts, int]:
+) -> tuple[Journeys, tuple[Trail, ...], int]:
     schema = StateSchema.of(log.plan, log.codes.codes, set(asked.place))
-    sums = Journeys.of(Occurrences.of(_nobody(schema), at, properties=asked.place), asked)
-    counts, refused = Counts(0, 0.0, 0.0, 0, {}), 0
+    sums: Journeys | None = None
+    counts, refused = [], 0
     for histories in sample.histories_by_bucket(schema):
         allowed = np.flatnonzero(histories.consent() & Purpose.ANALYTICS.bit)
         mine, refused = histories.take(allowed), refused + len(histories) - len(allowed)
-        sums = sums + Journeys.of(Occurrences.of(mine, asked.last, properties=asked.place), asked)
+        found = Journeys.of(Occurrences.of(mine, asked.last, properties=asked.place), asked)
+        sums = found if sums is None else sums + found
         if outcome:
             before = Occurrences.of(mine, at)
-            counts = counts + Counts.of_bucket(before.take(before.ts > at - LOOK_BACK), outcome)
+            counts.append(sequences.counts(before.take(before.ts > at - LOOK_BACK), outcome))
         say(f"{sums.persons:,} persons' events")
-    return sums, counts, refused
-
-
-def _nobody(schema: StateSchema) -> Histories:
-    none = np.empty(0, np.int64)
-    return Histories(schema, np.empty(0, object), np.empty((0, schema.n_slots), np.int64), none, none)
+    if sums is None:
+        raise AnalysisError("there is nobody in the log to look at.")
+    trails = sequences.compared(sequences.joined(counts), asked.names) if counts else []
+    return sums, tuple(trails), refused
 
 
 def _notes(made: Exploration, project: Project) -> Iterator[str]:

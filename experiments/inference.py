@@ -6,7 +6,8 @@ from math import ceil, exp, inf, log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc, gammaln, ndtri, stdtr, stdtrit
+from scipy.special import chdtrc, ndtri, stdtr, stdtrit
+from scipy.stats import binomtest, fisher_exact
 
 Z = 1.96
 LARGE = 10_000.0  # from here on Student's 97.5 % quantile is within 0.01 % of 1.96
@@ -133,10 +134,8 @@ def rows_needed(sd: float, effect: float, *, arms: int = 2, power: float = 0.8, 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share."""
-    share, spread = hits / n, Z**2 / n
-    middle = (share + spread / 2) / (1 + spread)
-    half = Z * sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    low, high = binomtest(hits, n).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def detectable(error: float, *, power: float = 0.8) -> float:
@@ -176,16 +175,7 @@ def _chi_square(distance: NDArray[np.float64], expected: NDArray[np.float64], fr
 
 def fisher(a: int, n: int, b: int, m: int) -> float:
     """Fisher's exact two-sided p of two shares, `a` of `n` against `b` of `m`: valid however rare the outcome is."""
-    total = a + b
-    counts = np.arange(max(0, total - m), min(n, total) + 1)
-    logs = _log_choose(n, counts) + _log_choose(m, total - counts)
-    chances = np.exp(logs - logs.max())
-    here = chances[a - counts[0]]
-    return float(min(1.0, chances[chances <= here * (1 + 1e-7)].sum() / chances.sum()))
-
-
-def _log_choose(n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), dtype=np.float64)
+    return float(fisher_exact(np.array([[a, n - a], [b, m - b]])).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from experiments.occurrences import Occurrences
@@ -190,29 +191,22 @@ def propose_steps(seen: Occurrences, goal: str, *, most: int = 6) -> tuple[str, 
         goal: The last step.
         most: Steps, the goal included.
     """
-    n, target = len(seen.names), seen.names.index(goal)
-    session = np.cumsum(seen.first_of_session) - 1
-    begins = np.flatnonzero(seen.first_of_session)
-    reached, ends = np.unique(session[seen.event == target], return_index=True)
-    if not len(reached):
-        return (goal,)
-    end = np.full(len(begins), -1)
-    end[reached] = np.flatnonzero(seen.event == target)[ends]
-    places = np.arange(len(seen))
-    before = places < end[session]
-    pairs, firsts = np.unique(session[before] * n + seen.event[before], return_index=True)
-    depth = (places[before][firsts] - begins[pairs // n]) / (end[pairs // n] - begins[pairs // n])
-    led = np.bincount(pairs % n, minlength=n)
-    mean = np.bincount(pairs % n, depth, minlength=n) / np.maximum(led, 1)
-    reach = np.bincount(np.unique(seen.person * n + seen.event) % n, minlength=n)
+    names, target = seen.names, seen.names.index(goal)
+    columns = {"person": seen.person, "session": np.cumsum(seen.first_of_session), "event": seen.event}
+    events = pl.DataFrame(columns).with_columns(place=pl.int_range(pl.len()).over("session"))
+    reach = dict(events.group_by("event").agg(pl.n_unique("person")).iter_rows())
+    ends = events.filter(pl.col("event") == target).group_by("session").agg(end=pl.min("place"))
+    before = events.join(ends, on="session").filter(pl.col("place") < pl.col("end"))
+    depth = before.group_by("session", "event").agg(pl.min("place") / pl.first("end"))
+    led = depth.group_by("event").agg(pl.len(), pl.mean("place")).filter(pl.col("len") >= 0.5 * ends.height)
     steps: list[int] = []
-    for event in np.argsort(mean, kind="stable"):
-        if event != target and led[event] >= 0.5 * len(reached) and (not steps or reach[event] < reach[steps[-1]]):
-            steps.append(int(event))
+    for event in led.sort("place", "event")["event"].to_list():
+        if not steps or reach[event] < reach[steps[-1]]:
+            steps.append(event)
     while len(steps) >= most:  # the step that fewest are lost at says least
         lost = [1 - reach[b] / reach[a] for a, b in pairwise([*steps, target])]
         del steps[int(np.argmin(lost[:-1])) + 1]
-    return (*(seen.names[step] for step in steps), goal)
+    return (*(names[step] for step in steps), goal)
 
 
 @dataclass(frozen=True)

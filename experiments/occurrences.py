@@ -7,22 +7,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from features.behaviour.compiled import views
+from features.behaviour.gather import counting, scratch
 from features.behaviour.histories import Histories
-from features.behaviour.schema import (
-    CODE_MASK,
-    FLAG_SHIFT,
-    HEAD,
-    ID,
-    KNOWN,
-    MISSING,
-    OFFSET_BITS,
-    OFFSET_SHIFT,
-    OFFSET_ZERO,
-    REMOVED,
-    SEQ_SHIFT,
-    TS,
-)
-from features.instants import DAY, MINUTE
+from features.behaviour.schema import CODE_MASK, HEAD, MISSING, OFFSET_BITS, OFFSET_SHIFT, OFFSET_ZERO, TS
+from features.instants import DAY, MINUTE, NEVER
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -62,15 +51,8 @@ class Occurrences:
             at: Microseconds UTC.
             properties: Numbers to bring along, by name.
         """
-        lengths = histories.ends - histories.starts
-        person = np.repeat(np.arange(len(histories)), lengths)
-        records = np.repeat(histories.starts - np.cumsum(lengths) + lengths, lengths) + np.arange(len(person))
         slots, schema = histories.slots, histories.schema
-        counts = (slots[records, KNOWN] <= at) & (slots[records, TS] <= at)
-        if not histories.settled:
-            person, records = _settled(slots, person[slots[records, KNOWN] <= at], records[slots[records, KNOWN] <= at])
-            counts = slots[records, TS] <= at
-        person, records = person[counts], records[counts]
+        person, records = _counting(histories, at)
         heads, ts = slots[records, HEAD], slots[records, TS]
         codes = sorted(schema.codes.items(), key=lambda each: each[1])
         offset = ((heads >> OFFSET_SHIFT) & ((1 << OFFSET_BITS) - 1)) - OFFSET_ZERO
@@ -106,21 +88,17 @@ class Occurrences:
         return np.asarray((self.local + 3 * DAY) // (60 * MINUTE) % 168)  # 1970 began on a Thursday
 
 
-def _settled(slots: Ints, person: Ints, records: Ints) -> tuple[Ints, Ints]:
-    """Of the copies of an id that no removal took back, the first known; in order."""
-    known, ids, heads = slots[records, KNOWN], slots[records, ID], slots[records, HEAD]
-    removes = (heads >> FLAG_SHIFT & REMOVED) != 0
-    _, group = np.unique(np.stack([person, ids]), axis=1, return_inverse=True)
-    gone = np.full(group.max(initial=-1) + 1, MISSING)
-    np.maximum.at(gone, group[removes], known[removes])
-    left = np.flatnonzero(~removes & (known >= gone[group]))
-    order = left[np.lexsort((slots[records[left], TS], known[left], group[left]))]
-    first = np.ones(len(order), np.bool_)
-    first[1:] = group[order][1:] != group[order][:-1]
-    chosen = order[first]
-    rows = records[chosen]
-    sort = np.lexsort((slots[rows, ID], slots[rows, HEAD] >> SEQ_SHIFT, slots[rows, TS], person[chosen]))
-    return person[chosen][sort], rows[sort]
+def _counting(histories: Histories, at: int) -> tuple[Ints, Ints]:
+    """Of each row the places of the records that count, in order, without horizon or bound."""
+    longest = int((histories.ends - histories.starts).max(initial=0))
+    room = scratch(n_events=longest, n_codes=histories.schema.n_codes, n_streams=1, n_folds=0, per_event=1)
+    bounds, found, seen = np.full(histories.schema.n_codes, NEVER), np.empty(longest, np.int64), views(room)
+    parts = []
+    for start, end in zip(histories.starts, histories.ends, strict=True):
+        n = counting(histories.slots, start, end, histories.settled, at, MISSING, MISSING, bounds, seen, found)
+        parts.append(found[:n].copy())
+    person = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return person, np.concatenate([np.empty(0, np.int64), *parts])
 
 
 def _numbers(column: Ints, factor: int) -> Floats:

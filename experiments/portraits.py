@@ -23,9 +23,8 @@ Draw = Callable[[Sequence["Axes"]], None]
 
 BLUE, ORANGE, GREY, PALE = "#2f6db5", "#c2571a", "#57606a", "#d5dae0"
 MOST_PORTRAITS, MOST_BARS, MOST_CELLS = 6, 14, 24
-BINS, NARROW, WORD = 10, 0.02, 12
-"""Bars, the share of the users that one stands for at least, and letters of the words below it."""
-WHITE = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+BINS, WORD = 10, 12
+"""Bars, and letters of the words below them."""
 SMALL = 8
 """Points of small print."""
 
@@ -127,20 +126,17 @@ def _groups(made: "Exploration") -> Iterator[tuple[str, NDArray[np.bool_]]]:
 
 def _boxes(axes: "Axes", groups: Sequence[tuple[str, Array]]) -> None:
     """Quartiles and median, whiskers from the 5th to the 95th percentile."""
-    boxes = []
-    for label, values in groups:
-        low, first, middle, third, high = np.percentile(values, [5, 25, 50, 75, 95]) if len(values) else [np.nan] * 5
-        boxes.append({"label": label, "whislo": low, "q1": first, "med": middle, "q3": third, "whishi": high})
-    axes.bxp(
-        boxes,
+    boxes = axes.boxplot(
+        [values for _, values in groups],
+        tick_labels=[label for label, _ in groups],
+        whis=(5, 95),
+        widths=0.5,
         showfliers=False,
         patch_artist=True,
-        widths=0.5,
-        boxprops={"facecolor": PALE, "edgecolor": GREY},
         medianprops={"color": ORANGE, "linewidth": 2},
-        whiskerprops={"color": GREY},
-        capprops={"color": GREY},
     )
+    for box in boxes["boxes"]:
+        box.set(facecolor=PALE, edgecolor=GREY)
 
 
 def thresholds(album: Album, made: "Exploration") -> str:
@@ -210,7 +206,7 @@ def _by_bin(axes: "Axes", values: Array, y: Array, signal: Signal, words: Sequen
 def bins(
     values: Array, cut: float | None = None, *, words: Sequence[str] = ()
 ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Few values one by one, or tenths of many, parted at `cut` as well; each is called by where it begins.
+    """About tenths of the values, parted at `cut` as well; each is called by where it begins.
 
     Of a category the most frequent values, by their words. Then come those without a value.
     """
@@ -223,29 +219,16 @@ def bins(
             yield "none", ~there
         return
     seen = values[there]
-    edges = np.unique(seen)
-    if len(edges) > BINS:
-        edges = np.quantile(seen, np.arange(1, BINS) / BINS, method="higher")
-    edges = np.unique(edges if cut is None else np.append(edges, cut))
-    edges = _wide(edges[(edges > seen.min()) & (edges <= seen.max())], seen, cut)
+    edges = np.unique(np.quantile(seen, np.arange(1, BINS) / BINS, method="higher"))
+    if cut is not None:  # in the place of the edge nearest to it, so that no bar is of a handful
+        edges = np.unique(np.append(np.delete(edges, np.abs(edges - cut).argmin()), cut))
+    edges = edges[(edges > seen.min()) & (edges <= seen.max())]
     part = np.searchsorted(edges, values, side="right")
     for place, begin in enumerate([float(seen.min()), *edges.tolist()]):
         more = "+" if place == len(edges) and seen.max() > begin else ""
         yield short(begin) + more, there & (part == place)
     if not there.all():
         yield "none", ~there
-
-
-def _wide(edges: Array, seen: Array, cut: float | None) -> Array:
-    """The edges without those beside a bin of too few rows; the cut stays."""
-    while len(edges):
-        counts = np.bincount(np.searchsorted(edges, seen, side="right"), minlength=len(edges) + 1)
-        small = int(counts.argmin())
-        able = [place for place in (small - 1, small) if 0 <= place < len(edges) and edges[place] != cut]
-        if counts[small] >= NARROW * len(seen) or not able:
-            return edges
-        edges = np.delete(edges, min(able, key=lambda place: counts[place] + counts[place + 1]))
-    return edges
 
 
 def short(value: float) -> str:

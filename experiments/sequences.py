@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log1p
-from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+import polars as pl
 
 from experiments.inference import Estimate, Summary, fold, holm
 from experiments.occurrences import Occurrences
@@ -18,74 +17,38 @@ LEAST_SHARE, LEAST_USERS = 0.01, 30
 ALPHA = 0.05
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Sums over users, bucket by bucket.
+STEPS = ("first", "second", "third")
 
-    Attributes:
-        users: How many there are.
-        total: Of the outcome.
-        squares: Of the outcome.
-        of: Per sequence of places: (users who did it, sum of their outcomes, sum of the squares, who had any).
-        positive: Users whose outcome is not 0.
+
+def counts(seen: Occurrences, outcome: Mapping[str, float]) -> pl.DataFrame:
+    """Sums over the persons who have an outcome, a row a sequence; `joined` adds those of several buckets up.
+
+    Two or three events in a row of one session are a sequence; the same event several times in a row is one.
+
+    Args:
+        seen: Events before the outcome.
+        outcome: By user.
+
+    Returns:
+        Columns first, second, third (places in `seen.names`, null behind the last; all null: everybody), users who did
+        it, sum of their outcomes, sum of the squares, and how many had any.
     """
-
-    users: int
-    total: float
-    squares: float
-    positive: int
-    of: Mapping[tuple[int, ...], tuple[float, ...]]
-
-    @classmethod
-    def of_bucket(cls, seen: Occurrences, outcome: Mapping[str, float]) -> Self:
-        """Of the persons who have an outcome.
-
-        Args:
-            seen: Events before the outcome.
-            outcome: By user.
-        """
-        y = np.array([outcome.get(user, np.nan) for user in seen.users], np.float64)
-        own = seen.take(~np.isnan(y)[seen.person])
-        there = y[~np.isnan(y)]
-        found: dict[tuple[int, ...], tuple[float, ...]] = {}
-        for n in (2, 3):
-            found |= _grams(own, n, y)
-        return cls(len(there), float(there.sum()), float((there**2).sum()), int((there != 0).sum()), found)
-
-    def __add__(self, other: Self) -> Self:
-        """Of the users of both."""
-        none = (0.0,) * 4
-        both = {
-            key: tuple(a + b for a, b in zip(self.of.get(key, none), other.of.get(key, none), strict=True))
-            for key in {**self.of, **other.of}
-        }
-        users, positive = self.users + other.users, self.positive + other.positive
-        return type(self)(users, self.total + other.total, self.squares + other.squares, positive, both)
+    y = pl.Series("y", [outcome.get(user) for user in seen.users], pl.Float64)
+    events = {"person": seen.person, "session": np.cumsum(seen.first_of_session), "first": seen.event}
+    turned = pl.col("first").ne_missing(pl.col("first").shift()) | (pl.col("session") != pl.col("session").shift())
+    following = [pl.col("first").shift(-step).over("session").alias(STEPS[step]) for step in (1, 2)]
+    threes = pl.DataFrame(events).filter(turned).with_columns(following).drop("session")
+    twos = threes.with_columns(third=pl.lit(None, pl.Int64))
+    everybody = pl.DataFrame({"person": np.arange(len(y))}).with_columns(pl.lit(None, pl.Int64).alias(s) for s in STEPS)
+    found = pl.concat([everybody, twos.drop_nulls("second"), threes.drop_nulls("third")]).unique()
+    told = found.with_columns(y.gather(found["person"])).drop_nulls("y")
+    sums = {"users": pl.len(), "total": pl.sum("y"), "squares": (pl.col("y") ** 2).sum()}
+    return told.group_by(STEPS).agg(**sums, positive=(pl.col("y") != 0).sum())
 
 
-def _grams(seen: Occurrences, n: int, y: NDArray[np.float64]) -> dict[tuple[int, ...], tuple[float, ...]]:
-    """Runs of n events of one session; the same event several times in a row is one."""
-    first = seen.first_of_session
-    turned = np.append(True, seen.event[1:] != seen.event[:-1])[: len(first)] | first
-    turns, starts = seen.take(turned), first[turned]
-    if len(turns) < n:
-        return {}
-    width = len(seen.names)
-    whole = np.ones(len(turns) - n + 1, np.bool_)
-    code = np.zeros(len(whole), np.int64)
-    for step in range(n):
-        end = len(turns) - n + 1 + step
-        code = code * width + turns.event[step:end]
-        whole &= ~starts[step:end] if step else True
-    persons = turns.person[: len(whole)]
-    both = np.unique(np.stack([code[whole], persons[whole]]), axis=1)
-    codes, places = np.unique(both[0], return_inverse=True)
-    mine = y[both[1]]
-    sums = [np.bincount(places, weights) for weights in (np.ones(len(mine)), mine, mine**2, (mine != 0).astype(float))]
-    keys = zip(*(codes // width**power % width for power in reversed(range(n))), strict=True)
-    return {
-        tuple(map(int, key)): tuple(map(float, row)) for key, row in zip(keys, zip(*sums, strict=True), strict=True)
-    }
+def joined(buckets: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The sums of all buckets."""
+    return pl.concat(buckets).group_by(STEPS).sum()
 
 
 @dataclass(frozen=True)
@@ -124,23 +87,23 @@ class Trail:
         return {**vars(self), "steps": list(self.steps), "lift": vars(self.lift), "holds": self.holds}
 
 
-def compared(counts: Counts, names: Sequence[str]) -> list[Trail]:
+def compared(sums: pl.DataFrame, names: Sequence[str]) -> list[Trail]:
     """Every sequence of enough users, from what most surely goes with more of the outcome to what goes with less."""
-    rows = []
-    for key, (n, total, squares, positive) in counts.of.items():
-        rest = counts.users - n
-        enough = min(n, rest) >= max(LEAST_USERS, LEAST_SHARE * counts.users)
-        if not enough or min(positive, counts.positive - positive) < FEWEST_OUTCOMES:
+    rows = sums.sort(STEPS, nulls_last=False).rows()
+    if not rows:
+        return []
+    *_, users, total, squares, positive = rows[0]  # of everybody
+    tested = []
+    for *steps, n, mine, squared, some in rows[1:]:
+        enough = min(n, users - n) >= max(LEAST_USERS, LEAST_SHARE * users)
+        if not enough or min(some, positive - some) < FEWEST_OUTCOMES:
             continue
-        arm = _summary(n, total, squares)
-        found = fold(arm, _summary(rest, counts.total - total, counts.squares - squares))
+        arm = _summary(n, mine, squared)
+        found = fold(arm, _summary(users - n, total - mine, squares - squared))
         if found is not None:
-            rows.append((key, n, arm.mean, found))
-    adjusted = holm([found.p for *_, found in rows])
-    made = [
-        Trail(tuple(names[place] for place in key), n / counts.users, mean, found, p)
-        for (key, n, mean, found), p in zip(rows, adjusted, strict=True)
-    ]
+            tested.append((tuple(names[step] for step in steps if step is not None), n / users, arm.mean, found))
+    adjusted = holm([found.p for *_, found in tested])
+    made = [Trail(*each, p) for each, p in zip(tested, adjusted, strict=True)]
     return sorted(made, key=lambda each: (-each.strength, len(each.steps)))
 
 
@@ -149,11 +112,11 @@ def _summary(n: float, total: float, squares: float) -> Summary:
     return Summary(int(n), mean, max(0.0, squares - n * mean * mean) / (n - 1))
 
 
-def distinct(found: Sequence[Trail], most: int) -> list[Trail]:
-    """The first so many of which no two have a step from one event to the next in common."""
+def distinct(found: Sequence[Trail]) -> list[Trail]:
+    """Those with no step from one event to the next in common with one before."""
     kept: list[Trail] = []
     for each in found:
         parts = set(pairwise(each.steps)) | {each.steps}
         if not any(set(pairwise(other.steps)) & parts for other in kept):
             kept.append(each)
-    return kept[:most]
+    return kept

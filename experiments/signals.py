@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import rankdata, spearmanr
 
 from experiments.breakpoints import Split, chosen, natural, split
 from experiments.inference import Estimate, Summary, fold
@@ -158,15 +158,12 @@ def information(values: Array, outcome: Array, *, most: int = FEATURE_BINS) -> f
 
     The bias of a plug-in estimate is taken away (Miller and Madow), so that a feature that says nothing has about 0.
     """
+    from sklearn.metrics import mutual_info_score
+
     x, y = _bins(values, most), _bins(outcome, OUTCOME_BINS)
-    counts = np.zeros((x.max() + 1, y.max() + 1))
-    np.add.at(counts, (x, y), 1)
-    n, filled = counts.sum(), (counts > 0).sum()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = counts / n
-        terms = shares * np.log2(shares / (shares.sum(1, keepdims=True) * shares.sum(0, keepdims=True)))
-    bias = (filled - (counts.sum(1) > 0).sum() - (counts.sum(0) > 0).sum() + 1) / (2 * n * np.log(2))
-    return max(0.0, float(np.nansum(terms) - bias))
+    cells, rows, columns = (len(np.unique(each)) for each in (x * (y.max() + 1) + y, x, y))
+    bias = (cells - rows - columns + 1) / (2 * len(x))
+    return float(max(0.0, mutual_info_score(x, y) - bias) / np.log(2))
 
 
 def _bins(values: Array, most: int) -> NDArray[np.int64]:
@@ -179,14 +176,11 @@ def _bins(values: Array, most: int) -> NDArray[np.int64]:
 
 def rank(values: Array, outcome: Array) -> float:
     """ROC-AUC for an outcome of 0 and 1, else Spearman's correlation; NaN where either side is constant."""
+    from sklearn.metrics import roc_auc_score
+
     if len(np.unique(outcome)) < 2 or len(np.unique(values)) < 2:
         return float("nan")
-    places = rankdata(values)
-    if _binary(outcome):
-        positives = outcome.sum()
-        above = places[outcome == 1].sum() - positives * (positives + 1) / 2
-        return float(above / (positives * (len(outcome) - positives)))
-    return float(np.corrcoef(places, rankdata(outcome))[0, 1])
+    return float(roc_auc_score(outcome, values) if _binary(outcome) else spearmanr(values, outcome).statistic)
 
 
 def _binary(outcome: Array) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.inference import Summary, fold
-from experiments.sequences import Counts, compared, distinct
+from experiments.sequences import STEPS, compared, counts, distinct, joined
 from features.instants import DAY, MINUTE
 from tests.experiments.happenings import NAMES, START, halves, happenings, occurrences, sessions
 
@@ -30,15 +30,18 @@ def test_counts_are_those_of_a_plain_loop_and_buckets_add_up():
             sums = wanted.setdefault(run, [0, 0.0, 0.0, 0])
             for place, value in enumerate((1, y, y * y, y != 0)):
                 sums[place] += value
-    one, two = (Counts.of_bucket(occurrences(half), OUTCOME) for half in halves(LOG))
-    for found in (Counts.of_bucket(occurrences(LOG), OUTCOME), one + two):
-        assert found.users == len(OUTCOME)
-        assert found.total == sum(OUTCOME.values())
-        assert {tuple(NAMES[p] for p in key): list(sums) for key, sums in found.of.items()} == wanted
+    wanted[()] = [
+        len(OUTCOME),
+        *(sum(each) for each in zip(*((y, y * y, y != 0) for y in OUTCOME.values()), strict=True)),
+    ]
+    whole, parts = counts(occurrences(LOG), OUTCOME), [counts(occurrences(half), OUTCOME) for half in halves(LOG)]
+    for found in (whole, joined(parts)):
+        sums = {tuple(NAMES[p] for p in row[:3] if p is not None): list(row[3:]) for row in found.sort(STEPS).rows()}
+        assert sums == wanted
 
 
 def test_lifts_are_those_of_the_users_themselves():
-    found = compared(Counts.of_bucket(occurrences(LOG), OUTCOME), NAMES)
+    found = compared(counts(occurrences(LOG), OUTCOME), NAMES)
     assert found
     for each in found:
         did = {user for user in OUTCOME if each.steps in runs(LOG[user])}
@@ -57,23 +60,23 @@ def test_a_planted_sequence_is_first_and_noise_does_not_hold():
         planted = ("look", "leave") in set(pairwise(walk))
         log[f"u{place}"] = [(START + DAY + step * MINUTE, name) for step, name in enumerate(walk)]
         outcome[f"u{place}"] = float(random.random() < (0.4 if planted else 0.2))
-    found = compared(Counts.of_bucket(occurrences(log), outcome), NAMES)
+    found = compared(counts(occurrences(log), outcome), NAMES)
     pairs = [each for each in found if len(each.steps) == 2]
     assert pairs[0].steps == ("look", "leave")
     assert pairs[0].lift.low < 1.0 < pairs[0].lift.high
     assert pairs[0].holds
     noise = {user: float(random.random() < 0.2) for user in log}
-    assert not any(each.holds for each in compared(Counts.of_bucket(occurrences(log), noise), NAMES))
+    assert not any(each.holds for each in compared(counts(occurrences(log), noise), NAMES))
 
 
 def test_what_says_the_same_twice_is_shown_once():
-    found = compared(Counts.of_bucket(occurrences(LOG), OUTCOME), NAMES)
-    shown = distinct(found, 3)
+    found = compared(counts(occurrences(LOG), OUTCOME), NAMES)
+    shown = distinct(found)[:3]
     assert 0 < len(shown) <= 3
     pairs = [set(pairwise(each.steps)) for each in shown]
     assert all(not one & other for place, one in enumerate(pairs) for other in pairs[:place])
 
 
 def test_rare_sequences_and_rare_outcomes_are_not_compared():
-    assert compared(Counts.of_bucket(occurrences(LOG), dict.fromkeys(OUTCOME, 0.0)), NAMES) == []
-    assert compared(Counts.of_bucket(occurrences({}), {}), NAMES) == []
+    assert compared(counts(occurrences(LOG), dict.fromkeys(OUTCOME, 0.0)), NAMES) == []
+    assert compared(counts(occurrences({}), {}), NAMES) == []
