@@ -1,6 +1,7 @@
 """A shop's events for benchmarks: made by numpy, seeded, in any number."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,7 +29,7 @@ PLAN = TrackingPlan.from_dict(
         "too_fast": None,
     }
 )
-DECLARED = [
+DECLARED: list[dict[str, Any]] = [
     {"count": ["any", *EVENTS], "windows": list(WINDOWS)},
     dict.fromkeys(("sum", "mean", "min", "max"), "order_completed.revenue") | {"windows": list(WINDOWS)},
     {"distinct": "product_viewed.product_id", "active_days": "any", "windows": list(WINDOWS)},
@@ -37,9 +38,50 @@ DECLARED = [
 ]
 
 
-def feature_set() -> FeatureSet:
+ALL = list(WINDOWS)
+LONG = ["30d", "90d"]
+MONEY, VIEWED = "order_completed.revenue", "product_viewed.product_id"
+PAIRS = [EVENTS[:2], EVENTS[1:3], EVENTS[2:], ("page_viewed", "page_viewed")]
+BANDS = {"night": [0, 6], "morning": [6, 12], "afternoon": [12, 18], "evening": [18, 24]}
+EXPRESSED: list[dict[str, Any]] = [
+    dict.fromkeys(("std", "median", "first", "last"), MONEY) | {"windows": ALL},
+    {"count": ["any", "order_completed"], "sum": MONEY, "windows": ["lifetime"]},
+    {"tenure": "any"},
+    {"distinct": "product_added.product_id", "active_days": "order_completed", "windows": ALL},
+    {"weekdays": "any", "windows": LONG},
+    {"hours": "any", "bands": BANDS, "windows": LONG},
+    {"mean_interval": "any", "dwell": "any", "mean_dwell": "any", "windows": ALL},
+    {"decayed_count": "any", "decayed_sum": MONEY, "half_life": "7d"},
+    {"ngrams": PAIRS, "windows": ALL},
+    {"sessions": {"gap": "2h", "pauses": True}, "as": "long", "windows": ALL},
+]
+"""What the rivals are asked for beside DECLARED, but for the pauses."""
+ADDED_OR_BOUGHT = {"added": "product_added", "bought": "order_completed"}
+OURS: list[dict[str, Any]] = [
+    {"in_session": {"count": EVENTS[1:3], "distinct": VIEWED}, "windows": ALL},
+    {"current_session": {"count": ["any", "product_viewed"]}},
+    {"mode": VIEWED, "values": ["product-1", "product-2"], "windows": ALL},
+    {"share": VIEWED, "values": ["product-1", "product-2"], "windows": ALL},
+    {"top_share": VIEWED, "k": 3, "windows": ALL},
+    {"count": "order_completed", "where": {"revenue": {"gte": 100}}, "as": "dear", "windows": ALL},
+    {"transitions": EVENTS, "windows": LONG},
+    {"entropy": EVENTS, "windows": ALL},
+    {"patterns": PAIRS, "has_patterns": PAIRS[:2], "windows": ALL},
+    {"funnel": EVENTS, "within": "1d", "windows": ALL},
+    {"interval_variation": "any", "longest_streak": "any", "windows": ALL},
+    {"streak": "any"},
+    {"rage_clicks": VIEWED, "clicks": 3, "within": "10s", "windows": ALL},
+    {"dead_clicks": "any", "within": "10s", "windows": ALL},
+    {"abandoned_carts": ADDED_OR_BOUGHT, "windows": ALL},
+    {"trend": ["any", "order_completed"]},
+]
+WIDE = [*DECLARED, *EXPRESSED, *OURS]
+"""Every family."""
+
+
+def feature_set(declared: list[dict[str, Any]] = DECLARED) -> FeatureSet:
     """What all engines compute; nothing reaches the bound."""
-    return FeatureSet.from_dict({"features": DECLARED}, PLAN, Codes.of(PLAN), bound=1_000_000)
+    return FeatureSet.from_dict({"features": declared}, PLAN, Codes.of(PLAN), bound=1_000_000)
 
 
 def events(n_events: int, n_users: int, *, seed: int = 7) -> pl.DataFrame:
