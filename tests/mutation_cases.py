@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -10,6 +11,7 @@ from features.behaviour.carry import fold_carry
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.behaviour.mining import sequences_of
+from features.behaviour.schema import ID, TS
 from features.instants import DAY, HOUR, MINUTE
 from tests.features.behaviour.oracle import Oracle
 from tests.features.behaviour.shop import CODES, DECLARED, INPUTS, KINDS, PLAN, SETTINGS, log_frame
@@ -17,15 +19,15 @@ from tests.features.behaviour.test_days import BACK
 from tests.features.behaviour.test_laws import EDGES, SPRING, edges
 from tests.mutation import SHARED
 
-N_LOGS, N_EDGES = 30, 9
+N_LOGS, N_EDGES = 40, 9
 NAMES = ("page_viewed", "product_viewed", "product_viewed", "order_completed", "identify")
 
 
 @cache
 def logs() -> list[list[dict]]:
-    """A third as a source might send them, a third in order, a third crowded into a few hours."""
+    """As a source might send them, in order, crowded into a few hours, and all on a grid of ten minutes."""
     draw = random.Random(5)
-    return [log(draw, style) for style in ("wild", "settled", "dense") * (N_LOGS // 3)]
+    return [log(draw, style) for style in ("wild", "settled", "dense", "grid") * (N_LOGS // 4)]
 
 
 def log(draw: random.Random, style: str) -> list[dict]:
@@ -42,7 +44,8 @@ def event(draw: random.Random, place: int, style: str) -> dict:
     name = draw.choice(NAMES)
     far = [draw.choice(EDGES) + draw.choice([-1, 0, 1]), draw.randrange(40 * DAY), draw.randrange(4 * HOUR)]
     near = [draw.randrange(30) * 10 * MINUTE, draw.randrange(2 * HOUR), draw.randrange(3) * MINUTE]
-    ts = SPRING + 2 * DAY - draw.choice(near if style == "dense" else far + near)
+    ago = {"dense": near, "grid": near[:1], "wild": far + near, "settled": far + near}[style]
+    ts = SPRING + 2 * DAY - draw.choice(ago)
     given = {
         "page_viewed": {"seconds": draw.randrange(100)},
         "product_viewed": {
@@ -94,7 +97,7 @@ def cases_of(module: str) -> list[Callable[[], bool]]:
     narrow = [{**entry, "windows": entry["windows"][-1:]} for entry in declared if "windows" in entry]
     cases += [case_of(log, features_of(narrow[:1]), narrow[:1]) for log in logs()[:3] if narrow]
     if module == "days":
-        cases += [abroad_case(log, declared) for log in logs()]
+        cases += [abroad_case(log, declared, zone) for log in logs() for zone in ("America/St_Johns", "UTC")]
     if module in ("carry", "lifetime"):
         cases += [folded_case(log, features, declared) for log in logs()]
     if module == "gather":
@@ -128,28 +131,42 @@ def case_of(log: list[dict], features: FeatureSet, declared: list[dict]) -> Call
     return lambda: computed(user, at, features) == wanted
 
 
-def abroad_case(log: list[dict], declared: list[dict]) -> Callable[[], bool]:
+def abroad_case(log: list[dict], declared: list[dict], zone: str) -> Callable[[], bool]:
     """The same around the night in which St. John's clocks went back into the day before."""
     later = BACK + HOUR - SPRING - 2 * DAY
     moved = [{**e, "ts": e["ts"] + later, "known": e["known"] + later, "until": None} for e in log]
-    return case_of(moved, features_of(declared, zone="America/St_Johns"), declared)
+    return case_of(moved, features_of(declared, zone=zone), declared)
 
 
 def folded_case(log: list[dict], features: FeatureSet, declared: list[dict]) -> Callable[[], bool]:
-    """Folded twice, the history says the same from the boundary on."""
+    """Folded, all of it delivered once more, and folded again, the history says the same from the boundary on."""
     last = max([e["known"] for e in log] + [e["until"] or 0 for e in log], default=SPRING)
-    boundary = SPRING // DAY * DAY - 9 * DAY
-    first = max(last, boundary + 3 * DAY + SETTINGS["horizon"])
+    boundary = sorted(e["ts"] for e in log)[len(log) // 2] if log else SPRING
+    first = max(last, boundary + 4 * DAY + SETTINGS["horizon"])
     at = np.array([first, first + 1, first + DAY], np.int64)
     wanted, user = expected(log, at, features, declared), history(log, features)
-    return lambda: computed(fold_carry(fold_carry(user, boundary), boundary + 3 * DAY), at, features) == wanted
+
+    def right() -> bool:
+        once = fold_carry(user, boundary)
+        again = replace(once, slots=user.slots, starts=user.starts, ends=user.ends)
+        twice = fold_carry(again, boundary + 3 * DAY)
+        gone = user.slots[user.slots[:, TS] <= boundary, ID]
+        left = not np.isin(once.slots[:, ID], gone).any() if plain(log) else bool((once.slots[:, TS] > boundary).all())
+        return left and all(computed(each, at, features) == wanted for each in (once, again, twice))
+
+    return right
+
+
+def plain(log: list[dict]) -> bool:
+    """Whether nothing is taken back and nothing comes twice."""
+    return all(e["until"] is None for e in log) and len({e["id"] for e in log}) == len(log)
 
 
 def settled_case(log: list[dict], features: FeatureSet) -> Callable[[], bool]:
     """Order, one of each id and no removal is what settled means."""
     order = [(e["ts"], e["seq"], e["id"]) for e in log if e["until"] is None or e["known"] < e["until"]]
-    plain = all(e["until"] is None for e in log) and len({e["id"] for e in log}) == len(log)
-    return lambda: history(log, features).settled == (bool(log) and plain and order == sorted(order))
+    settled = bool(log) and plain(log) and order == sorted(order)
+    return lambda: history(log, features).settled == settled
 
 
 def mining_case(log: list[dict]) -> Callable[[], bool]:
