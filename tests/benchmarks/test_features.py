@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks import features, report, shop
+from benchmarks.queries import duckdb_features, polars_features
 from benchmarks.report import at_least, at_most
 
 
@@ -13,11 +14,18 @@ def events():
     return shop.events(20_000, 200, seed=11)
 
 
-def test_polars_and_duckdb_agree_with_the_kernels_in_every_column(events) -> None:
-    ours = shop.feature_set().compute(shop.histories(events, shop.feature_set()), shop.AT)
-    rivals = features.polars_rivals(events.lazy()) | features.duckdb_rival("events", events)
-    for name, rival in rivals.items():
-        features.assert_equal(ours, rival(), name)
+@pytest.mark.parametrize(
+    ("declared", "name", "query"),
+    [(shop.DECLARED, "features", features.QUERY), (shop.WIDE, "wide", features.WIDE)],
+    ids=["backbone", "all families"],
+)
+def test_polars_and_duckdb_agree_with_the_kernels_in_every_column(events, declared, name, query) -> None:
+    asked = shop.feature_set(declared)
+    ours = asked.compute(shop.histories(events, asked), shop.AT)
+    rivals = features.polars_rivals(getattr(polars_features, name)(events.lazy(), **query))
+    rivals |= features.duckdb_rival(getattr(duckdb_features, name)("events", **query), events)
+    for called, rival in rivals.items():
+        features.assert_equal(ours, rival(), called)
 
 
 def test_the_document_holds_every_figure_and_the_exit_code_the_verdict(capsys) -> None:
