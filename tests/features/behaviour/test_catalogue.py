@@ -16,7 +16,8 @@ def test_the_page_is_as_the_definitions_are() -> None:
 
 def test_every_statistic_has_a_formula_a_meaning_and_a_row() -> None:
     stats = {stat for family in DECLARABLE for stat in family.stats}
-    assert stats == set(FORMULAS) == set(MEANINGS)
+    assert stats == set(MEANINGS)
+    assert stats - {"python"} == set(FORMULAS)
     shown = markdown()
     missing = {stat for stat, formula in FORMULAS.items() if f"| {formula} |" not in shown}
     assert not missing
