@@ -192,27 +192,9 @@ class Story:
         show(f"\n  {day.planted}")
         outcomes = str(self.folder / "live" / "outcomes.csv")
         page = str(self.folder / "reports" / "ab.html")
-        columns = (
-            "--variant",
-            "variant",
-            "--control",
-            "A",
-            "--metric",
-            "converted",
-            "--metric",
-            "revenue",
-            "--user",
-            "user",
-        )
-        self.tell_of(
-            "ab",
-            "analyze",
-            outcomes,
-            *columns,
-            "--html",
-            page,
-            told=f"ab analyze live/outcomes.csv {' '.join(columns)}",
-        )
+        columns = "--variant variant --control A --metric converted --metric revenue --user user"
+        told = f"ab analyze live/outcomes.csv {columns}"
+        self.tell_of("ab", "analyze", outcomes, *columns.split(), "--html", page, told=told)
         self.tell_of("loop", "run", "--once")
 
     def whereabouts(self, tag: str, url: str, example: dict[str, Any], study: dict[str, Any]) -> None:
@@ -234,17 +216,9 @@ class Story:
         """Service and MLflow's page, until Ctrl-C."""
         port = free_port()
         store = f"sqlite:///{self.folder / '.ethogram' / 'mlflow.db'}"
-        command = [
-            str(program("mlflow")),
-            "ui",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--backend-store-uri",
-            store,
-        ]
+        options = ["--host", "127.0.0.1", "--port", str(port), "--backend-store-uri", store]
         with (self.folder / ".ethogram" / "mlflow.log").open("wb") as log:
+            command = [str(program("mlflow")), "ui", *options]
             page = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - our own command
             show(f"\n  service {url}\n  MLflow  http://127.0.0.1:{port}\n  Ctrl-C ends both.")
             try:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +13,30 @@ from experiments import pages, portraits, scenes
 from experiments.pages import Table
 from experiments.portraits import Album
 from experiments.proposals import ratio, text
-from experiments.sequences import Trail, distinct
 from experiments.signals import PERCENTILES, Signal
 
 if TYPE_CHECKING:
     from experiments.exploration import Exploration
 
 MOST_ROWS = 40
+PICTURES: tuple[tuple[str, str, Callable[[Album, "Exploration"], str]], ...] = (
+    (
+        "What single features say",
+        "A cut is chosen on one half of the users, judged on the other.",
+        portraits.association,
+    ),
+    ("Thresholds", "Natural breaks are on the cleaned scale.", portraits.thresholds),
+    ("Before and after cleaning", "Missing values filled, ends cut off, logarithms taken.", portraits.distributions),
+    ("Correlations", "Spearman's, like beside like.", portraits.correlations),
+    ("Active or dormant", "Who has not come back counts as long as they were watched.", scenes.returns),
+    ("Funnel", "Each step at its first chance behind the one before.", scenes.funnel),
+    ("What follows what", "Per cent of each row, within a session.", scenes.transitions),
+    ("Sequences", "In a row within a session, in the 30 days before; held up by Holm's correction.", scenes.trails),
+    ("When", "By the hour and weekday where the person was.", scenes.hours),
+    ("Where on the page", "Darker where more.", scenes.places),
+    ("Retention", "Per cent who did anything; only whole periods count.", scenes.retention),
+)
+"""Title, what to know, and who draws it, in the order of the page."""
 
 
 def write(made: "Exploration", reports: Path) -> "Exploration":
@@ -39,10 +56,15 @@ def _parts(made: "Exploration", album: Album) -> Iterator[str]:
     yield pages.verdict(headline(made), [made.sampling, *made.notes])
     for file, document in text(made.proposals).items():
         yield pages.section(f"Proposed for {file}", pages.code(document))
-    if picture := portraits.outcome(album, made):
-        yield pages.section("The outcome", picture)
-    yield from _features(made, album)
-    yield from _behaviour(made, album)
+    for title, why, draw in PICTURES:
+        if picture := draw(album, made):
+            yield pages.section(title, pages.note(why), picture)
+    if made.signals:
+        rest = pages.note(f"{len(made.signals) - MOST_ROWS} more in explore.json") if made.signals[MOST_ROWS:] else ""
+        said = pages.folded("What single features say", _said(made).html())
+        yield pages.section(
+            "All features", said, pages.folded("Means, percentiles, breaks", _numbers(made).html()), rest
+        )
 
 
 def headline(made: "Exploration") -> str:
@@ -53,31 +75,6 @@ def headline(made: "Exploration") -> str:
     if best is None or best.lift is None:
         return "no single feature says anything of the outcome"
     return f"{best.feature} {best.told} says most: {ratio(best.lift.value)} the outcome of all others"
-
-
-def _features(made: "Exploration", album: Album) -> Iterator[str]:
-    if picture := portraits.association(album, made):
-        why = (
-            "Mutual information with the outcome, its bias taken away, and the cut of each feature that tells most. "
-            "A cut is chosen on one half of the users and judged on the other."
-        )
-        numbers = pages.folded("The numbers", _said(made).html(), _rest(len(made.signals)))
-        yield pages.section("What single features say", pages.note(why), picture, numbers)
-    if picture := portraits.thresholds(album, made):
-        why = "Natural breaks are on the cleaned scale. Bars: about tenths of the users."
-        yield pages.section("Thresholds", pages.note(why), picture)
-    if picture := portraits.distributions(album, made):
-        yield pages.section("Before and after cleaning", picture)
-    if picture := portraits.correlations(album, made):
-        yield pages.section("Correlations", pages.note("Spearman's, like beside like."), picture)
-    if made.signals:
-        shown = [each for each in made.signals if each.feature not in made.words][:MOST_ROWS]
-        numbers = pages.folded("Means, percentiles, breaks", _numbers(shown).html())
-        yield pages.section("All features", numbers, _rest(len(made.signals)))
-
-
-def _rest(n: int) -> str:
-    return pages.note(f"{n - MOST_ROWS} more in explore.json") if n > MOST_ROWS else ""
 
 
 def _said(made: "Exploration") -> Table:
@@ -94,7 +91,7 @@ def _row(each: Signal, *, binary: bool) -> list[str]:
     return [each.feature, f"{each.bits:.4f}", f"{each.rank:.3f}", *cut, inside, *lift]
 
 
-def _numbers(shown: list[Signal]) -> Table:
+def _numbers(made: "Exploration") -> Table:
     header = ("feature", "missing", "zero", "mean", "sd", *(f"p{each}" for each in PERCENTILES), "natural breaks")
     rows = [
         [
@@ -104,50 +101,6 @@ def _numbers(shown: list[Signal]) -> Table:
             *(portraits.short(value) for value in (each.mean, each.sd, *each.percentiles.values())),
             ", ".join(portraits.short(value) for value in each.breaks) or "-",
         ]
-        for each in shown
-    ]
-    return Table(header, rows)
-
-
-def _behaviour(made: "Exploration", album: Album) -> Iterator[str]:
-    if picture := scenes.returns(album, made):
-        why = "Buyers who have not come back count as long as they were watched; purchases within half an hour are one."
-        yield pages.section("Active or dormant", pages.note(why), picture)
-    if picture := scenes.funnel(album, made):
-        yield pages.section("Funnel", pages.note("Each step at its first chance behind the one before."), picture)
-    if picture := scenes.transitions(album, made):
-        yield pages.section("What follows what", pages.note("Per cent of each row, within a session."), picture)
-    yield from _trails(made, album)
-    if picture := scenes.hours(album, made):
-        yield pages.section("When", pages.note("By the hour and weekday where the person was."), picture)
-    if picture := scenes.places(album, made):
-        yield pages.section("Where on the page", picture)
-    if picture := scenes.retention(album, made):
-        yield pages.section("Retention", pages.note("Per cent who did anything; only whole periods count."), picture)
-
-
-def _trails(made: "Exploration", album: Album) -> Iterator[str]:
-    more = made.holding[: scenes.MOST_TRAILS // 2]
-    less = distinct([each for each in reversed(made.trails) if each.holds and each.lift.high < 0])[:4]
-    if picture := scenes.trails(album, [*more, *less]):
-        why = (
-            f"Events in a row within one session, in the 30 days before. {len(made.trails):,} were compared; those "
-            "shown hold after Holm's correction over all of them."
-        )
-        yield pages.section("Sequences", pages.note(why), picture, _table([*more, *less], binary=made.binary).html())
-
-
-def _table(shown: list[Trail], *, binary: bool) -> Table:
-    header = ("sequence", "users", "outcome", "against others", "95 % interval", "p (Holm)")
-    rows = [
-        [
-            str(each),
-            f"{each.share:.0%}",
-            f"{each.inside:.1%}" if binary else f"{each.inside:,.4g}",
-            ratio(each.lift.value),
-            f"{ratio(each.lift.low)} - {ratio(each.lift.high)}",
-            pages.probability(each.adjusted),
-        ]
-        for each in shown
+        for each in [each for each in made.signals if each.feature not in made.words][:MOST_ROWS]
     ]
     return Table(header, rows)

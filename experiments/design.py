@@ -114,14 +114,19 @@ class Simulated:
         what = (
             "no effect: every difference called is false" if self.effect == 0 else f"effect {pages.signed(self.effect)}"
         )
-        kinds = {
-            "Welch's test at the end": self.found,
-            f"Welch's test at any of {LOOKS} looks": self.found_looking,
-            f"always-valid interval at any of {LOOKS} looks": self.found_always_valid,
-        }
-        rows = [[name, *self._share(count)] for name, count in kinds.items()]
+        ways = (
+            "Welch's test at the end",
+            f"Welch's test at any of {LOOKS} looks",
+            f"always-valid interval at any of {LOOKS} looks",
+        )
+        rows = [[way, *self._share(count)] for way, count in zip(ways, self.counts.values(), strict=True)]
         head = f"{self.metric}: {self.times:,} experiments on {self.rows:,} rows, {what}"
         return f"{head}\n\n{pages.Table(['called', 'share', '95 % interval'], rows, texts=1).text()}"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each way called a difference."""
+        return {name: getattr(self, name) for name in ("found", "found_looking", "found_always_valid")}
 
     def _share(self, count: int) -> list[str]:
         low, high = wilson(count, self.times)
@@ -129,12 +134,8 @@ class Simulated:
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, with Wilson's intervals."""
-        counts = {
-            "found": self.found,
-            "found_looking": self.found_looking,
-            "found_always_valid": self.found_always_valid,
-        }
-        return {**asdict(self), "intervals": {name: list(wilson(each, self.times)) for name, each in counts.items()}}
+        intervals = {name: list(wilson(count, self.times)) for name, count in self.counts.items()}
+        return {**asdict(self), "intervals": intervals}
 
 
 def simulate(

@@ -167,15 +167,10 @@ def cuped(
         The adjusted metric, and the share of the variance within arms that is gone.
     """
     x = np.where(np.isnan(covariate), np.nanmean(covariate), covariate)
-    there = ~np.isnan(numbers)
-    within = [side & there for side in arms]
-    spread = sum(float(((x[side] - x[side].mean()) ** 2).sum()) for side in within)
-    shared = sum(float(((x[side] - x[side].mean()) * (numbers[side] - numbers[side].mean())).sum()) for side in within)
-    if spread == 0:
+    rows = [np.flatnonzero(side & ~np.isnan(numbers)) for side in arms]
+    told, said = (np.concatenate([each[mine] - each[mine].mean() for mine in rows]) for each in (x, numbers))
+    if not told.any() or not said.any():
         return numbers, 0.0
-    every = np.logical_or.reduce(within)
-    adjusted = numbers - shared / spread * (x - x[every].mean())
-    before, after = (
-        sum(float(((each[side] - each[side].mean()) ** 2).sum()) for side in within) for each in (numbers, adjusted)
-    )
-    return adjusted, 1 - after / before if before > 0 else 0.0
+    slope = float(told @ said / (told @ told))
+    adjusted = numbers - slope * (x - x[np.concatenate(rows)].mean())
+    return adjusted, float(slope * (told @ said) / (said @ said))

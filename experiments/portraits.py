@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from training.steps import fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
 
     from experiments.exploration import Exploration
 
@@ -23,8 +24,8 @@ Draw = Callable[[Sequence["Axes"]], None]
 
 BLUE, ORANGE, GREY, PALE = "#2f6db5", "#c2571a", "#57606a", "#d5dae0"
 MOST_PORTRAITS, MOST_BARS, MOST_CELLS = 6, 14, 24
-BINS, WORD = 10, 12
-"""Bars, and letters of the words below them."""
+WORD = 12
+"""Letters of the words below bars."""
 SMALL = 8
 """Points of small print."""
 
@@ -59,22 +60,10 @@ def tidy(axes: "Axes", title: str = "", *, share: bool = False) -> None:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
 
-def outcome(album: Album, made: "Exploration") -> str:
-    """How a numeric outcome is distributed: all of it, and the part above 0 on a logarithmic scale."""
-    if made.y is None or made.binary:
-        return ""
-    y = made.y
-    above = y[y > 0]
-
-    def draw(axes: Sequence["Axes"]) -> None:
-        axes[0].hist(np.clip(y, None, np.quantile(y, 0.99)), 40, weights=np.full(len(y), 1 / len(y)), color=BLUE)
-        tidy(axes[0], "all users, up to the 99th percentile", share=True)
-        if len(above):
-            axes[1].hist(np.log10(above), 40, weights=np.full(len(above), 1 / len(above)), color=BLUE)
-            axes[1].xaxis.set_major_formatter(lambda value, _: f"{10**value:,.0f}")
-        tidy(axes[1], f"the {len(above) / len(y):.0%} above 0, logarithmic", share=True)
-
-    return album.add("outcome", draw, title="The outcome", height=2.4, panels=2)
+def shares(axes: "Axes", values: Array, bins: int | list[float], title: str, *, color: str = BLUE, of: int = 0) -> None:
+    """A histogram in shares of all values, or of so many rows."""
+    axes.hist(values, bins, weights=np.full(len(values), 1 / (of or max(1, len(values)))), color=color)
+    tidy(axes, title, share=True)
 
 
 def distributions(album: Album, made: "Exploration") -> str:
@@ -89,10 +78,8 @@ def distributions(album: Album, made: "Exploration") -> str:
     def draw(axes: Sequence["Axes"]) -> None:
         for row, name in enumerate(shown):
             left, middle, right = axes[3 * row : 3 * row + 3]
-            _histogram(left, before[:, row])
-            tidy(left, name, share=True)
-            middle.hist(after[:, row], 30, weights=np.full(len(after), 1 / len(after)), color=ORANGE)
-            tidy(middle, "after impute, cap, log", share=True)
+            _histogram(left, before[:, row], name)
+            shares(middle, after[:, row], 30, "after impute, cap, log", color=ORANGE)
             _boxes(right, [(label, after[rows, row]) for label, rows in groups])
             tidy(right, "after, by outcome" if made.y is not None else "after")
 
@@ -100,14 +87,12 @@ def distributions(album: Album, made: "Exploration") -> str:
     return album.add("distributions", draw, title="Before and after cleaning", height=height, panels=3, rows=len(shown))
 
 
-def _histogram(axes: "Axes", values: Array) -> None:
+def _histogram(axes: "Axes", values: Array, title: str) -> None:
     seen = values[~np.isnan(values)]
     low, high = float(seen.min()), float(np.quantile(seen, 0.99))
     whole = bool((seen == np.round(seen)).all()) and high - low <= 40
     bins = np.arange(low - 0.5, high + 1) if whole else np.linspace(low, high if high > low else low + 1, 31)
-    axes.hist(
-        np.clip(seen, low, max(high, low)), bins.tolist(), weights=np.full(len(seen), 1 / len(values)), color=BLUE
-    )
+    shares(axes, np.clip(seen, low, max(high, low)), bins.tolist(), title, of=len(values))
     plain(axes)
 
 
@@ -140,36 +125,32 @@ def _boxes(axes: "Axes", groups: Sequence[tuple[str, Array]]) -> None:
 
 
 def thresholds(album: Album, made: "Exploration") -> str:
-    """Where the most telling features fall apart: breakpoints, percentiles, deviations; and the outcome by bin."""
+    """Where the most telling features fall apart: breakpoints, percentiles, deviations."""
     shown = made.telling[:MOST_PORTRAITS]
     if not shown:
         return ""
-    panels = 2 if made.y is not None else 1
 
     def draw(axes: Sequence["Axes"]) -> None:
-        for row, signal in enumerate(shown):
-            values = made.matrix.column(signal.feature)
-            words = made.words.get(signal.feature, ())
+        for axis, signal in zip(axes, shown, strict=False):
+            values, words = made.matrix.column(signal.feature), made.words.get(signal.feature, ())
             if words:
-                parts = list(bins(values, words=words))
-                axes[panels * row].bar([label for label, _ in parts], [rows.mean() for _, rows in parts], color=BLUE)
-                tidy(axes[panels * row], signal.feature, share=True)
+                counts = np.bincount(values[~np.isnan(values)].astype(np.int64), minlength=len(words))
+                axis.bar([word[:WORD] for word in words], counts / len(values), color=BLUE)
+                tidy(axis, signal.feature, share=True)
             else:
-                _marks(axes[panels * row], values, signal)
-            if made.y is not None:
-                _by_bin(axes[2 * row + 1], values, made.y, signal, words, binary=made.binary)
+                _marks(axis, values, signal)
+        for axis in axes[len(shown) :]:
+            axis.set_visible(False)
         lines = next((axis for axis in axes if axis.get_legend_handles_labels()[1]), None)
         if lines is not None:
             lines.legend(fontsize=SMALL - 1, facecolor="white", edgecolor="none", framealpha=0.9, loc="upper right")
 
-    height = 1.9 * len(shown)
-    return album.add(
-        "thresholds", draw, title="Where features fall apart", height=height, panels=panels, rows=len(shown)
-    )
+    rows = -(-len(shown) // 2)
+    return album.add("thresholds", draw, title="Where features fall apart", height=1.9 * rows, panels=2, rows=rows)
 
 
 def _marks(axes: "Axes", values: Array, signal: Signal) -> None:
-    _histogram(axes, values)
+    _histogram(axes, values, signal.feature)
     for k, label in ((2, None), (1, "mean ± 1 sd, ± 2 sd")):
         ends = signal.mean - k * signal.sd, signal.mean + k * signal.sd
         axes.axvspan(*ends, color=PALE, alpha=0.4, zorder=0, label=label)
@@ -182,53 +163,6 @@ def _marks(axes: "Axes", values: Array, signal: Signal) -> None:
     seen = values[~np.isnan(values)]
     low, high = float(seen.min()), max(float(np.quantile(seen, 0.99)), float(seen.min()) + 1e-9)
     axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
-    tidy(axes, signal.feature, share=True)
-
-
-def _by_bin(axes: "Axes", values: Array, y: Array, signal: Signal, words: Sequence[str], *, binary: bool) -> None:
-    """The mean outcome of each bin with its 95 % interval."""
-    split, told = signal.split, signal.told
-    labels, means, errors, inside = [], [], [], []
-    for label, rows in bins(values, split.threshold if split else None, words=words):
-        mean, error = float(y[rows].mean()), 1.96 * float(y[rows].std()) / max(1, int(rows.sum())) ** 0.5
-        labels.append(label)
-        means.append(mean)
-        errors.append((min(error, mean), error))
-        inside.append(bool(split is not None and split.inside(values[rows]).mean() > 0.5))
-    colors = [ORANGE if each else BLUE for each in inside]
-    axes.bar(range(len(labels)), means, color=colors, width=0.8)
-    axes.errorbar(range(len(labels)), means, np.array(errors).T, fmt="none", ecolor=GREY, elinewidth=1)
-    axes.axhline(float(y.mean()), color=GREY, linewidth=1, linestyle="--")
-    axes.set_xticks(range(len(labels)), labels, fontsize=SMALL - 1, rotation=30 if len(labels) > 6 else 0)
-    tidy(axes, f"outcome; {told} in orange" if split else "outcome", share=binary)
-
-
-def bins(
-    values: Array, cut: float | None = None, *, words: Sequence[str] = ()
-) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """About tenths of the values, parted at `cut` as well; each is called by where it begins.
-
-    Of a category the most frequent values, by their words. Then come those without a value.
-    """
-    there = ~np.isnan(values)
-    if words:
-        counts = np.bincount(values[there].astype(np.int64), minlength=len(words))
-        shown = [int(place) for place in np.argsort(-counts, kind="stable")[:BINS] if counts[place]]
-        yield from ((words[place][:WORD], values == place) for place in shown)
-        if not there.all():
-            yield "none", ~there
-        return
-    seen = values[there]
-    edges = np.unique(np.quantile(seen, np.arange(1, BINS) / BINS, method="higher"))
-    if cut is not None:  # in the place of the edge nearest to it, so that no bar is of a handful
-        edges = np.unique(np.append(np.delete(edges, np.abs(edges - cut).argmin()), cut))
-    edges = edges[(edges > seen.min()) & (edges <= seen.max())]
-    part = np.searchsorted(edges, values, side="right")
-    for place, begin in enumerate([float(seen.min()), *edges.tolist()]):
-        more = "+" if place == len(edges) and seen.max() > begin else ""
-        yield short(begin) + more, there & (part == place)
-    if not there.all():
-        yield "none", ~there
 
 
 def short(value: float) -> str:
@@ -276,6 +210,23 @@ def forest(axes: "Axes", rows: Sequence[tuple[int, Estimate, str]]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
 
 
+def cells(
+    axes: "Axes",
+    values: Array,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    **colors: Any,  # noqa: ANN401 - what matplotlib takes
+) -> "QuadMesh":
+    """A grid of coloured cells with their names, the first row on top."""
+    shown = axes.pcolormesh(values, edgecolors="white", linewidth=0.5, **colors)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows, fontsize=SMALL)
+    axes.set_xticks(np.arange(len(columns)) + 0.5, columns, fontsize=SMALL)
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return shown
+
+
 def correlations(album: Album, made: "Exploration") -> str:
     """Spearman's correlations of the most telling features, like beside like."""
     from scipy.cluster.hierarchy import leaves_list, linkage
@@ -292,11 +243,8 @@ def correlations(album: Album, made: "Exploration") -> str:
     names, found = [varying[place] for place in order], found[np.ix_(order, order)]
 
     def draw(axes: Sequence["Axes"]) -> None:
-        shown = axes[0].pcolormesh(found, cmap="RdBu_r", vmin=-1, vmax=1, edgecolors="white", linewidth=0.5)
-        places = np.arange(len(names)) + 0.5
-        axes[0].set_xticks(places, names, rotation=90, fontsize=SMALL - 1)
-        axes[0].set_yticks(places, names, fontsize=SMALL - 1)
-        axes[0].invert_yaxis()
+        shown = cells(axes[0], found, names, names, cmap="RdBu_r", vmin=-1, vmax=1)
+        axes[0].tick_params(axis="x", rotation=90)
         axes[0].set_aspect("equal")
         axes[0].figure.colorbar(shown, ax=axes[0], shrink=0.6).ax.tick_params(labelsize=SMALL)
 

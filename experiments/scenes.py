@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments import sequences
 from experiments.journeys import HOURS
-from experiments.portraits import BLUE, ORANGE, PALE, SMALL, Album, forest, tidy
-from experiments.sequences import Trail
+from experiments.portraits import BLUE, ORANGE, PALE, SMALL, Album, cells, forest, shares, tidy
 from features.instants import DAY, format_duration
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from experiments.exploration import Exploration
 
-MOST_EVENTS, MOST_TRAILS = 12, 12
+MOST_EVENTS, MOST_TRAILS, MOST_LESS = 12, 6, 4
 FEWEST = 30
 """Persons behind a cell of the retention picture."""
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -78,31 +78,22 @@ def _heat(
     """Shares in blue, written into the cells where they are worth reading."""
     high = float(np.nanmax(values)) if values.size and not np.isnan(values).all() else 1.0
     low = max(0.0, 2 * float(np.nanmin(values)) - high) if values.size and not np.isnan(values).all() else 0.0
-    axes.pcolormesh(values, cmap="Blues", vmin=low, vmax=high or 1.0, edgecolors="white", linewidth=0.5)
+    cells(axes, values, rows, columns, cmap="Blues", vmin=low, vmax=high or 1.0)
     for (row, column), value in np.ndenumerate(values):
         if value >= least:
             color = "white" if value > low + 0.6 * (high - low) else "#1b1f24"
             where = (column + 0.5, row + 0.5)
             axes.annotate(f"{100 * value:.0f}", where, ha="center", va="center", fontsize=SMALL - 1, color=color)
-    axes.set_yticks(np.arange(len(rows)) + 0.5, rows, fontsize=SMALL)
-    axes.set_xticks(np.arange(len(columns)) + 0.5, columns, fontsize=SMALL, rotation=45 if _long(columns) else 0)
-    if _long(columns):
-        for label in axes.get_xticklabels():
-            label.set_horizontalalignment("right")
-    axes.invert_yaxis()
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    if max(map(len, columns), default=0) > 4:
+        axes.set_xticks(axes.get_xticks(), columns, rotation=45, ha="right")
 
 
-def _long(labels: Sequence[str]) -> bool:
-    return max(map(len, labels), default=0) > 4
-
-
-def trails(album: Album, shown: Sequence[Trail]) -> str:
-    """Sequences with the lift of the outcome behind them."""
+def trails(album: Album, made: "Exploration") -> str:
+    """Sequences that go with more of the outcome, and with less, and how much."""
+    less = sequences.distinct([each for each in reversed(made.trails) if each.holds and each.lift.high < 0])
+    shown = [*made.holding[:MOST_TRAILS], *less[:MOST_LESS]][::-1]
     if not shown:
         return ""
-    shown = list(shown[:MOST_TRAILS])[::-1]
 
     def draw(axes: Sequence["Axes"]) -> None:
         forest(axes[0], [(place, each.lift, f"{each.share:.0%} of users") for place, each in enumerate(shown)])
@@ -126,12 +117,8 @@ def hours(album: Album, made: "Exploration") -> str:
 
     def draw(axes: Sequence["Axes"]) -> None:
         for axis, (title, grid) in zip(axes, grids, strict=True):
-            axis.pcolormesh(grid / grid.sum(), cmap="Blues", vmin=0, edgecolors="white", linewidth=0.4)
-            axis.set_yticks(np.arange(7) + 0.5, WEEKDAYS, fontsize=SMALL)
+            cells(axis, grid / grid.sum(), WEEKDAYS, (), cmap="Blues", vmin=0)
             axis.set_xticks(np.arange(0, 25, 6), [f"{hour}:00" for hour in range(0, 25, 6)], fontsize=SMALL)
-            axis.invert_yaxis()
-            axis.spines[:].set_visible(False)
-            axis.tick_params(length=0)
             axis.set_title(f"{title} ({int(grid.sum()):,})", fontsize=9, loc="left")
 
     return album.add("hours", draw, title="When", height=2.3, panels=len(grids))
@@ -164,8 +151,8 @@ def returns(album: Album, made: "Exploration") -> str:
         return ""
 
     def draw(axes: Sequence["Axes"]) -> None:
-        axes[0].hist(np.clip(seen, 0, cut.horizon), 40, weights=np.full(len(seen), 1 / len(seen)), color=BLUE)
-        tidy(axes[0], f"days between two {made.asked.goal} ({len(seen):,} returns)", share=True)
+        title = f"days between two {made.asked.goal} ({len(seen):,} returns)"
+        shares(axes[0], np.clip(seen, 0, cut.horizon), 40, title)
         axes[1].step(cut.curve[:, 0], cut.curve[:, 1], where="post", color=BLUE, linewidth=2)
         axes[1].set_ylim(0, None)
         tidy(axes[1], "back by day, of all buyers (Kaplan-Meier)", share=True)

@@ -25,6 +25,9 @@ class Sighting:
         return Sighting(self.events + other.events, first, last, self.properties + other.properties)
 
 
+UNSUMMED = ("inventory", "repeated")
+
+
 @dataclass
 class CleaningReport:
     """Counts of one cleaning, or of many together.
@@ -59,18 +62,8 @@ class CleaningReport:
         inventory = dict(self.inventory)
         for place, seen in other.inventory.items():
             inventory[place] = inventory[place] + seen if place in inventory else seen
-        return CleaningReport(
-            rows=self.rows + other.rows,
-            accepted=self.accepted + other.accepted,
-            duplicates=self.duplicates + other.duplicates,
-            erased=self.erased + other.erased,
-            quarantined=self.quarantined + other.quarantined,
-            marked=self.marked + other.marked,
-            undeclared=self.undeclared + other.undeclared,
-            missing=self.missing + other.missing,
-            denied=self.denied + other.denied,
-            inventory=inventory,
-        )
+        sums = {name: value + getattr(other, name) for name, value in vars(self).items() if name not in UNSUMMED}
+        return CleaningReport(**sums, inventory=inventory)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, in an order that does not depend on the order of additions."""
