@@ -14,6 +14,7 @@ from experiments.studies import ClustersSpec, PropensitySpec
 from features.errors import StudyError
 from training import clustering
 from training.contributions import contributions, paths_of
+from training.lineage import Lineage, first, traced
 from training.model import Model
 from training.preparation import Preparation
 from training.propensity import Boosting, baselines, calibrate, leaks, threshold
@@ -214,8 +215,18 @@ def _flat(figures: Mapping[str, Figures]) -> dict[str, float]:
     return flat
 
 
-def clusters(name: str, spec: ClustersSpec, rows: TrainingSet, searcher: Searcher) -> Fitted:
-    """Try every k, keep the best that is large enough to act on, and ask whether it beats rows without structure."""
+def clusters(
+    name: str, spec: ClustersSpec, rows: TrainingSet, searcher: Searcher, *, before: Model | None = None
+) -> Fitted:
+    """Try every k, keep the best that is large enough to act on, and ask whether it beats rows without structure.
+
+    Args:
+        name: Of the study.
+        spec: What it says.
+        rows: Everybody.
+        searcher: Finds k.
+        before: The model before, whose ids and names stay with its people.
+    """
     names, seed = columns(spec, rows), spec.search.seed
     preparation, kept = fit_rows(rows.matrix, completed(spec.preparation), names=names)
     x = preparation.transform(rows.matrix)[kept]
@@ -241,7 +252,7 @@ def clusters(name: str, spec: ClustersSpec, rows: TrainingSet, searcher: Searche
             "Hint: a smaller `smallest_share`, or `preparation: [cap, log, standardise]`."
         )
     fitted = clustering.kmeans(x, int(found.best.params["k"]), seed=seed, n_init=10)
-    return _described(name, spec, rows, found, fitted, preparation, x)
+    return _described(name, spec, rows, found, fitted, preparation, x, before)
 
 
 def _described(
@@ -252,23 +263,30 @@ def _described(
     fitted: clustering.Clustering,
     preparation: Preparation,
     x: Array,
+    before: Model | None,
 ) -> Fitted:
     seed, k = spec.search.seed, len(fitted.centroids)
     quality = clustering.quality(x, fitted, seed=seed)
     null = clustering.null_silhouettes(x, k, seed=seed)
     stable = clustering.stability(x, fitted, seed=seed)
     profile = clustering.profiles(x, fitted)
-    names = spec.names or clustering.propose_names(profile, preparation.outputs)
+    everybody = preparation.transform(rows.matrix)
+    line = _traced(before, rows, fitted.centroids.nearest(fitted.centroids.distances(everybody)), k)
+    proposed = clustering.propose_names(profile, preparation.outputs)
+    names = spec.names or line.names(before.names if before else (), proposed)
     sound = quality.silhouette > null.mean() + 3 * null.std() and quality.silhouette > null.max()
     details = {**_details(spec, rows, found), "shares": list(quality.shares), "stability": stable.tolist()}
-    model = Model(
-        name, "clusters", rows.matrix.fingerprint, preparation, fitted.centroids, names=tuple(names), details=details
-    )
+    details |= {"next_id": line.next}
+    head, fingerprint = fitted.centroids, rows.matrix.fingerprint
+    model = Model(name, "clusters", fingerprint, preparation, head, names=tuple(names), ids=line.ids, details=details)
     above = f"silhouette {quality.silhouette:.4f}, without structure {null.mean():.4f} (at most {null.max():.4f})"
     trials = sorted(found.trials, key=lambda trial: trial.params["k"])
     lines = [*preparation.told, str(quality)]
     for place, each in enumerate(names):
-        lines.append(f"  {place}  {quality.shares[place]:6.1%}  found again {stable[place]:.2f}  {each}")
+        same = f"  overlap with before {line.overlap[place]:.2f}" if line.kept[place] >= 0 else ""
+        share, again = f"{quality.shares[place]:6.1%}", f"found again {stable[place]:.2f}"
+        lines.append(f"  id {line.ids[place]}  {share}  {again}{same}  {each}")
+    lines += [f"since the model before: {each}" for each in line.changes]
 
     def draw(folder: Path) -> list[Path]:
         made = pictures.clusters(
@@ -295,6 +313,15 @@ def _described(
         lines=tuple(lines),
         draw=draw,
     )
+
+
+def _traced(before: Model | None, rows: TrainingSet, after: NDArray[np.int64], k: int) -> Lineage:
+    """What became of the clusters of the model before, as far as it can say so of these rows."""
+    if before is None or not set(before.preparation.names) <= set(rows.matrix.names):
+        return first(k)
+    scores = before.score_values(rows.matrix.select(before.preparation.names).values)
+    unused = int(before.details.get("next_id", max(before.ids) + 1))
+    return traced(scores.column().astype(np.int64), after, ids=before.ids, k=k, unused=unused)
 
 
 def _details(spec: PropensitySpec | ClustersSpec, rows: TrainingSet, found: Found) -> dict[str, Any]:

@@ -193,9 +193,22 @@ def rerun(project: Project, run_id: str, *, progress: Progress | None = None) ->
     trials = [_tried(trial) for trial in tracking.trials(run.id)]
     fitted = study.fit(rows, _Recorded(trials))
     with scratch() as temporary:
-        folder = store(Path(temporary), fitted, rows, seed=study.spec.search.seed)
+        kept = next(
+            each for each in tracking.versions(tracking.name(study.name)) if str(each.version) == run.tags[VERSION]
+        )
+        recorded = Model.load(tracking.fetch(kept, Path(temporary) / "recorded"))
+        fitted = replace(fitted, model=_called(fitted.model, recorded))
+        folder = store(Path(temporary) / "models", fitted, rows, seed=study.spec.search.seed)
         found = Model.load(folder, verify=True).digest
     return Rerun(study.name, run.id, run.tags[DIGEST], found)
+
+
+def _called(model: Model, recorded: Model) -> Model:
+    """The same model with the ids and names that clusters had taken over from the model before."""
+    if model.kind != "clusters" or len(model.names) != len(recorded.names):
+        return model
+    details = {**model.details, "next_id": recorded.details["next_id"]}
+    return replace(model, names=recorded.names, ids=recorded.ids, details=details)
 
 
 def _record(tracking: Tracking, run: Run) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from experiments.fitting import Fitted, Searcher
 from experiments.search import Found, Objective, Range, Tried, search
 from experiments.slices import Parts, Slice, parts_of, slices
 from experiments.studies import ClustersSpec, PropensitySpec
-from experiments.tracking import NUMBER, Tracking
+from experiments.tracking import NUMBER, Tracking, scratch
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.learning import Lessons, freeze, latest, learnt
 from features.behaviour.mining import Mined, mine
@@ -287,13 +287,28 @@ class Study:
                 first=first,
             )
 
-        return self.fit(rows, searcher)
+        return self.fit(rows, searcher, before=self._before(project))
 
-    def fit(self, rows: TrainingSet, searcher: Searcher) -> Fitted:
-        """The judged model of these rows, with the parameters that the searcher finds."""
+    def _before(self, project: Project) -> Model | None:
+        """The newest registered clusters of the study."""
+        tracking = Tracking(project)
+        versions = tracking.versions(tracking.name(self.name)) if isinstance(self.spec, ClustersSpec) else []
+        if not versions:
+            return None
+        with scratch() as temporary:
+            return Model.load(tracking.fetch(versions[0], Path(temporary)))
+
+    def fit(self, rows: TrainingSet, searcher: Searcher, *, before: Model | None = None) -> Fitted:
+        """The judged model of these rows, with the parameters that the searcher finds.
+
+        Args:
+            rows: The training set.
+            searcher: Finds them.
+            before: Clusters whose ids and names stay with their people.
+        """
         if isinstance(self.spec, PropensitySpec):
             return fitting.propensity(self.name, self.spec, rows, searcher)
-        return fitting.clusters(self.name, self.spec, rows, searcher)
+        return fitting.clusters(self.name, self.spec, rows, searcher, before=before)
 
     def _card(self, report: Path, rows: TrainingSet, parts: Parts, fitted: Fitted, pictures: Sequence[Path]) -> Path:
         sliced: tuple[Slice, ...] = ()

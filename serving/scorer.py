@@ -246,6 +246,7 @@ def plain(scores: "Scores") -> list[Mapping[str, object]]:
         {
             "kind": kind,
             "cluster": place,
+            "id": scores.ids[place],
             "name": scores.names[place],
             "distances": dict(zip(scores.names, far, strict=True)),
         }
@@ -256,7 +257,7 @@ def plain(scores: "Scores") -> list[Mapping[str, object]]:
 def unknown(kind: str, threshold: float) -> Mapping[str, object]:
     """The same shape for a person of whom nothing is known."""
     if kind == "clusters":
-        return {"kind": kind, "cluster": None, "name": None, "distances": None}
+        return {"kind": kind, "cluster": None, "id": None, "name": None, "distances": None}
     return {"kind": kind, "probability": None, "threshold": threshold, "in": False}
 
 

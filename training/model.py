@@ -34,6 +34,7 @@ class Scores:
         cluster: Shape (n_rows,), index into `names`; None for a propensity.
         distances: Shape (n_rows, n_clusters), in prepared units; None for a propensity.
         names: The clusters' names.
+        ids: The clusters' ids.
     """
 
     study: str
@@ -44,6 +45,7 @@ class Scores:
     cluster: NDArray[np.int64] | None = None
     distances: NDArray[np.float64] | None = None
     names: tuple[str, ...] = ()
+    ids: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         values = self.probability if self.probability is not None else self.cluster
@@ -64,7 +66,12 @@ class Scores:
         if self.cluster is None or self.distances is None:
             raise BundleError(f"the scores of {self.study!r} hold neither a probability nor a cluster.")
         place = int(self.cluster[index])
-        return {"cluster": place, "name": self.names[place], "distance": float(self.distances[index, place])}
+        return {
+            "cluster": place,
+            "id": self.ids[place],
+            "name": self.names[place],
+            "distance": float(self.distances[index, place]),
+        }
 
     def column(self) -> NDArray[np.float64] | NDArray[np.int64]:
         """The one figure that a log keeps per row: probability, or cluster."""
@@ -87,6 +94,7 @@ class Model:
         calibration: Of the trees' margins.
         threshold: Of the calibrated probability.
         names: The clusters' names.
+        ids: What the clusters are called for ever: a refit gives those that are the same people the same id.
         details: What a reader wants to know: label, population, training set, search, figures. Plain values.
     """
 
@@ -98,6 +106,7 @@ class Model:
     calibration: Calibration = field(default_factory=Calibration)
     threshold: float = 0.5
     names: tuple[str, ...] = ()
+    ids: tuple[int, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
 
@@ -124,6 +133,7 @@ class Model:
                 calibration=Calibration.from_dict(data["calibration"]),
                 threshold=float(data["threshold"]),
                 names=tuple(data["names"]),
+                ids=tuple(data["ids"]),
                 details=data["details"],
                 digest=digest_of(file_digests(folder)),
             )
@@ -140,8 +150,9 @@ class Model:
         given = len(self.preparation.outputs)
         if wanted != given:
             raise BundleError(f"model {self.study!r}: {given} prepared columns, its head needs {wanted}.")
-        if isinstance(self.head, Centroids) and len(self.head) != len(self.names):
-            raise BundleError(f"model {self.study!r}: {len(self.head)} clusters and {len(self.names)} names.")
+        if isinstance(self.head, Centroids) and not len(self.head) == len(self.names) == len(set(self.ids)):
+            said = f"{len(self.names)} names and {len(set(self.ids))} ids"
+            raise BundleError(f"model {self.study!r}: {len(self.head)} clusters, {said}.")
 
     def save(self, folder: Path, *, trees: str = "") -> None:
         """Write model.json, trees.json or centroids.json, and golden.json into an empty folder.
@@ -168,6 +179,7 @@ class Model:
             "calibration": self.calibration.to_dict(),
             "threshold": self.threshold,
             "names": list(self.names),
+            "ids": list(self.ids),
             "details": dict(self.details),
         }
 
@@ -190,7 +202,7 @@ class Model:
         if isinstance(self.head, Centroids):
             distances = self.head.distances(prepared)
             cluster = self.head.nearest(distances)
-            return Scores(self.study, self.kind, cluster=cluster, distances=distances, names=self.names)
+            return Scores(self.study, self.kind, cluster=cluster, distances=distances, names=self.names, ids=self.ids)
         margins = self.head.margins(prepared.astype(np.float32))
         probability = self.calibration.probability(margins)
         return Scores(self.study, self.kind, probability, self.threshold, margins)

@@ -14,6 +14,7 @@ from features.events.log import EventLog
 from features.instants import DAY
 from features.project import Project
 from tests.experiments import projects
+from training.model import Model
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,19 @@ def test_a_run_done_again_gives_the_same_model_though_the_log_has_grown(made, na
     found = rerun(project, results[name].run_id)
     assert found.recorded == results[name].digest
     assert found.holds, str(found)
+
+
+def test_clusters_of_a_grown_log_keep_ids_and_names_and_the_second_run_is_done_again_too(made):
+    project, results = made
+    again = Study.from_yaml(project, "kinds").run(project)
+    old, new = (Model.load(each.folder) for each in (results["kinds"], again))
+    known, named = (dict(zip(each.ids, each.names, strict=True)) for each in (old, new))
+    assert set(known) == {1, 2}
+    assert set(named) & set(known)
+    assert all(named[id_] == known[id_] for id_ in set(named) & set(known))
+    assert new.details["next_id"] == max(3, *(id_ + 1 for id_ in named))
+    assert "overlap with before" in str(again)
+    assert rerun(project, again.run_id).holds
 
 
 def test_a_run_whose_people_were_erased_is_refused_with_what_changed(tmp_path):

@@ -103,6 +103,7 @@ def models_in(folder, features, threshold):
         preparation,
         Centroids(prepared[[0, 1, 2]]),
         names=("browsers", "buyers", "sleepers"),
+        ids=(1, 2, 3),
     )
     clusters.save(folder / "behaviour")
     clusters.write_golden(folder / "behaviour", matrix.values[:5, :6])

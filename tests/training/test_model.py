@@ -34,7 +34,7 @@ def clusters(folder):
     values = np.random.default_rng(2).gamma(2, 3, (60, 2))
     preparation = fit(matrix(values), ["log", "standardise"])
     head = Centroids(np.array([[-1.0, 0.0], [1.0, 1.0]]))
-    model = Model("behaviour", "clusters", "f" * 16, preparation, head, names=("seldom", "often"))
+    model = Model("behaviour", "clusters", "f" * 16, preparation, head, names=("seldom", "often"), ids=(1, 2))
     model.save(folder)
     model.write_golden(folder, values[:20])
     return model, matrix(values)

@@ -22,7 +22,7 @@ FEATURES = feature_set({"features": [{"count": ["viewed", "bought"], "windows": 
 CENTRES = [[0, 0], [2, 0], [0, 1]]
 KINDS = Model(
     "kinds", "clusters", FEATURES.fingerprint, Preparation(FEATURES.names), Centroids(np.array(CENTRES, float)),
-    names=("still", "looking", "buying"),
+    names=("still", "looking", "buying"), ids=(1, 2, 3),
 )  # fmt: skip
 SEGMENTS = SegmentSet.from_dict(
     {"segments": {"looker": {"when": {"all": [
