@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, getrlimit
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -19,11 +20,17 @@ from features.events.parts import Block
 from features.events.persons import Share
 from features.events.plan import TrackingPlan
 
+CONTAINER = Path("/sys/fs/cgroup/memory.max")
+"""Where Linux says what a container may take."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
-MEMORY_ROWS = 1 << 24
-"""Events that this machine sorts at once, some 130 bytes each."""
+MOST = 1 << 24
+"""Events that are sorted at once where memory is plenty; more at once are not faster."""
+
+EVENT_BYTES = 130
+"""What an event takes while it is dealt out and sorted."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class Source:
         told = {"coarse": pl.lit(self.coarse), "restated": pl.lit(self.restated)}
         piece = Piece.of(frame.drop("person").with_columns(pl.col("seq").fill_null(0), **told))
         person, frame = person[order], piece.frame[order]
-        frame = frame.with_columns(place=self.share.place[person].astype(np.uint32))
+        frame = frame.with_columns(place=self.share.place[person])
         if self.share.joined.any():
             frame = frame.with_columns(known=np.maximum(frame["received"].to_numpy(), self.share.joined[person]))
         return Piece(frame, piece.same), starts
@@ -121,8 +128,17 @@ def engine_named(name: str) -> Engine:
     return Cluster(session())
 
 
+def memory() -> int:
+    """Bytes that this process may take: what the machine has, or what a container or a limit leaves of it."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits += [limit for kind in (RLIMIT_AS, RLIMIT_DATA) if (limit := getrlimit(kind)[0]) != RLIM_INFINITY]
+    if CONTAINER.exists() and (told := CONTAINER.read_text(encoding="ascii").strip()).isdigit():
+        limits.append(int(told))
+    return min(limits)
+
+
 class Cores:
-    """All cores of this machine."""
+    """All cores of this machine, and a third of its memory."""
 
     def map(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         """What the work makes of each, in order, at most a few ahead of who takes it."""
@@ -137,9 +153,10 @@ class Cores:
 
     def make(self, job: Job, places: Sequence[int]) -> Iterator[Bucket]:
         """The buckets of these places, as many at once as are to be held in memory."""
+        most = min(MOST, memory() // 3 // EVENT_BYTES)
         group: list[int] = []
         for place in places:
-            if group and sum(job.sizes[each] for each in [*group, place]) > MEMORY_ROWS:
+            if group and sum(job.sizes[each] for each in [*group, place]) > most:
                 yield from self._made(job, group)
                 group = []
             group.append(place)

@@ -27,8 +27,8 @@ class Share:
         digest: Of the id, the person, `joined` and the number of the id's events, as uint64.
     """
 
-    bucket: Ints
-    place: Ints
+    bucket: NDArray[np.int32]
+    place: NDArray[np.uint32]
     joined: Ints
     digest: NDArray[np.uint64]
 
@@ -57,16 +57,17 @@ class Persons:
         links = identity.merged(pl.read_parquet(block.links) for block in blocks if block.links.exists())
         resolved = identity.resolve(links)
         read = [pl.read_parquet(block.people) for block in blocks]
-        people = pl.concat([pl.DataFrame(schema={"id": pl.String, "n": pl.Int64}), *read])
-        n_buckets = 1 << max(0, (max(int(people["n"].sum()), 1) - 1) // bucket_rows).bit_length()
-        places, ids = numbered(people["id"])
+        places, ids = numbered(pl.concat([pl.Series("id", dtype=pl.String), *(frame["id"] for frame in read)]))
+        counts = [frame.select("n", erased=pl.col("id").is_null()) for frame in read]
+        del read  # the texts of all ids are most of what there is
+        total = sum(int(frame["n"].sum()) for frame in counts)
+        n_buckets = 1 << max(0, (max(total, 1) - 1) // bucket_rows).bit_length()
         table = _table(ids, resolved, n_buckets)
         everybody = table.select("bucket", "user", "place").unique().sort("bucket", "place")
         ends = np.searchsorted(everybody["bucket"].to_numpy(), np.arange(n_buckets), "right")
         users = [everybody["user"][int(low) : int(high)] for low, high in pairwise([0, *ends])]
-        rows = table[places] if table.height else table.clear(len(places)).fill_null(0)  # all ids were erased
-        sizes = np.bincount(rows["bucket"].to_numpy(), people["n"].to_numpy(), n_buckets).astype(np.int64)
-        return cls(links, resolved, users, sizes, _shares(people, rows, [frame.height for frame in read]))
+        shares, sizes = _shares(counts, table.drop("user"), places, n_buckets)
+        return cls(links, resolved, users, sizes, shares)
 
     @property
     def merged(self) -> int:
@@ -98,14 +99,28 @@ def _table(ids: pl.Series, resolved: pl.DataFrame, n_buckets: int) -> pl.DataFra
     return table.with_columns(place=pl.col("user").rank("dense").over("bucket").cast(pl.Int64) - 1)
 
 
-def _shares(people: pl.DataFrame, rows: pl.DataFrame, heights: Sequence[int]) -> list[Share]:
-    bucket = np.where(people["id"].is_null().to_numpy(), -1, rows["bucket"].to_numpy())
+def _shares(
+    counts: Sequence[pl.DataFrame], numbers: pl.DataFrame, places: NDArray[np.uint32], n_buckets: int
+) -> tuple[list[Share], Ints]:
+    """Per block, one after the other, and the buckets' numbers of events."""
+    shares, sizes, low = [], np.zeros(n_buckets, np.int64), 0
+    for frame in counts:
+        share = _share(frame, numbers, places[low : low + frame.height])
+        held = share.bucket >= 0
+        np.add.at(sizes, share.bucket[held], frame["n"].to_numpy()[held])
+        shares.append(share)
+        low += frame.height
+    return shares, sizes
+
+
+def _share(counts: pl.DataFrame, numbers: pl.DataFrame, places: NDArray[np.uint32]) -> Share:
+    """Of one block's ids: their numbers of events, and where they stand in the table."""
+    rows = numbers[places] if numbers.height else numbers.clear(len(places)).fill_null(0)  # all ids were erased
+    bucket = np.where(counts["erased"].to_numpy(), -1, rows["bucket"].to_numpy()).astype(np.int32)
     digest = np.zeros(len(bucket), np.uint64)
-    for each in (rows["id_hash"], rows["hash"], rows["joined"], people["n"]):
+    for each in (rows["id_hash"], rows["hash"], rows["joined"], counts["n"]):
         digest = _mixed(digest + each.to_numpy().view(np.uint64))
-    place, joined = rows["place"].to_numpy(), rows["joined"].to_numpy()
-    edges = pairwise(np.cumsum([0, *heights]).tolist())
-    return [Share(bucket[low:high], place[low:high], joined[low:high], digest[low:high]) for low, high in edges]
+    return Share(bucket, rows["place"].to_numpy().astype(np.uint32), rows["joined"].to_numpy(), digest)
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.errors import StudyError
 from features.events.batch import EventBatch
@@ -175,8 +176,15 @@ def test_events_after_the_label_change_nothing_and_events_in_it_change_no_featur
     }
 
 
-def test_rows_kept_beside_the_log_are_those_of_a_log_in_memory(tmp_path):
+def test_rows_kept_beside_the_log_are_those_of_a_log_in_memory(tmp_path, monkeypatch):
     """The second time features are computed for nobody but the person who came back."""
+    compute, computed = FeatureSet.compute, []
+
+    def watched(self, histories, at, **options):
+        computed.extend(histories.users if self.names == feature_set().names else ())
+        return compute(self, histories, at, **options)
+
+    monkeypatch.setattr(FeatureSet, "compute", watched)
     log = EventLog(tmp_path, PLAN, key=b"k", bucket_rows=16)
     events = [(f"u{n % 20}", ("viewed", "bought")[n % 3 == 0], day(n / 4, n % 24)) for n in range(160)]
     for name, some in (("first", events), ("second", [*events, ("u7", "bought", day(12.5))])):
@@ -185,7 +193,9 @@ def test_rows_kept_beside_the_log_are_those_of_a_log_in_memory(tmp_path):
         log.append(EventBatch(batch, PLAN), name=name)
         asked = feature_set(), WEEK, DATES
         held = TrainingSet.build(HandLog(some), *asked, plan=PLAN, codes=CODES, population=MONTH)
+        computed.clear()
         made = TrainingSet.build(log, *asked, plan=PLAN, codes=CODES, population=MONTH)
+        assert set(computed) == ({"u7"} if name == "second" else {f"u{n}" for n in range(20)})
         order = np.lexsort((made.matrix.at, made.matrix.users))
         other = np.lexsort((held.matrix.at, held.matrix.users))
         assert made.take(order).fingerprint == held.take(other).fingerprint
