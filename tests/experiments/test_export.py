@@ -1,5 +1,6 @@
 """Exports: to files and databases, once and again, and what is handed on of changes."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -101,10 +102,10 @@ def test_a_database_holds_one_copy_too(project, tmp_path):
 @pytest.fixture
 def postgres():
     """A PostgreSQL of its own, on a socket in a folder, run by the user postgres where this is root."""
-    initdb, pg_ctl = shutil.which("initdb"), shutil.which("pg_ctl")
+    folders = os.pathsep.join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
+    initdb, pg_ctl = (shutil.which(name, path=folders) for name in ("initdb", "pg_ctl"))
     if initdb is None or pg_ctl is None:
-        pytest.skip("PostgreSQL is not installed")
-    pytest.importorskip("psycopg")
+        pytest.fail("PostgreSQL is not installed: .ci/run installs it (Debian: apt-get install postgresql).")
     home = Path(tempfile.mkdtemp(prefix="pg-"))  # the path of a socket is short
     as_owner = []
     if Path("/root").owner() == Path.home().owner() == "root":
