@@ -21,21 +21,16 @@ def register(app: typer.Typer) -> None:
 
 def check(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Check segments.yaml; list its segments with their class and version."""
-    from experiments import studies
+    from experiments.release import declared_segments
     from features.behaviour.feature_set import FeatureSet
     from features.errors import DefinitionError
-    from features.events.plan import Codes, TrackingPlan
+    from features.events.log import EventLog
     from features.project import Project
-    from features.segments.segment_set import FILE, SegmentSet
+    from features.segments.segment_set import FILE
 
     found = Project.find(project)
-    plan = TrackingPlan.read(found.file("plan.yaml"))
-    codes = Codes.of(plan, found.file("plan.lock"))
-    features = FeatureSet.of(found, plan, codes)
-    declared, kinds = found.file("studies.yaml"), {}
-    if declared.exists():
-        kinds = {name: spec.kind for name, spec in studies.read(declared, plan, features.names).items()}
-    segments = SegmentSet.of(found, plan, codes, features, studies=kinds)
+    log = EventLog.of(found)
+    segments = declared_segments(found, log, FeatureSet.of(found, log.plan, log.codes))
     if segments is None:
         raise DefinitionError(f"{found.file(FILE)}: no such file. Hint: docs/segments.md shows what it may say.")
     rows = [(each.name, each.kind, each.status, each.version, each.description or "-") for each in segments.segments]

@@ -106,7 +106,7 @@ class Audience:
 
     def matrix(self, histories: Histories, at: int | NDArray[np.int64]) -> FeatureMatrix:
         """Their features."""
-        return self.features.compute(histories, at, threads=1)
+        return self.features.compute(histories, at)
 
     def scores(self, matrix: FeatureMatrix) -> dict[str, Scores]:
         """What every model says of the same rows."""
@@ -119,7 +119,7 @@ class Audience:
         handed = {each.source for each in asked.inputs}
         matrix = self.matrix(histories, at) if handed & {"feature", *STUDIES} else None
         scores = self.scores(matrix) if matrix is not None and handed & {*STUDIES} else None
-        return asked.evaluate(histories, at, features=matrix, scores=scores, threads=1)
+        return asked.evaluate(histories, at, features=matrix, scores=scores)
 
     def judge(self, histories: Histories, segments: SegmentSet) -> Judge:
         """The same of some of the rows as of an instant each."""

@@ -176,7 +176,7 @@ class Enrolment:
         states.append(before.filter(pl.col("segment").is_in(paused) & ~pl.col("user").is_in(self._absent)))
         self.states = pl.concat(states)
         self.changes = pl.concat(changes).sort("at", maintain_order=True)
-        self.lines = [self._line(segment, before) for segment in self.audience.segments.segments]
+        self.lines = list(self._told(before))
 
     @property
     def _absent(self) -> list[str]:
@@ -198,31 +198,44 @@ class Enrolment:
         ]
         return pl.DataFrame(rows, schema=CHANGES, orient="row")
 
-    def _line(self, segment: Segment, before: pl.DataFrame) -> Line:
-        name, mine = segment.name, pl.col("segment") == segment.name
-        was, now = (frame.filter(mine & pl.col("inside")).height for frame in (before, self.states))
-        changes = self.changes.filter(mine)
-        entered = int(changes["entered"].sum())
-        lost = before.filter(mine & pl.col("inside") & pl.col("user").is_in(self.erased)).height
-        causes = Counter(changes["cause"].to_list()) + Counter(erase=lost)
-        note = self.audience.unanswered(segment) if segment.status == "active" else segment.status
-        hidden = now < segment.min_size
-        samples = () if hidden else tuple(self._samples(segment, changes))
-        left = changes.height - entered + lost
-        return Line(name, was, now, entered, left, dict(sorted(causes.items())), note, samples, hidden)
+    def _told(self, before: pl.DataFrame) -> Iterator[Line]:
+        """One line a segment."""
+        samples = self._samples()
+        inside = before.filter("inside")
+        was, now = (dict(_counted(frame, "segment")) for frame in (inside, self.states.filter("inside")))
+        lost = dict(_counted(inside.filter(pl.col("user").is_in(self.erased)), "segment"))
+        moved = list(_counted(self.changes, "segment", "entered", "cause"))
+        for segment in self.audience.segments.segments:
+            name, causes, entered = segment.name, Counter[str](), 0
+            for changed, comes, cause, count in moved:
+                causes[cause] += count if changed == name else 0
+                entered += count if changed == name and comes else 0
+            left = causes.total() - entered + lost.get(name, 0)
+            causes["erase"] += lost.get(name, 0)
+            note = self.audience.unanswered(segment) if segment.status == "active" else segment.status
+            size = now.get(name, 0)
+            hidden = size < segment.min_size
+            shown = () if hidden else tuple(samples.get(name, ()))
+            sizes = was.get(name, 0), size, entered, left
+            yield Line(name, *sizes, dict(sorted((+causes).items())), note, shown, hidden)
 
-    def _samples(self, segment: Segment, changes: pl.DataFrame) -> Iterator[Mapping[str, str]]:
-        for entered in (True, False):
-            for user, at, cause in (
-                changes.filter(pl.col("entered") == entered).select("user", "at", "cause").head(SAMPLED).iter_rows()
-            ):
-                why = cause
-                if cause in ("event", "time", "refit", "edit") and segment.status == "active":
-                    why = f"{cause}; {self._reason(segment, user, at, entered=entered)}"
-                yield {"change": "enters" if entered else "leaves", "user": user, "at": iso(at), "why": why}
+    def _samples(self) -> dict[str, list[Mapping[str, str]]]:
+        """Per segment some who enter and some who leave; the persons are read once."""
+        chosen = self.changes.group_by("segment", "entered", maintain_order=True).head(SAMPLED)
+        people = chosen["user"].unique().to_list()
+        histories = self.audience.log.histories(self.audience.schema, users=people) if people else None
+        places = {} if histories is None else {user: row for row, user in enumerate(histories.users.tolist())}
+        told: dict[str, list[Mapping[str, str]]] = {}
+        for user, name, at, entered, cause in chosen.sort("entered", descending=True).select(*CHANGES).iter_rows():
+            why = cause
+            if histories is not None and user in places and name in self.audience.segments.names:
+                why += "; " + self._reason(histories.take(np.array([places[user]])), name, at, entered=entered)
+            change = "enters" if entered else "leaves"
+            told.setdefault(name, []).append({"change": change, "user": user, "at": iso(at), "why": why})
+        return told
 
-    def _reason(self, segment: Segment, user: str, at: int, *, entered: bool) -> str:
-        tree = self.audience.explain(self.audience.person(user), at, [segment.name])[segment.name]
+    def _reason(self, person: Histories, name: str, at: int, *, entered: bool) -> str:
+        tree = self.audience.explain(person, at, [name])[name]
         return "; ".join(reasons(tree, holding=bool(tree["in"]))) or ("" if entered else "its time is over")
 
 
@@ -232,6 +245,7 @@ class _Part:
     def __init__(self, whole: Enrolment, asked: SegmentSet, histories: Histories, before: pl.DataFrame) -> None:
         self.whole, self.asked, self.histories = whole, asked, histories
         self.users = pl.DataFrame({"user": histories.users.tolist(), "row": np.arange(len(histories))})
+        self.names = pl.Series(list(asked.names), dtype=pl.String)
         self.held = self._taken(before)
         found = [*self._folded(), self._stepped()]
         rows = Changes.joined(found)
@@ -261,7 +275,7 @@ class _Part:
         judge = self.whole.audience.judge(self.histories, segments)
         instants = np.full(n, ledger.at), np.full(n, at)
         terms = Terms.of(segments.segments)
-        states, changes = fold(self.held.at(every, self.fold[None]), terms, judge, self.moments, *instants)
+        states, changes, _ = fold(self.held.at(every, self.fold[None]), terms, judge, self.moments, *instants)
         self.held.put(states, every, self.fold[None])
         anew = np.array([self._refitted(segment) for segment in segments.segments])
         cause = np.where(anew[changes.segment] & (changes.at == ledger.at), REFIT, changes.cause)
@@ -293,9 +307,8 @@ class _Part:
         return changes._replace(segment=rest[changes.segment])
 
     def _frame(self, changes: Changes) -> pl.DataFrame:
-        names, users = np.array(self.asked.names, object), self.histories.users
-        causes = np.array(CAUSES, object)
-        columns = users[changes.row], names[changes.segment], changes.at, changes.entered, causes[changes.cause]
+        user, segment = self.users["user"].gather(changes.row), self.names.gather(changes.segment)
+        columns = user, segment, changes.at, changes.entered, pl.Series(list(CAUSES)).gather(changes.cause)
         return pl.DataFrame(dict(zip(CHANGES, columns, strict=True)), schema=CHANGES)
 
     def _kept(self) -> pl.DataFrame:
@@ -303,11 +316,13 @@ class _Part:
         lasting = np.array([segment.membership is not None for segment in self.asked.segments], np.bool_)
         states = self.held
         row, segment = np.nonzero(states.inside | (lasting & (~states.ready | (states.left != np.iinfo(np.int64).min))))
-        names = np.array(self.asked.names, object)
+        named = self.users["user"].gather(row), self.names.gather(segment)
         columns = (getattr(states, name)[row, segment] for name in ("inside", "entered", "left", "ready"))
-        return pl.DataFrame(
-            dict(zip(STATES, (self.histories.users[row], names[segment], *columns), strict=True)), schema=STATES
-        )
+        return pl.DataFrame(dict(zip(STATES, (*named, *columns), strict=True)), schema=STATES)
+
+
+def _counted(frame: pl.DataFrame, *by: str) -> Iterator[tuple[Any, ...]]:
+    return frame.group_by(*by).len().iter_rows()
 
 
 def reasons(tree: Mapping[str, Any], *, holding: bool) -> list[str]:

@@ -245,7 +245,8 @@ def _chosen(project: Project, tracking: Tracking, versions: Mapping[str, int]) -
 
 def declared_segments(project: Project, log: EventLog, features: FeatureSet) -> SegmentSet | None:
     """The project's segments; None where it declares none."""
-    kinds = {name: spec.kind for name, spec in _declared(project).items()}
+    declared = _declared(project) if project.file("studies.yaml").exists() else {}
+    kinds = {name: spec.kind for name, spec in declared.items()}
     return SegmentSet.of(project, log.plan, log.codes, features, studies=kinds)
 
 

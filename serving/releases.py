@@ -63,6 +63,7 @@ class Releases:
         self.fault = "no bundle has been published yet. Hint: `ethogram promote` publishes one."
         self.on_swap: Callable[[Release], None] = lambda _: None
         self.on_failure: Callable[[], None] = lambda: None
+        self.stale: Callable[[], bool] = lambda: False
         self._open = open_release
         self._refused: set[str] = set()
         self._turn = threading.Lock()
@@ -88,7 +89,7 @@ class Releases:
         digest = self.wanted()
         if digest is None:
             return self.current is None and self._first_of(self._fallbacks())
-        if self.current is not None and self.current.bundle.digest == digest:
+        if self.current is not None and self.current.bundle.digest == digest and not self.stale():
             self._refused.clear()
             return False
         if digest in self._refused:

@@ -1,6 +1,7 @@
 """Rules: what a bundle's declared segments say in an answer, and why."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from features.behaviour.matrix import FeatureMatrix
 from features.instants import NEVER, iso
 from features.segments.program import TRUE
 from features.segments.segment_set import Segment, SegmentSet
+from serving.memberships import Judge, Memberships
 from training.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -30,10 +32,14 @@ class Rules:
         names: Of those that answers tell.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, memberships: Path | None = None) -> None:
         self._segments = bundle.told
-        declared = bundle.segments.segments if bundle.segments else ()
-        self.names = tuple(each.name for each in declared if each.status == "active")
+        self._members = Memberships(self._segments, memberships) if self._segments is not None else None
+        declared, small = (
+            bundle.segments.segments if bundle.segments else (),
+            self._members.small if self._members else (),
+        )
+        self.names = tuple(each.name for each in declared if each.status == "active" and each.name not in small)
         self._about = [about(bundle.segments, each) for each in declared] if bundle.segments else []
 
     def of(
@@ -44,34 +50,41 @@ class Rules:
         features: FeatureMatrix | None = None,
         scores: "Mapping[str, Scores] | None" = None,
         context: Context = None,
+        judge: Judge | None = None,
     ) -> list[Told]:
-        """What is told of every row."""
-        if self._segments is None:
+        """What is told of every row; `judge` asks segments as of other instants."""
+        if self._segments is None or self._members is None:
             return [{}] * len(histories)
         truths = self._segments.evaluate(histories, at, features=features, scores=scores, context=context, threads=1)
         rows = zip(truths.values.tolist(), truths.changes.tolist(), strict=True)
-        return [
-            {
-                name: {**fixed, "in": value == TRUE, "next_change": None if change == NEVER else iso(change)}
-                for name, fixed, value, change in zip(truths.names, self._about, values, changes, strict=True)
-                if name in self.names
-            }
-            for values, changes in rows
-        ]
+        members = self._members.of(histories, at, judge) if judge is not None else [{}] * len(histories)
+        told: list[Told] = []
+        for (values, changes), held in zip(rows, members, strict=True):
+            said = {}
+            for name, fixed, value, change in zip(truths.names, self._about, values, changes, strict=True):
+                inside, due = held.get(name, (value == TRUE, change))
+                if name in self.names:
+                    said[name] = {**fixed, "in": inside, "next_change": None if due == NEVER else iso(due)}
+            told.append(said)
+        return told
 
     def explain(
         self,
         histories: Histories,
         at: int,
+        judge: Judge,
         *,
         features: FeatureMatrix,
         scores: "Mapping[str, Scores]",
         context: Context = None,
     ) -> dict[str, Any]:
         """Per segment the tree of the only row."""
-        if self._segments is None:
+        if self._segments is None or self._members is None:
             return {}
         trees = self._segments.explain(histories, at, features=features, scores=scores, context=context)
+        (held,) = self._members.of(histories, np.array([at]), judge)
+        for name, (inside, _) in held.items():
+            trees[name]["in"] = inside
         return {name: trees[name] for name in self.names}
 
 

@@ -14,6 +14,7 @@ from features.errors import BundleError
 from features.events.log import EventLog
 from features.events.places import Places
 from features.events.plan import TrackingPlan
+from features.segments.ledger import MANIFEST
 from serving import collection
 from serving.filling import fill
 from serving.gate import Limiter
@@ -62,6 +63,7 @@ class Runtime:
         self.roller.on_rolled = metrics.rolled.inc
         self.roller.on_failure = metrics.roll_failures.inc
         self.releases.on_swap = self._swapped
+        self.releases.stale = lambda: self._applied != self._written()
         self.releases.on_failure = metrics.swap_failures.inc
         self.predictions.on_written = lambda outcome, rows: metrics.predictions.labels(outcome).inc(rows)
 
@@ -136,9 +138,16 @@ class Runtime:
         schema = bundle.schema
         if self.store.filled(schema) is None:
             fill(self.store, self._log_of(bundle), schema, now=self.now())
-        scorer = Scorer(bundle, self.store)
+        self._applied = self._written()
+        scorer = Scorer(bundle, self.store, self.settings.memberships)
         warm(scorer)
         return Release(scorer, self.predictions.follow(scorer), prepare, time.time_ns() // 1000)
+
+    def _written(self) -> int:
+        """When `segments apply` last wrote memberships, nanoseconds; 0 for never."""
+        folder = self.settings.memberships
+        file = folder / MANIFEST if folder is not None else None
+        return file.stat().st_mtime_ns if file is not None and file.exists() else 0
 
     def _swapped(self, release: Release) -> None:
         """Let go of states that neither this bundle nor the one before needs; settle the garbage collector."""

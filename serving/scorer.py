@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +14,7 @@ from features.behaviour.histories import Histories
 from features.events.identity import is_denied
 from features.events.plan import Purpose
 from features.instants import NEVER, SECOND, iso
+from features.segments.segment_set import SegmentSet, Truths
 from serving.fingerprint import CONSENT, LAST_KNOWN, LAST_TS, N_EVENTS, SUM_IDS, Fingerprint, seen
 from serving.rules import Context, Rules, Told
 from serving.store import SqliteStore, State
@@ -82,11 +84,11 @@ class Answer:
 class Scorer:
     """Answers from one bundle over one generation of the state."""
 
-    def __init__(self, bundle: Bundle, store: SqliteStore) -> None:
+    def __init__(self, bundle: Bundle, store: SqliteStore, memberships: Path | None = None) -> None:
         self.bundle = bundle
         self.store = store
         self.schema = bundle.schema
-        self.rules = Rules(bundle)
+        self.rules = Rules(bundle, memberships)
         self.studies = tuple(sorted(bundle.models))
         self._columns = {study: _places(bundle, bundle.models[study].preparation.names) for study in self.studies}
 
@@ -107,7 +109,8 @@ class Scorer:
         if _reason(state, told[CONSENT]) == UNAGREED:
             return {"user_id": user, "as_of": iso(at), "reason": UNAGREED, "segments": {}, "contributions": {}}
         matrix = self.bundle.computed.compute(histories, at)
-        trees = self.rules.explain(histories, at, features=matrix, scores=self._scored(matrix.values), context=context)
+        scores = self._scored(matrix.values)
+        trees = self.rules.explain(histories, at, self._judge, features=matrix, scores=scores, context=context)
         parts = self.contributions(matrix.values)
         return {"user_id": user, "as_of": iso(at), "segments": trees, "contributions": parts}
 
@@ -169,8 +172,15 @@ class Scorer:
         at = np.array(ats, np.int64)
         matrix = self.bundle.computed.compute(histories, at, threads=1)
         scored = self._scored(matrix.values)
-        rules = self.rules.of(histories, at, features=matrix, scores=scored, context=context)
+        rules = self.rules.of(histories, at, features=matrix, scores=scored, context=context, judge=self._judge)
         return dict(zip(rows, matrix.values, strict=True)), dict(zip(rows, self._verdicts(scored, rules), strict=True))
+
+    def _judge(self, segments: SegmentSet, histories: Histories, at: NDArray[np.int64]) -> Truths:
+        """What segments say as of other instants than the answer's."""
+        if not segments.inputs:
+            return segments.evaluate(histories, at, threads=1)
+        matrix = self.bundle.computed.compute(histories, at, threads=1)
+        return segments.evaluate(histories, at, features=matrix, scores=self._scored(matrix.values), threads=1)
 
     def _unknown(
         self, histories: Histories, ats: Sequence[int], rows: list[int], context: Context

@@ -17,6 +17,10 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "ETHOGRAM_BUNDLES": ("bundles", "folder whose file CURRENT names the bundle to serve"),
     "ETHOGRAM_LOG": ("log", "event log that accepted events are rolled into"),
     "ETHOGRAM_PREDICTIONS": ("predictions", "prediction log, Parquet by hour"),
+    "ETHOGRAM_MEMBERSHIPS": (
+        "memberships",
+        "what `segments apply` wrote; segments with a `membership` go on from there",
+    ),
     "ETHOGRAM_PLACES": (
         "",
         "database of places in MaxMind's format; without it, and without a project's, none is known",
@@ -54,6 +58,7 @@ class Settings:
     roll_s: float = 5.0
     flush_s: float = 10.0
     clock: int | None = None
+    memberships: Path | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -88,6 +93,7 @@ class Settings:
             roll_s=_number(given, "ETHOGRAM_ROLL_S"),
             flush_s=_number(given, "ETHOGRAM_FLUSH_S"),
             clock=parse_instant(given["ETHOGRAM_CLOCK"]) if given.get("ETHOGRAM_CLOCK") else None,
+            memberships=path("memberships"),
         )
 
 

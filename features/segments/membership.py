@@ -219,8 +219,10 @@ def means(kind: Kind, schema: StateSchema, slots: Ints) -> Bools:
     return found
 
 
-def fold(states: States, terms: Terms, judge: Judge, moments: Moments, since: Ints, at: Ints) -> tuple[States, Changes]:
-    """The states as of `at`, and all changes on the way.
+def fold(
+    states: States, terms: Terms, judge: Judge, moments: Moments, since: Ints, at: Ints
+) -> tuple[States, Changes, Ints]:
+    """The states as of `at`, all changes on the way, and per row when time alone may bring the next one.
 
     Args:
         states: As of `since`.
@@ -247,4 +249,6 @@ def fold(states: States, terms: Terms, judge: Judge, moments: Moments, since: In
         following = np.full(len(rows), NEVER)
         following[more] = moments.at[place[rows[more]]]
         upcoming[rows] = np.minimum(following, due(part, terms, truths))
-    return states, Changes.joined(found)
+    nothing = np.empty(0, np.int64)
+    none = Changes(nothing, nothing, nothing, nothing.astype(np.bool_), nothing)
+    return states, Changes.joined([none, *found]), upcoming

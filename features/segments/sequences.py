@@ -159,8 +159,9 @@ def _advanced(
     """All events that can complete a step, each with the latest completion of the step before that allows it."""
     said = program.moves[move]
     kind, n, span = said[MOVE_KIND], said[N], said[WITHIN]
-    if span and said[SINCE] < 0:
-        deadline = min(deadline, facts.ts[anchor] + span)
+    if span:
+        since = anchor if said[SINCE] < 0 else facts.reach[step - 1, facts.sizes[step - 1] - 1]
+        deadline = min(deadline, facts.ts[since] + span)
     end = facts.starts[kind + 1]
     seen, pointer, size = 0, -1, 0
     for k in range(beyond(facts.places, facts.starts[kind], end, facts.reach[step - 1, 0]), end):

@@ -27,7 +27,7 @@ def folded(segments, log, *, begin=BEGIN, end=END, joined=()):
 
     moments = Moments.of(rows, made.segments, begin, end, {"ann": joined})
     one = np.array([begin], np.int64), np.array([end], np.int64)
-    states, found = fold(States.new(1, len(made)), Terms.of(made.segments), judge, moments, *one)
+    states, found, _ = fold(States.new(1, len(made)), Terms.of(made.segments), judge, moments, *one)
     told = [
         (made.names[k], at, entered, CAUSES[cause])
         for _, k, at, entered, cause in zip(*map(np.ndarray.tolist, found), strict=True)

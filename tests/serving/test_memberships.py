@@ -1,0 +1,155 @@
+"""Memberships in answers: batch, the running service and a replay event by event say the same of everybody."""
+
+from dataclasses import replace
+from shutil import copytree, ignore_patterns
+
+import numpy as np
+import polars as pl
+import pytest
+
+from experiments import release
+from experiments.enrolment import Enrolment
+from features.behaviour.feature_set import FeatureSet
+from features.behaviour.schema import KNOWN
+from features.events.log import EventLog
+from features.instants import DAY, HOUR, MINUTE
+from features.project import Project
+from features.segments.ledger import Ledger
+from features.simulate import Shop, write_shop
+from serving.scorer import Scorer
+from serving.store import State
+from tests.features.segments.test_format import SHOP
+from tests.serving import shop
+from training.bundle import Bundle, publish
+from training.model import Model
+
+pytestmark = pytest.mark.anyio
+
+SEGMENTS = """version: 1
+segments:
+  looked: {when: {did: {event: product_viewed, last: 2h}}, membership: {ttl: 1h, exit_on: [{event: order_completed}]}}
+  often: {when: {feature: {count_any_7d: {gte: 3}}}, membership: {hysteresis: {exit: 1}}}
+  plain: {when: {did: {event: product_viewed, last: 2h}}}
+  rare: {when: {did: {event: any}}, min_size: 100}
+"""
+
+
+async def test_an_answer_tells_the_membership_and_goes_on_from_what_was_applied(tmp_path):
+    project, settings = small(tmp_path)
+    Enrolment.plan(project, at=shop.NOW - 3 * HOUR).apply()
+    settings = replace(settings, memberships=project.path("memberships"))
+    publish(bundled(project, tmp_path / "made").path, settings.bundles)
+    async with shop.serving(settings) as (http, runtime):
+        runtime.now = lambda: shop.NOW
+        told = (await http.get("/v1/segments?user_id=ann")).json()
+        assert "rare" not in told["rules"]
+        assert {name for name, each in told["rules"].items() if each["in"]} == {"often", "plain"}
+        why = (await http.post("/v1/explain", json={"user_id": "ann"})).json()["segments"]
+        assert {name: each["in"] for name, each in why.items()} == {
+            name: each["in"] for name, each in told["rules"].items()
+        }
+        Enrolment.plan(project, at=shop.NOW + 20 * DAY).apply()
+        before = runtime.release()
+        assert runtime.releases.look()
+        assert runtime.release() is not before
+        assert not runtime.releases.look()
+
+
+async def test_without_an_applied_ledger_a_membership_is_its_truth(tmp_path):
+    project, settings = small(tmp_path)
+    publish(bundled(project, tmp_path / "made").path, settings.bundles)
+    async with shop.serving(settings) as (http, runtime):
+        runtime.now = lambda: shop.NOW
+        told = (await http.get("/v1/segments?user_id=ann")).json()
+        assert {name for name, each in told["rules"].items() if each["in"]} == {"looked", "often", "plain"}
+
+
+def small(folder):
+    """A project with one person who looked three times, and last 70 minutes ago."""
+    root = folder / "project"
+    shop.plan_in(root)
+    (root / "ethogram.yaml").write_text("version: 1\nname: shop\n")
+    (root / "features.yaml").write_text("version: 1\nfeatures: [{count: [any, page_viewed], windows: [1d, 7d, 30d]}]\n")
+    (root / "segments.yaml").write_text(SEGMENTS)
+    project = Project.find(root)
+    log = EventLog.of(project)
+    for place, minutes in enumerate((90, 80, 70)):
+        ts = shop.NOW - minutes * MINUTE
+        log.append(shop.cleaned(log.plan, [shop.message("ann", ts=ts)], ts).batch, name=f"part{place}")
+    log.append(
+        shop.cleaned(log.plan, [shop.message("bob", ts=shop.NOW - 9 * DAY)], shop.NOW - 9 * DAY).batch, name="bob"
+    )
+    return project, replace(shop.settings_in(folder / "service"), log=project.path("log"), key=project.key)
+
+
+def bundled(project, folder):
+    """A bundle of the project's features and segments, with models fitted on made-up values."""
+    log = EventLog.of(project)
+    log.codes.write(project.file("plan.lock"))
+    features = FeatureSet.of(project, log.plan, log.codes)
+    paths = shop.models_in(folder / "models", features, 0.5)
+    models = {study: Model.load(path) for study, path in paths.items()}
+    segments = release.bounded(release.declared_segments(project, log, features), log, features, models, {})
+    files = {"plan": project.file("plan.yaml"), "lock": project.file("plan.lock")}
+    return Bundle.write(
+        folder / "bundle", name="shop", version="1", features=features, models=paths, segments=segments, **files
+    )
+
+
+@pytest.mark.integration
+async def test_batch_the_running_service_and_a_replay_agree_on_everybody_in_the_shop(tmp_path):
+    copytree(SHOP.parent, tmp_path / "shop", ignore=ignore_patterns(".ethogram"))
+    write_shop(Shop(users=2_000, days=50, seed=5), tmp_path / "raw", format="parquet")
+    project = Project.find(tmp_path / "shop")
+    log = EventLog.of(project)
+    for file in sorted((tmp_path / "raw" / "events").iterdir()):
+        log.ingest(file)
+    publish(bundled(project, tmp_path / "made").path, project.path("bundles"))
+    newest = int(log.frame(columns=["known"])["known"].max()) + 1
+    begin = newest - 3 * DAY
+    Enrolment.plan(project, at=begin).apply()
+    copytree(project.path("memberships"), tmp_path / "begun")
+    Enrolment.plan(project, at=newest).apply()
+
+    ledger = Ledger.read(project.path("memberships"))
+    batch = {(user, segment) for user, segment in ledger.members(newest).select("user", "segment").iter_rows()}
+    settings = replace(
+        shop.settings_in(tmp_path / "service"), log=project.path("log"), bundles=project.path("bundles"),
+        key=project.key, memberships=tmp_path / "begun", project=project,
+    )  # fmt: skip
+    async with shop.serving(settings) as (http, runtime):
+        runtime.now = lambda: newest
+        users = sorted(set(log.frame(columns=["user", "ts"])["user"]))
+        answers = []
+        for start in range(0, len(users), 500):
+            asked = {"users": users[start : start + 500]}
+            answers += (await http.post("/v1/segments:batch", json=asked)).json()["answers"]
+        live = {each["user_id"] for each in answers if each["source"] == "live"}
+        served = {
+            (each["user_id"], name)
+            for each in answers
+            if each["source"] == "live"
+            for name in each["segments"]
+            if name in ledger.segments
+        }
+        scorer = Scorer(runtime.release().bundle, runtime.store, tmp_path / "begun")
+    wanted = {(user, segment) for user, segment in batch if user in live}
+    assert len(live) > 1_000
+    assert served == wanted
+    assert {segment for _, segment in wanted} > {"cart_abandoners", "active", "champions", "longest_sessions"}
+
+    replayed, folded = set(), {"cart_abandoners"}
+    histories = log.histories(scorer.schema)
+    for row, user in enumerate(histories.users.tolist()):
+        if user not in live:
+            continue
+        records = histories.slots[histories.starts[row] : histories.ends[row]]
+        records = records[np.argsort(records[:, KNOWN], kind="stable")]
+        late = np.unique(records[records[:, KNOWN] > begin, KNOWN]).tolist()
+        for now in [*late, newest]:
+            known = records[records[:, KNOWN] <= now]
+            (answer,) = scorer.answer_states([user], [State(user, known.tobytes())], now)
+        replayed |= {(user, name) for name in answer.verdict.segments if name in ledger.segments}
+    assert replayed == wanted
+    changes = ledger.changes().filter(pl.col("at") > begin, pl.col("segment").is_in(folded)).collect()
+    assert {"event", "time"} <= set(changes["cause"])
