@@ -201,6 +201,8 @@ class Extension:
             if each.family == FAMILY.name
         ]
         self._texts = {each.values: {hash_text(str(text)): text for text in each.values} for _, each, _ in self._asked}
+        codes = np.arange(schema.n_codes)
+        self._meant = {each.kind: np.isin(codes, each.kind.codes(schema)) for _, each, _ in self._asked}
         self._events = np.empty(schema.n_codes, np.object_)
         for event, code in schema.codes.items():
             self._events[code] = event
@@ -226,7 +228,7 @@ class Extension:
         codes = records[:, HEAD] & CODE_MASK
         within = records[:, TS] > at - asked.window
         if asked.kind.events:
-            within &= np.isin(codes, asked.kind.codes(self.schema))
+            within &= self._meant[asked.kind][codes]
         mine = records[within]
         properties = {name: self._property(mine[:, self.schema.slot(name)], name, asked) for name in asked.properties}
         return Columns(self._events[codes[within]], mine[:, TS], properties)
