@@ -55,6 +55,8 @@ class Proof:
     broken: str = ""
 
     def __str__(self) -> str:
+        if not self.names:
+            return "no feature is declared in definitions.py"
         told = f"{len(self.names)} features in Python, slower than declared ones: {self.microseconds:.0f} us a row"
         return self.broken or f"{told}; {self.rows:,} rows keep {len(LAWS)} laws."
 

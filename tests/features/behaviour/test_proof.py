@@ -34,6 +34,10 @@ def hash_free(text):
     assert "keep 4 laws" in str(found)
 
 
+def test_without_a_function_there_is_nothing_to_prove():
+    assert str(proof("")) == "no feature is declared in definitions.py"
+
+
 BREACHES = {
     "the clock": "import time\n@feature(windows='7d')\ndef f(user, at):\n    return time.time()\n",
     "the day": "from datetime import date\n@feature(windows='7d')\ndef f(user, at):\n    return date.today().year\n",
