@@ -63,9 +63,9 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Why a person is in a segment or not: conditions, the events behind them, what is pending, since when."""
-    from experiments.portrait import Portrait
+    from experiments.standing import Standing
 
-    found = Portrait.of(_found(project), user, at=_instant(at), names=segment or ())
+    found = Standing.of(_found(project), user, at=_instant(at), names=segment or ())
     answer(found.to_dict(), str(found), as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""Commands about definitions of segments: `check`, `schema`, `format`, `review`, `retire`, `merge`."""
+"""Commands about definitions of segments: check, schema, format, diff, suggest, review, retire, merge."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ from console.terminal import answer, show, table
 def register(app: typer.Typer) -> None:
     """Add the commands about segments."""
     commands = typer.Typer(help="Segments: define them, see who enters and leaves, hand them on.", no_args_is_help=True)
-    for command in (check, schema, layout, review, retire, merge):
+    for command in (check, schema, layout, diff, suggest, review, retire, merge):
         commands.command("format" if command is layout else None)(command)
     memberships.register(commands)
     app.add_typer(commands, name="segments", rich_help_panel=DATA_SCIENCE)
@@ -70,6 +70,39 @@ def layout(
     )
     if changed and verify:
         raise typer.Exit(1)
+
+
+def diff(
+    other: Annotated[Path | None, typer.Argument(help="Another segments.yaml (default: what is served).")] = None,
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which segments are added, removed or edited, and whom that concerns."""
+    from console.terminal import working
+    from experiments.difference import Difference
+    from features.project import Project
+
+    with working("diff") as told:
+        found = Difference.of(Project.find(project), other, told=told)
+    answer(found.to_dict(), str(found), as_json=as_json)
+
+
+def suggest(
+    study: Annotated[str, typer.Argument(help="Of which a model is served.")],
+    depth: Annotated[int, typer.Option(min=1, max=6, help="Bounds a rule's part has at most.")] = 3,
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say in rules to paste what a model says, and how often they say otherwise; `explore` proposes thresholds."""
+    from console.terminal import working
+    from experiments.suggestion import Suggestion
+    from features.project import Project
+
+    with working("suggest") as told:
+        found = Suggestion.of(Project.find(project), study, depth=depth, told=told)
+    answer(found.to_dict(), str(found), as_json=as_json)
 
 
 def review(

@@ -245,9 +245,13 @@ def _chosen(project: Project, tracking: Tracking, versions: Mapping[str, int]) -
 
 def declared_segments(project: Project, log: EventLog, features: FeatureSet) -> SegmentSet | None:
     """The project's segments; None where it declares none."""
+    return SegmentSet.of(project, log.plan, log.codes, features, studies=study_kinds(project))
+
+
+def study_kinds(project: Project) -> dict[str, str]:
+    """Per declared study its kind."""
     declared = _declared(project) if project.file("studies.yaml").exists() else {}
-    kinds = {name: spec.kind for name, spec in declared.items()}
-    return SegmentSet.of(project, log.plan, log.codes, features, studies=kinds)
+    return {name: spec.kind for name, spec in declared.items()}
 
 
 def bounded(

@@ -107,3 +107,10 @@ def test_retire_and_merge_say_what_they_wrote(tmp_path):
     folder = projects.make(tmp_path / "shop", n_users=3, segments_yaml=said).root
     assert told(folder, "merge", "a", "b")["archived"] == "a"
     assert "b is archived" in ran("retire", "b", "-C", str(folder)).stdout
+
+
+def test_diff_tells_in_json_and_in_words(small):
+    other = str(small / "segments.yaml")
+    assert told(small, "diff", other)["segments"] == []
+    assert "nothing differs" in ran("diff", other, "-C", str(small)).stdout
+    assert "no model of 'behaviour' is served" in str(ran("suggest", "behaviour", "-C", str(small)).exception)

@@ -1,4 +1,4 @@
-"""Portrait: why one person is in each segment or not: the tree, its events, what is pending, what moves each model."""
+"""Standing: why one person is in each segment or not: the tree, its events, what is pending, what moves each model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Portrait:
+class Standing:
     """What is said of one person as of one instant.
 
     Attributes:
@@ -37,7 +37,7 @@ class Portrait:
 
     @classmethod
     def of(cls, project: Project, user: str, *, at: int | None = None, names: Sequence[str] = ()) -> Self:
-        """The portrait of a person.
+        """Where a person stands.
 
         Args:
             project: Whose segments and log.
