@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from console.cli import app
 
@@ -72,6 +73,26 @@ def test_the_tutorial_does_what_it_says_in_an_empty_folder(tmp_path: Path, monke
     result = doctest.testfile(str(ROOT / "docs" / "tutorial.md"), module_relative=False, optionflags=OPTIONS)
     assert result.attempted > 30
     assert result.failed == 0
+
+
+def test_the_way_from_a_csv_to_a_promoted_model_is_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs are run, files with a name in their first line are written, commands print what stands below them."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "from-a-csv.md").read_text(encoding="utf-8")
+    asked = 0
+    for kind, block in re.findall(r"```(python|yaml|console)\n(.*?)```", text, re.DOTALL):
+        if kind == "python":
+            exec(compile(block, "from-a-csv.md", "exec"), {})  # noqa: S102 - our own page
+        elif kind == "yaml":
+            Path(block.partition("\n")[0].removeprefix("# ")).write_text(block, encoding="utf-8")
+        for words, wanted in re.findall(r"^\$ ethogram (.*?)\n(.*?)(?=^\$ |\Z)", block, re.DOTALL | re.MULTILINE):
+            answer = CliRunner().invoke(app, words.split(), catch_exceptions=False)
+            assert answer.exit_code == 0, answer.output
+            assert doctest.OutputChecker().check_output(wanted, answer.stdout, OPTIONS), answer.stdout
+            asked += 1
+    assert asked == 5
 
 
 def test_every_page_is_listed_in_the_index() -> None:
