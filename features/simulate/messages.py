@@ -15,6 +15,10 @@ from features.simulate.timing import MILLISECOND, first_of_run, place
 from features.simulate.types import ACTIONS
 from features.simulate.visits import Visits
 
+SOURCES, FROM = ("search", "mail", "social"), (0.2, 0.1, 0.05)
+"""Where sessions come from, and which share of them does; the others say nothing."""
+CAMPAIGNS = ("brand", "gifts", "newsletter", "reminder", "season", "winback")
+"""Two of each source."""
 REFUNDED = 0.04
 LATENCY_MS = (60, 1500)
 IDENTIFY_AFTER, ALIAS_AFTER = 250 * MILLISECOND, 300 * MILLISECOND  # of the session's start; no action is that quick
@@ -104,10 +108,23 @@ def _tracks(
         "ts": pl.Series(ts),
         "consent": pl.Series(consent).cast(pl.Int8).set(pl.Series(consent < 0), None),
         "user_agent": text(AGENTS, people.agents[person, device[session]]),
+        **_traffic(shop, people, session, first),
     }
     orders = [f"o{people.stream}-{number}" for number in range(n_orders)]
     basket = fill_baskets(shop, people, visits)
     return pl.DataFrame({**columns, **property_columns(shop, rng, visits.action, basket, orders=orders)})
+
+
+def _traffic(shop: Shop, people: People, session: NDArray[np.int64], first: NDArray[np.bool_]) -> dict[str, pl.Series]:
+    """Where a session came from, in what its first action says; random numbers of their own."""
+    drawn = shop.generator(9, people.stream).random((int(session.max(initial=-1)) + 1, 2))[session]
+    source = np.searchsorted(np.cumsum(FROM), drawn[:, 0], side="right")
+    told = first & (source < len(SOURCES))
+    campaign = 2 * source + (drawn[:, 1] < 0.5)
+    return {
+        "p_traffic_source": text(SOURCES, np.where(told, source, -1)),
+        "p_campaign": text(CAMPAIGNS, np.where(told, campaign, -1)),
+    }
 
 
 def _refunds(shop: Shop, rng: np.random.Generator, tracks: pl.DataFrame) -> pl.DataFrame:

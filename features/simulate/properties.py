@@ -12,7 +12,7 @@ from features.simulate.types import ACTIONS
 
 PROPERTIES: dict[str, tuple[str, ...]] = {
     "page_viewed": ("page",),
-    "products_searched": ("query",),
+    "products_searched": ("query", "results"),
     "product_list_viewed": ("category",),
     "product_clicked": ("product_id", "category"),
     "product_viewed": ("product_id", "category", "price"),
@@ -36,6 +36,8 @@ PROPERTIES: dict[str, tuple[str, ...]] = {
 
 PAGES = ("home", "offers", "account", "help")
 QUERIES = ("gift", "sale", "new", "summer", "small", "blue", "wood", "for kids")
+RESULTS = (24.0, 31.0, 18.0, 12.0, 9.0, 7.0, 5.0, 0.0)
+"""How many products each query finds."""
 PAYMENTS = ("card", "invoice", "wallet")
 COUPONS = ("WELCOME10", "AUTUMN10", "CLUB10")
 DEPTHS = (25.0, 50.0, 75.0, 90.0)
@@ -76,6 +78,7 @@ def property_columns(
         "payment_method": (PAYMENTS, payment),
         "order_id": (orders, order),
     }
+    numbers["results"] = np.array(RESULTS)[texts["query"][1]]
     columns = {f"p_{name}": number(values, carries(name, action)) for name, values in numbers.items()}
     columns |= {
         f"p_{name}": text(values, np.where(carries(name, action), places, -1))

@@ -46,7 +46,7 @@ def _lines(part: pl.DataFrame, event: str, sent: bool) -> pl.DataFrame:
         values.str.strip_suffix(","),
         pl.lit("},"),
         pl.lit('"context":{'),
-        pl.concat_str([_text("userAgent", "user_agent"), _consent()]).str.strip_suffix(","),
+        pl.concat_str([_text("userAgent", "user_agent"), _campaign(part), _consent()]).str.strip_suffix(","),
         pl.lit("}}"),
     ]
     line = pl.concat_str(fields)
@@ -69,6 +69,13 @@ def _value(name: str, dtype: pl.DataType) -> pl.Expr:
 def _time(key: str, column: str) -> pl.Expr:
     iso = pl.from_epoch(column, time_unit="us").dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
     return pl.format(f'"{key}":"{{}}",', iso).fill_null(f'"{key}":"half past eleven",')
+
+
+def _campaign(part: pl.DataFrame) -> pl.Expr:
+    if "p_campaign" not in part.columns:
+        return pl.lit("")
+    said = '"campaign":{{"source":"{}","name":"{}"}},'
+    return pl.format(said, pl.col("p_traffic_source"), pl.col("p_campaign")).fill_null("")
 
 
 def _consent() -> pl.Expr:

@@ -5,8 +5,10 @@ import polars as pl
 
 from features.events.batch import EventBatch
 from features.events.plan import TrackingPlan
+from features.events.sources import read_source
 from features.simulate import Shop, write_shop
 from features.simulate.properties import PROPERTIES
+from features.simulate.types import TYPES
 from features.simulate.writing import canonical, simulate
 
 PLAN = "examples/shop/plan.yaml"
@@ -45,8 +47,23 @@ def test_all_formats_hold_the_same_messages(tmp_path):
 
 def test_the_plan_of_the_example_declares_exactly_what_is_sent():
     plan = TrackingPlan.read(PLAN)
+    begins = {event for kind in TYPES for event in kind.moves["start"]}
     for event, names in PROPERTIES.items():
-        assert set(plan.event(event).properties) == set(names), event
+        beside = {"traffic_source", "campaign"} if event in begins else set()
+        assert set(plan.event(event).properties) == {*names, *beside}, event
+
+
+def test_a_session_that_a_campaign_brought_says_so_once_in_a_message_s_context_or_in_a_column(tmp_path):
+    plan = TrackingPlan.read(PLAN)
+    shares = []
+    for name in ("ndjson", "parquet"):
+        write_shop(SMALL, tmp_path / name, format=name)
+        batches = list(read_source(tmp_path / f"{name}/events/shop-0000.{name}", plan))
+        told = EventBatch.concat(batches).frame.filter(pl.col("p_campaign").is_not_null())
+        shares.append(told.select("message_id", "p_traffic_source", "p_campaign").sort(pl.all()))
+    assert shares[0].height > 100
+    assert shares[0].equals(shares[1])
+    assert shares[0]["p_campaign"].n_unique() == 2 * shares[0]["p_traffic_source"].n_unique() == 6
 
 
 def test_canonical_columns_make_an_event_batch():
