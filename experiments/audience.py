@@ -16,6 +16,7 @@ from features.behaviour.matrix import FeatureMatrix
 from features.behaviour.schema import KNOWN, TS, StateSchema
 from features.errors import AnalysisError, DefinitionError
 from features.events.log import EventLog
+from features.events.plan import Purpose
 from features.project import Project
 from features.segments.membership import Judge
 from features.segments.nodes import below, sources
@@ -75,9 +76,11 @@ class Audience:
         """What histories must hold."""
         return self.segments.schema
 
-    def everybody(self) -> Iterator[Histories]:
-        """All persons, a bucket at a time."""
-        return self.log.histories_by_bucket(self.schema)
+    def everybody(self, purpose: Purpose = Purpose.ANALYTICS) -> Iterator[Histories]:
+        """All persons who agree to the purpose as of now, a bucket at a time."""
+        for histories in self.log.histories_by_bucket(self.schema):
+            willing = histories.consent() & purpose.bit != 0
+            yield histories if willing.all() else histories.take(np.flatnonzero(willing))
 
     def person(self, user: str) -> Histories:
         """The one row of a person, by any of their ids.

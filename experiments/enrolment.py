@@ -13,6 +13,7 @@ from experiments.audience import Audience
 from experiments.proposals import flow
 from features.behaviour.histories import Histories
 from features.errors import AnalysisError
+from features.events.plan import Purpose
 from features.instants import iso
 from features.project import Project
 from features.segments.ledger import CHANGES, STATES, Applied, Ledger
@@ -164,38 +165,34 @@ class Enrolment:
         audience, ledger = self.audience, self.ledger
         asked = audience.segments.only([each.name for each in audience.segments.segments if self._enrolled(each)])
         before = ledger.state_frame()
-        states, changes, known = [before.clear()], [], 0
-        for histories in audience.everybody():
+        states, changes, willing = [before.clear()], [], set[str]()
+        for histories in audience.everybody(Purpose.PERSONALISATION):
             part = _Part(self, asked, histories, before)
             states.append(part.states)
             changes.append(part.changes)
-            known += len(histories)
-            told(f"{known:,} users")
+            willing.update(histories.users.tolist())
+            told(f"{len(willing):,} users")
         paused = [each.name for each in audience.segments.segments if each.status == "paused"]
-        changes.append(self._departures(before, [*asked.names, *paused]))
-        states.append(before.filter(pl.col("segment").is_in(paused) & ~pl.col("user").is_in(self._absent)))
+        changes.append(self._departures(before, [*asked.names, *paused], willing))
+        states.append(before.filter(pl.col("segment").is_in(paused) & pl.col("user").is_in(list(willing))))
         self.states = pl.concat(states)
         self.changes = pl.concat(changes).sort("at", maintain_order=True)
         self.lines = list(self._told(before))
 
-    @property
-    def _absent(self) -> list[str]:
-        return [*self.erased, *self._joined]
-
-    def _departures(self, before: pl.DataFrame, kept: Sequence[str]) -> pl.DataFrame:
-        """Members whom no history speaks of any more, and members of segments that are no more."""
-        users = self.audience.log.frame(columns=["user", "ts"])["user"].unique()
-        gone = before.filter(~pl.col("user").is_in(users.implode()))
-        canonical = self.audience.log.canonical()
-        names = gone["user"].unique().to_list()
-        self._joined = {name: canonical[name][1] for name in names if name in canonical}
-        self.erased = sorted(set(names) - set(self._joined))
-        at = self.audience.at
-        rows = [
-            (user, segment, min(self._joined.get(user, at), at), False, "merge" if user in self._joined else "edit")
-            for user, segment in before.filter("inside").select("user", "segment").iter_rows()
-            if user in self._joined or (segment not in kept and user not in self.erased)
-        ]
+    def _departures(self, before: pl.DataFrame, kept: Sequence[str], willing: set[str]) -> pl.DataFrame:
+        """Members who joined another id, were erased or agree no more, and members of segments that are no more."""
+        log, at = self.audience.log, self.audience.at
+        gone = set(before["user"].unique().to_list()) - willing
+        known = set(log.frame(users=sorted(gone), columns=["user", "ts"])["user"]) if gone else set()
+        canonical = log.canonical()
+        joined = {name: canonical[name][1] for name in gone - known if name in canonical}
+        self.erased = sorted(gone - known - set(joined))
+        rows = []
+        for user, segment in before.filter("inside").select("user", "segment").iter_rows():
+            if user in joined:
+                rows.append((user, segment, min(joined[user], at), False, "merge"))
+            elif user in known or (segment not in kept and user in willing):
+                rows.append((user, segment, at, False, "event" if user in known else "edit"))
         return pl.DataFrame(rows, schema=CHANGES, orient="row")
 
     def _told(self, before: pl.DataFrame) -> Iterator[Line]:

@@ -14,6 +14,7 @@ import polars as pl
 from experiments.audience import Audience
 from features.errors import AnalysisError, DefinitionError
 from features.events.parts import write_parquet
+from features.events.plan import Purpose
 from features.instants import iso
 from features.project import Project
 from features.segments.ledger import Ledger
@@ -75,7 +76,8 @@ class Export:
         if changes:
             emitted = [(name, word == "entered") for name in large for word in known[name].emit]
             return cls(_changes(ledger, as_of, emitted), large, as_of)
-        members = ledger.members(as_of).filter(pl.col("segment").is_in(large))
+        willing = [user for each in audience.everybody(Purpose.PERSONALISATION) for user in each.users.tolist()]
+        members = ledger.members(as_of).filter(pl.col("segment").is_in(large) & pl.col("user").is_in(willing))
         rows = members.select(
             "segment", _instant(pl.lit(as_of)).alias("as_of"), "user", _instant(pl.col("since")), "cause"
         )
@@ -170,7 +172,7 @@ def _figures(audience: Audience, at: int, *, scores: bool, features: bool) -> pl
 
 
 def _parts(audience: Audience, at: int, *, scores: bool, features: bool) -> Iterator[pl.DataFrame]:
-    for histories in audience.everybody():
+    for histories in audience.everybody(Purpose.PERSONALISATION):
         matrix = audience.matrix(histories, at)
         columns: dict[str, Any] = {"user": histories.users.tolist()}
         for study, said in (audience.scores(matrix) if scores else {}).items():

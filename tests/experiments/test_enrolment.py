@@ -5,6 +5,7 @@ import pytest
 
 from experiments.audience import Audience
 from experiments.enrolment import Enrolment
+from experiments.export import Export
 from features.errors import AnalysisError
 from features.events.batch import EventBatch
 from features.events.log import EventLog
@@ -145,3 +146,16 @@ def test_causes_are_events_and_the_clock(project):
     sticky = found.filter(pl.col("segment") == "sticky")
     assert all((user, at) in known for user, at in sticky.filter(cause="event").select("user", "at").iter_rows())
     assert sticky.filter(~pl.col("entered"), cause="time").height > 3
+
+
+def test_who_agrees_to_personalisation_no_more_leaves_and_is_not_handed_on(project):
+    ledger = applied(project, END)
+    user = min(inside(ledger, END, "regulars"))
+    log = EventLog.of(project)
+    said = {"source": "made", "id": 10**6, "event": "viewed", "user_id": user, "seq": 0, "offset": 0, "consent": 0}
+    log.append(EventBatch(pl.DataFrame([{**said, "ts": END + HOUR, "received": END + HOUR}]), log.plan), name="no")
+    assert user not in Export.of(project, at=END).rows["user"].to_list()
+    ledger = applied(project, END + 2 * HOUR)
+    assert user not in inside(ledger, END + 2 * HOUR, "regulars")
+    mine = ledger.changes().filter(pl.col("user") == user, pl.col("segment") == "regulars").collect()
+    assert mine.select("entered", "cause").rows() == [(True, "edit"), (False, "event")]
