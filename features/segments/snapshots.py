@@ -41,10 +41,11 @@ def taken(
     cuts = list(dict.fromkeys(node.cut for node in segments.nodes if node.cut is not None))
     found = dict(known or {})
     while any(cut.key not in found for cut in cuts):
-        truths = segments.fitted(found).evaluate(histories, at, features=features, scores=scores)
         ready = [cut for cut in cuts if cut.key not in found and _depends_on_nothing_open(cut, segments, found)]
+        asked = segments.fitted(found).only({cut.population for cut in ready if _of_segment(cut)})
+        truths = asked.evaluate(histories, at, features=features, scores=scores) if len(asked) else None
         for cut in ready:
-            inside = _population(cut, features, truths.column(cut.population) if _of_segment(cut) else None)
+            inside = _population(cut, features, truths.column(cut.population) if truths and _of_segment(cut) else None)
             found[cut.key] = _snapshot(cut, features.column(cut.feature)[inside], at)
     return found
 
