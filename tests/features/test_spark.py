@@ -33,6 +33,19 @@ ROOT = Path(__file__).parents[2]
 BUCKET_ROWS = 2000
 NOW = parse_instant("2026-11-01T12:00:00.5Z")
 
+WRITTEN = """
+from features import feature
+
+LEAST = 5
+
+@feature(windows="90d", events="order_completed", properties="revenue")
+def largest_order(user, at):
+    return _largest(user["revenue"]) if len(user) else None
+
+def _largest(values):
+    return max(LEAST, float(values.max()))
+"""
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
@@ -104,7 +117,7 @@ def test_a_training_set_has_the_same_rows(project, logs):
 
 
 def test_everybodys_features_and_scores_are_the_same(project, logs, tmp_path):
-    features = FeatureSet.of(project, logs[0].plan, logs[0].codes)
+    features = FeatureSet.from_yaml(project.file("features.yaml"), logs[0].plan, logs[0].codes, definitions=WRITTEN)
     models = _models(features)
     _, at = logs[0].span()
     for name, log in zip(("here", "there"), logs, strict=True):
@@ -113,6 +126,7 @@ def test_everybodys_features_and_scores_are_the_same(project, logs, tmp_path):
     assert_frame_equal(here, there, check_exact=True)
     assert there["score_clusters"].n_unique() == 2
     assert there["score_trees"].n_unique() > 5
+    assert there["largest_order_90d"].n_unique() > 5
 
 
 def test_commands_take_the_engine(project, spark, tmp_path, monkeypatch):
