@@ -138,7 +138,7 @@ def memory() -> int:
 
 
 class Cores:
-    """All cores of this machine, and a third of its memory."""
+    """All cores of this machine, and half of its memory."""
 
     def map(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         """What the work makes of each, in order, at most a few ahead of who takes it."""
@@ -153,7 +153,7 @@ class Cores:
 
     def make(self, job: Job, places: Sequence[int]) -> Iterator[Bucket]:
         """The buckets of these places, as many at once as are to be held in memory."""
-        most = min(MOST, memory() // 3 // EVENT_BYTES)
+        most = min(MOST, memory() // 2 // EVENT_BYTES)
         group: list[int] = []
         for place in places:
             if group and sum(job.sizes[each] for each in [*group, place]) > most:
