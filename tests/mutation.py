@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
@@ -31,12 +32,12 @@ SWAPS = {
     ast.And: ast.Or, ast.Or: ast.And, ast.USub: ast.UAdd, ast.Invert: ast.UAdd,
 }  # fmt: skip
 FOLDER = Path(compiled.__file__).parent
-SECONDS = 5
+PATIENCE = 3
+"""Times what the loops take as they are: a mutant that takes longer does not end."""
 SHARED = {
     "gather": ("count", "sum", "last", "active_days"),
     "marks": ("count", "max", "share"),
-    "table": ("count", "mean", "last", "recency", "sessions"),
-    "kernel": ("count", "sum", "mode", "trend", "recency"),
+    "table": ("mean", "last", "recency", "sessions", "patterns"),
     "carry": ("count", "sum", "min", "max", "first", "last", "tenure"),
     "categories": ("first", "last", "mode", "trait"),
     "formulas": ("count", "ratio", "difference", "score", "trend", "rfm_score", "recency", "tenure"),
@@ -160,12 +161,12 @@ def put_in(module: str, function: ast.FunctionDef) -> None:
                 setattr(each, name, new)
 
 
-def survives(module: str, function: ast.FunctionDef, cases: list) -> bool:
-    """Whether a process of its own, with the mutant in place, finds nothing wrong."""
+def survives(module: str, function: ast.FunctionDef, cases: list, seconds: float) -> bool:
+    """Whether a process of its own, with the mutant in place, finds nothing wrong. It may not call Polars."""
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
             put_in(module, function)
             os._exit(0 if all(case() for case in cases) else 1)
@@ -195,11 +196,13 @@ def main() -> int:
         mutants = [(function, *change) for function in loops(module) for change in changes(function, names)]
         mutants = random.Random(1).sample(mutants, min(len(mutants), options.sample))
         cases = cases_of(module)
+        begun = time.process_time()
         if not all(case() for case in cases):
             raise SystemExit(f"{module}: what was not changed differs from the oracle.")
+        seconds = PATIENCE * (time.process_time() - begun)
         survivors = [
             says for function, number, change, says in mutants
-            if survives(module, mutated(function, number, change), cases)
+            if survives(module, mutated(function, number, change), cases, seconds)
         ]  # fmt: skip
         killed, total = killed + len(mutants) - len(survivors), total + len(mutants)
         say(f"{module}: killed {len(mutants) - len(survivors)}/{len(mutants)}", *sorted(survivors))

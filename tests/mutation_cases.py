@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 
+from features.behaviour import gather
 from features.behaviour.carry import fold_carry
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
@@ -25,13 +26,15 @@ NAMES = ("page_viewed", "product_viewed", "product_viewed", "order_completed", "
 
 @cache
 def logs() -> list[list[dict]]:
-    """As a source might send them, in order, crowded into a few hours, and all on a grid of ten minutes."""
+    """As a source might send them, in order, crowded into a few hours, and on grids."""
     draw = random.Random(5)
-    return [log(draw, style) for style in ("wild", "settled", "dense", "grid") * (N_LOGS // 4)]
+    styles = ("wild", "settled", "dense", "grid") * (N_LOGS // 4) + ("hours",) * (N_LOGS // 8)
+    return [log(draw, style) for style in styles]
 
 
 def log(draw: random.Random, style: str) -> list[dict]:
-    events = [event(draw, place, style) for place in range(draw.choice([0, 1, 4, 12, 24, 24, 30]))]
+    n = 70 if style == "rich" else draw.choice([0, 1, 4, 12, 24, 24, 30])
+    events = [event(draw, place, style) for place in range(n)]
     if style == "settled":
         return sorted(events, key=lambda e: (e["ts"], e["seq"], e["id"]))
     copies = [{**e, "known": e["known"] + draw.choice([1, HOUR]), "ts": e["ts"] + draw.choice([0, 1, -DAY])}
@@ -44,8 +47,8 @@ def event(draw: random.Random, place: int, style: str) -> dict:
     name = draw.choice(NAMES)
     far = [draw.choice(EDGES) + draw.choice([-1, 0, 1]), draw.randrange(40 * DAY), draw.randrange(4 * HOUR)]
     near = [draw.randrange(30) * 10 * MINUTE, draw.randrange(2 * HOUR), draw.randrange(3) * MINUTE]
-    ago = {"dense": near, "grid": near[:1], "wild": far + near, "settled": far + near}[style]
-    ts = SPRING + 2 * DAY - draw.choice(ago)
+    ago = {"dense": near, "grid": near[:1]}.get(style, far + near)
+    ts = SPRING + 2 * DAY - (draw.randrange(60) * HOUR if style == "hours" else draw.choice(ago))
     given = {
         "page_viewed": {"seconds": draw.randrange(100)},
         "product_viewed": {
@@ -55,13 +58,28 @@ def event(draw: random.Random, place: int, style: str) -> dict:
         "order_completed": {"revenue": draw.choice([0.5, 1, 5, 15.5, 20, 30.01]), "gift": draw.random() < 0.5},
         "identify": {"country": draw.choice(["de", "fr"]), "vip": draw.random() < 0.5},
     }[name] | {"device": draw.choice(["mobile", "desktop", "tablet"])}  # fmt: skip
+    if style == "rich" and name == "product_viewed":
+        given |= {"product_id": chr(97 + place), "price": 6 + place}
     known = ts + (draw.choice([0, 0, 0, 1, HOUR, 3 * DAY, -HOUR]) if style == "wild" else 0)
     removed = draw.choice([None, None, None, None, 0, 1, DAY]) if style == "wild" else None
     return {
         "event": name, "ts": ts, "known": known, "until": None if removed is None else known + removed, "id": place,
-        "seq": draw.randint(0, 2), "offset": draw.choice([0, 60, -480]),
+        "seq": draw.randint(0, 2), "offset": draw.choice([0, 60, -480, 345]),
+        "consent": (None, 0, 5, 7)[place % 4],
         "properties": {key: value for key, value in given.items() if draw.random() < 0.8},
     }  # fmt: skip
+
+
+def in_order(seed: int) -> list[dict]:
+    """Settled, but for perhaps one pair of neighbours that agree in all but seq, or id."""
+    draw = random.Random(seed)
+    ts, seq = sorted(draw.randrange(3) * HOUR + SPRING for _ in range(6)), [0, 0, 0, 1, 1, 1]
+    log = [
+        {**event(draw, place, "settled"), "ts": ts[place], "known": ts[place], "seq": seq[place]} for place in range(6)
+    ]
+    if seed % 3:
+        log[seed % 5], log[seed % 5 + 1] = log[seed % 5 + 1], log[seed % 5]
+    return log
 
 
 def instants(log: list[dict]) -> np.ndarray:
@@ -74,10 +92,23 @@ def instants(log: list[dict]) -> np.ndarray:
 
 def declared_for(module: str) -> list[dict]:
     """The entries of the tests' shop that a module's loops compute."""
+    named = [{"as": f"above_{k}", "where": {"price": {"gt": k / 10}}} for k in range(70)]
+    above = [{"count": "product_viewed", **each, "windows": ["20d"]} for each in named]
+    if module == "kernel":
+        return DECLARED
     if module in SHARED:
-        return [entry for entry in DECLARED if set(SHARED[module]) & set(entry)]
+        mine = [entry for entry in DECLARED if set(SHARED[module]) & set(entry)]
+        return mine + above if module in ("marks", "table") else mine
     alone = [entry for entry in DECLARED if not {"ratio", "difference", "score"} & set(entry)]
-    return [entry for entry in alone if module in {each.family for each in features_of([entry]).features}]
+    mine = [entry for entry in alone if module in {each.family for each in features_of([entry]).features}]
+    return [*mine, many_orders()] if module == "orders" else mine
+
+
+def many_orders() -> dict:
+    """More steps than a word has bits."""
+    draw = random.Random(3)
+    many = [[draw.choice([*NAMES[:4], "dear", "any"]) for _ in range(draw.randint(2, 5))] for _ in range(40)]
+    return {"ngrams": many[:20], "patterns": many[20:], "as": "many", "windows": ["1d", "20d"]}
 
 
 def features_of(declared: list[dict], **settings: object) -> FeatureSet:
@@ -96,18 +127,25 @@ def cases_of(module: str) -> list[Callable[[], bool]]:
     cases = [case_of(log, features, declared) for log in logs()]
     narrow = [{**entry, "windows": entry["windows"][-1:]} for entry in declared if "windows" in entry]
     cases += [case_of(log, features_of(narrow[:1]), narrow[:1]) for log in logs()[:3] if narrow]
+    many = features_of(declared, bound=500, bounds={})
+    cases += [case_of(log(random.Random(seed), "rich"), many, declared) for seed in range(4)]
     if module == "days":
         cases += [abroad_case(log, declared, zone) for log in logs() for zone in ("America/St_Johns", "UTC")]
     if module in ("carry", "lifetime"):
         cases += [folded_case(log, features, declared) for log in logs()]
     if module == "gather":
-        cases += [settled_case(log, features) for log in logs()]
+        cases += [
+            settled_case(each, features) for each in [*logs(), *map(versions, range(9)), *map(in_order, range(9))]
+        ]
+        cases += [case_of(versions(seed), features, declared) for seed in range(40)]
+        brief = [{"count": "any", "sum": "order_completed.revenue", "windows": ["20d"]}]
+        cases += [case_of(log, features_of(brief), brief) for log in logs()]
     return cases
 
 
 def expected(log: list[dict], at: np.ndarray, features: FeatureSet, declared: list[dict]) -> tuple[bytes, list[bool]]:
     """The bits of (values, capped) of a row for each instant."""
-    settings = {**SETTINGS, "zone": features.schema.zone}
+    settings = {**SETTINGS, **{name: getattr(features.schema, name) for name in ("zone", "bound", "bounds")}}
     oracles = [Oracle(log, int(instant), PLAN, kinds=KINDS, **settings) for instant in at]
     named = [each.features(INPUTS + declared) for each in oracles]
     values = np.array([[values[name] for name in features.names] for values in named])
@@ -164,9 +202,24 @@ def plain(log: list[dict]) -> bool:
 
 def settled_case(log: list[dict], features: FeatureSet) -> Callable[[], bool]:
     """Order, one of each id and no removal is what settled means."""
-    order = [(e["ts"], e["seq"], e["id"]) for e in log if e["until"] is None or e["known"] < e["until"]]
-    settled = bool(log) and plain(log) and order == sorted(order)
-    return lambda: history(log, features).settled == settled
+    kept = [e for e in log if e["until"] is None or e["known"] < e["until"]]
+    order = [(e["ts"], e["seq"], e["id"]) for e in kept]
+    settled, user = plain(kept) and order == sorted(order), history(log, features, settled=False)
+    return lambda: gather.are_settled(user.slots, user.starts, user.ends) == settled
+
+
+def versions(seed: int) -> list[dict]:
+    """A few events, each in several versions: restated, taken back more than once, known at the same time."""
+    draw, log = random.Random(seed), []
+    for place in range(draw.randrange(3, 9)):
+        first = event(draw, place, "grid")
+        for version in range(draw.randrange(1, 6)):
+            known = first["ts"] + draw.choice([0, 0, HOUR, 2 * HOUR, DAY])
+            until = draw.choice([None, None, known, known + 1, known + HOUR, known + DAY])
+            ts = first["ts"] + version * draw.choice([-HOUR, 1, 10 * MINUTE, HOUR])
+            log.append({**event(draw, place, "grid"), "known": known, "until": until, "ts": ts, "seq": version % 2})
+    draw.shuffle(log)
+    return log
 
 
 def mining_case(log: list[dict]) -> Callable[[], bool]:

@@ -11,7 +11,7 @@ STATS = ("active_days",)
 def days(user: User, at: int, table: Table, out: Floats) -> None:
     """A pass a stream, from the newest event back; what lies on a day that counts already is passed over at once.
 
-    Days come in order but where clocks go back shortly after midnight: then the day after the least may come again.
+    Days come in order but where clocks go back shortly after midnight: then the day after the least may come, once.
     """
     for stream in range(len(table.sources)):
         window, edge, step, since = 0, at - table.windows[0], len(user.zone_starts) - 1, NEVER
@@ -28,7 +28,7 @@ def days(user: User, at: int, table: Table, out: Floats) -> None:
             if day < least:
                 count, least, next_too = count + 1, day, day == least - 1
             elif day > least and not next_too:
-                count, next_too = count + 1, True
+                count += 1
         for rest in range(window, len(table.windows)):
             _read_off(table, stream, rest, count, out)
 

@@ -38,7 +38,10 @@ DECLARED = [
     {"tenure": ["any", "order_completed"]},
     {"sessions": {"gap": "30m"}, "windows": ["1d", "7d", "20d"]},
     {"sessions": {"gap": "2h", "pauses": True}, "as": "long", "windows": ["2d", "20d"]},
-    {"in_session": {"count": ["any", "looked"], "distinct": "any.product_id"}, "windows": ["1d", "20d"]},
+    {
+        "in_session": {"count": ["any", "looked"], "distinct": ["any.product_id", "looked_at.product_id"]},
+        "windows": ["1d", "20d"],
+    },
     {"in_session": {"gap": "2h", "count": "dear", "distinct": ["dear.price"]}, "as": "long", "windows": ["20d"]},
     {"current_session": {"count": ["any", "dear"], "distinct": "product_viewed.price"}},
     {"current_session": {"gap": "2h", "count": ["looked"]}, "as": "long"},
