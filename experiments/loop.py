@@ -1,7 +1,7 @@
 """Loop: drift or schedule, then a study, then a duel on the newest outcomes, then promotion, or not."""
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -93,14 +93,15 @@ class State:
         pages.write(self.notebook, json.dumps(noted) + "\n")
 
     def to_study(self) -> list[str]:
-        """Studies to run: propensities and what the champion lacks; all of them where the features are others.
+        """Studies to run: the propensities that are served; all studies before a first release.
 
-        Clusters stay as they are while they can: their names mean something to people.
+        What nobody has released yet is for a person to run and look at first. Clusters stay as they are while the
+        features are the same: their names mean something to people.
         """
-        if self.champion is None or not self.same_features:
+        if self.champion is None:
             return list(self.specs)
-        held = self.champion.models
-        return [name for name, spec in self.specs.items() if spec.kind == "propensity" or name not in held]
+        held = [name for name in self.specs if name in self.champion.models]
+        return [name for name in held if self.specs[name].kind == "propensity"] if self.same_features else held
 
 
 def run_once(
@@ -119,6 +120,7 @@ def run_once(
     """
     state, say = State.of(project), progress or (lambda _line: None)
     drift, notes = _drift(state, say)
+    notes = (*notes, *_unreleased(state))
     triggers = tuple(_triggers(state, drift, every=every, force=force))
     if not triggers:
         idle = ("no drift, no newer data to speak of, and nobody asked",)
@@ -148,6 +150,12 @@ def _drift(state: State, say: Progress) -> tuple[str | None, tuple[str, ...]]:
     return seen.report.verdict, (seen.report.headline, f"drift page: {seen.files['page']}")
 
 
+def _unreleased(state: State) -> Iterator[str]:
+    names = [name for name in state.specs if state.champion is not None and name not in state.champion.models]
+    if names:
+        yield f"not released yet, so left to a person (`ethogram study run`, `ethogram promote`): {', '.join(names)}"
+
+
 def _triggers(state: State, drift: str | None, *, every: int, force: bool) -> list[str]:
     if state.champion is None:
         return ["nothing is published yet"]
@@ -161,8 +169,7 @@ def _triggers(state: State, drift: str | None, *, every: int, force: bool) -> li
         triggers.append("the served users are not those of the training rows (drift)")
     if not state.same_features:
         triggers.append("features.yaml declares other features than the champion computes")
-    lacking = [name for name in state.specs if name not in state.champion.models]
-    return triggers + [f"the champion lacks the study {name}" for name in lacking]
+    return triggers
 
 
 def _studied(state: State, say: Progress) -> tuple[tuple[Studied, ...], tuple[Duel, ...]]:
@@ -171,10 +178,10 @@ def _studied(state: State, say: Progress) -> tuple[tuple[Studied, ...], tuple[Du
         study = Study(name, state.specs[name])
         try:
             rows = study.rows(state.project, log=state.log)
+            result = study.run(state.project, rows=rows, progress=say)
         except StudyError as problem:
-            studied.append(Studied(name, None, f"there are no rows for it: {problem}", ""))
+            studied.append(Studied(name, None, f"it cannot be run: {problem}", ""))
             continue
-        result = study.run(state.project, rows=rows, progress=say)
         refused = f"; not to be promoted: {'; '.join(result.refused)}" if result.refused else ""
         version = None if result.refused else result.version
         studied.append(Studied(name, version, result.verdict + refused, result.run_id))
