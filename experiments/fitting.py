@@ -43,7 +43,7 @@ MOST_ROWS = 20_000
 """Rows that a clustering's trials are fitted on."""
 
 
-SEEDS = 3
+SEEDS = 2
 """Other seeds that a propensity's trees are grown with, to see how much of a figure is chance."""
 EXPLAINED = 2_000
 """Test rows whose margins are taken apart."""

@@ -17,8 +17,8 @@ from training.validation import Estimate, judge
 
 FEWEST = 30
 """Rows of either outcome that a slice needs to be judged."""
-MOST = 40
-REPLICATES = 200
+MOST = 30
+REPLICATES = 100
 
 
 Parts = Mapping[str, NDArray[np.bool_]]

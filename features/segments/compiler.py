@@ -337,13 +337,15 @@ class Compiler:
 
     def _rfm_features(self, event: str | None, path: Path) -> tuple[str, str, str]:
         features = self.names.features.values()
+        recencies, counted, totals = (
+            [each for each in features if each.stat == s] for s in ("recency", "count", "sum")
+        )
         found = [
             (recency.name, count.name, total.name)
-            for recency in features
-            for count in features
-            for total in features
-            if (recency.stat, count.stat, total.stat) == ("recency", "count", "sum")
-            and recency.kind == count.kind == total.kind
+            for recency in recencies
+            for count in counted
+            for total in totals
+            if recency.kind == count.kind == total.kind
             and count.window == total.window > 0
             and event in (None, recency.event)
             and self.names.words.plan.property(total.property).type == "money"
