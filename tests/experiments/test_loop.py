@@ -70,7 +70,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ran("simulate", str(root / "data"), "--users", "2500", "--days", "60", "--seed", "23")
     copytree(SHOP, root / "shop")
     studies = root / "shop" / "studies.yaml"
-    text = studies.read_text().replace("trials: 25", "trials: 3").replace("trials: 12", "trials: 2")
+    text = studies.read_text().replace("trials: 12", "trials: 2").replace("trials: 10", "trials: 2")
     studies.write_text(text.replace("k: [3, 8]", "k: [3, 4]"))
     ran("ingest", *map(str, sorted((root / "data" / "events").iterdir())), "-C", str(root / "shop"))
     return root / "shop"
