@@ -26,7 +26,7 @@ ROUNDS, PATIENCE = 300, 20
 
 OPTIONS = {"objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist"}
 
-MOST_ROWS = 12_000
+MOST_ROWS = 20_000
 """Rows that a random forest is grown on."""
 FOREST_TREES, FOREST_LEAVES = 100, (1, 10)
 """Its trees, and the grid of the least rows in a leaf."""
