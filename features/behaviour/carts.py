@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
@@ -103,7 +103,7 @@ class CartValue(Declaration):
         )
 
 
-@compiled
+@compiled_inside
 def carts(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass from the newest event back; what has no window is read off at its end."""
     tally, n_windows = user.tally, len(table.windows)
@@ -134,7 +134,7 @@ def carts(user: User, at: int, table: Table, out: Floats) -> None:
         _read_off(tally, table, 0, out)
 
 
-@compiled
+@compiled_inside
 def _abandoned(tally: Ints, stream: int, step: int, ts: int, at: int, within: int) -> None:
     """An addition is the last of a cart left behind if neither another one nor a purchase comes within the time."""
     if step == BOUGHT:
@@ -147,7 +147,7 @@ def _abandoned(tally: Ints, stream: int, step: int, ts: int, at: int, within: in
     tally[stream, ADDITION] = ts
 
 
-@compiled
+@compiled_inside
 def _value(user: User, k: int, stream: int, step: int, table: Table) -> None:
     """Going back, all that counts comes before the first purchase that is met."""
     tally = user.tally
@@ -161,7 +161,7 @@ def _value(user: User, k: int, stream: int, step: int, table: Table) -> None:
         tally[stream, TOTAL] += price * quantity if step == ADDED else -price * quantity
 
 
-@compiled
+@compiled_inside
 def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
     for each in range(table.edges[window], table.edges[window + 1]):
         k = place(each)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from features.behaviour.compiled import Floats, Ints, compiled, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
@@ -55,7 +55,7 @@ class Clicks(Declaration):
                 yield Feature(full, "clicks", "dead_clicks", name, kind, "", window, self.within)
 
 
-@compiled
+@compiled_inside
 def clicks(user: User, at: int, table: Table, out: Floats) -> None:
     """One pass from the newest event back; `later` is the next instant at which anything happened."""
     tally, n_windows, window = user.tally, len(table.windows), 0
@@ -89,7 +89,7 @@ def clicks(user: User, at: int, table: Table, out: Floats) -> None:
         _read_off(tally, table, rest, out)
 
 
-@compiled
+@compiled_inside
 def _in_rage(user: User, last: int, stream: int, value: int, table: Table) -> bool:
     """Whether the click is at least the n-th on its element within the time, itself included."""
     missing = table.details[place(table.sources[place(stream), DETAIL])] - 1
@@ -104,7 +104,7 @@ def _in_rage(user: User, last: int, stream: int, value: int, table: Table) -> bo
     return bool(missing == 0)
 
 
-@compiled
+@compiled_inside
 def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
     for each in range(table.edges[window], table.edges[window + 1]):
         k = place(each)

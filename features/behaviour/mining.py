@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.behaviour.compiled import Ints, compiled, place
+from features.behaviour.compiled import Ints, compiled, compiled_inside, place
 from features.behaviour.gather import Scratch, gather, scratch
 from features.behaviour.histories import Histories
 from features.behaviour.kinds import Kind
@@ -161,7 +161,7 @@ def _sessions(
     return total, n_sessions
 
 
-@compiled
+@compiled_inside
 def _kind_of(user: User, k: int, table: Table) -> int:
     """The first step that event k fits; -1 without one."""
     code = place(user.codes[place(k)])
