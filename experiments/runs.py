@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from experiments import pages, studies
 from experiments.duel import Duel, duel
-from experiments.search import Found, Tried
+from experiments.search import Directions, Found, Tried
 from experiments.study import DATA, DIGEST, RECORD, VERSION, Progress, Study, store
 from experiments.tracking import NUMBER, Run, Tracking, scratch
 from features.behaviour.feature_set import FeatureSet
@@ -262,7 +262,5 @@ class _Recorded:
     def __init__(self, trials: Sequence[Tried]) -> None:
         self.trials = tuple(trials)
 
-    def __call__(self, *_: object, direction: Literal["minimize", "maximize"], **__: object) -> Found:
-        sign = 1 if direction == "minimize" else -1
-        complete = [trial for trial in self.trials if trial.state == "complete"]
-        return Found(min(complete, key=lambda trial: sign * trial.figures["value"]), self.trials, len(self.trials))
+    def __call__(self, *_: object, direction: Directions, **__: object) -> Found:
+        return Found.of(self.trials, direction, len(self.trials))

@@ -1,10 +1,13 @@
 """Search: Optuna, and nothing else, behind plain functions. A search that was killed goes on where it stopped."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from features.errors import StudyError, nearest
 
@@ -16,7 +19,14 @@ if TYPE_CHECKING:
 
 Report = Callable[[int, float], None]
 Objective = Callable[[Mapping[str, float], Report], Mapping[str, float]]
-"""(parameters, report) -> figures, of which `value` is what the search improves; `report` may end the trial."""
+"""(parameters, report) -> figures, of which `value`, or what the directions name, is improved; `report` may end it."""
+
+Direction = Literal["minimize", "maximize"]
+Directions = Direction | Mapping[str, Direction]
+"""Of the figure `value`; or of several figures by name, the first before all others."""
+
+VIOLATION = "violation"
+"""A figure: by how much constraints are broken. A trial above 0 is chosen only where all are."""
 
 REPORT_EVERY = 10
 """Rounds between two looks of the pruner: every look is a write that survives a kill."""
@@ -49,7 +59,7 @@ class Tried:
         number: From 0, in the order of ending.
         state: `complete` or `pruned`.
         params: What was tried.
-        figures: What came of it; of a pruned trial the last value only.
+        figures: What came of it; of a pruned trial the last value only. `value` is the first of several objectives.
         seconds: How long it took.
     """
 
@@ -65,14 +75,37 @@ class Found:
     """What a search found.
 
     Attributes:
-        best: The best complete trial.
+        best: The best complete trial; of several objectives the one of the front that is nearest to the best in each.
         trials: All, in order.
         resumed: How many of them an earlier process had finished.
+        front: Of several objectives the trials that no other one beats in every objective, without those that break
+            constraints where others do not; of one the best.
     """
 
     best: Tried
     trials: tuple[Tried, ...]
     resumed: int
+    front: tuple[Tried, ...] = ()
+
+    @classmethod
+    def of(cls, trials: Sequence[Tried], direction: Directions, resumed: int) -> Self:
+        """What these trials found.
+
+        Raises:
+            StudyError: none was completed.
+        """
+        complete = [trial for trial in trials if trial.state == "complete"]
+        if not complete:
+            raise StudyError("no trial was completed. Hint: more `trials`, or a longer `timeout`.")
+        least = min(trial.figures.get(VIOLATION, 0.0) for trial in complete)
+        able = [trial for trial in complete if trial.figures.get(VIOLATION, 0.0) <= max(least, 0.0)]
+        signs = {name: 1 if way == "minimize" else -1 for name, way in _aims(direction).items()}
+        losses = np.array([[sign * trial.figures[name] for name, sign in signs.items()] for trial in able])
+        kept = [row for row, mine in enumerate(losses) if not _beaten(mine, losses)]
+        front, losses = tuple(able[row] for row in kept), losses[kept]
+        width = np.ptp(losses, axis=0)
+        lost = (losses - losses.min(axis=0)) / np.where(width > 0, width, 1.0)
+        return cls(front[int((lost**2).sum(axis=1).argmin())], tuple(trials), resumed, front)
 
     @property
     def n_pruned(self) -> int:
@@ -100,7 +133,7 @@ def search(
     name: str,
     trials: int,
     seed: int,
-    direction: Literal["minimize", "maximize"],
+    direction: Directions,
     timeout_s: float | None = None,
     first: tuple[Mapping[str, float], ...] = (),
     on_trial: Callable[[Tried], None] | None = None,
@@ -117,7 +150,7 @@ def search(
         name: Of the study in that file.
         trials: How many must have ended, those of earlier processes included.
         seed: Of the sampler.
-        direction: Whether less or more is better.
+        direction: Whether less or more is better, of `value` or of several figures; of several none is pruned.
         timeout_s: No trial starts later than this; what was tried by then counts.
         first: Parameters to try before the sampler chooses.
         on_trial: Told of every ended trial, those of earlier processes first.
@@ -131,20 +164,26 @@ def search(
         _tell(on_trial, _tried(number, trial))
     done = len(resumed)
     while done < trials and (timeout_s is None or not done or time.monotonic() - started < timeout_s):
-        _attempt(study, objective, space, seed + done, first[done] if done < len(first) else None)
+        study.sampler = _sampler(seed + done)
+        _attempt(study, objective, space, direction, first[done] if done < len(first) else None)
         ended = _ended(study)
         for number in range(done, len(ended)):
             _tell(on_trial, _tried(number, ended[number]))
         done = len(ended)
     tried = tuple(_tried(number, trial) for number, trial in enumerate(_ended(study)))
-    complete = [trial for trial in tried if trial.state == "complete"]
-    if not complete:
-        raise StudyError("no trial was completed. Hint: more `trials`, or a longer `timeout`.")
-    sign = 1 if direction == "minimize" else -1
-    return Found(min(complete, key=lambda trial: sign * trial.figures["value"]), tried, len(resumed))
+    return Found.of(tried, direction, len(resumed))
 
 
-def _opened(storage: Path, name: str, seed: int, direction: Literal["minimize", "maximize"]) -> "Study":
+def _aims(direction: Directions) -> Mapping[str, Direction]:
+    return {"value": direction} if isinstance(direction, str) else direction
+
+
+def _beaten(mine: NDArray[np.float64], all_: NDArray[np.float64]) -> bool:
+    """Whether some loss is nowhere larger and somewhere smaller."""
+    return bool(((all_ <= mine).all(axis=1) & (all_ < mine).any(axis=1)).any())
+
+
+def _opened(storage: Path, name: str, seed: int, direction: Directions) -> "Study":
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
     from optuna.trial import TrialState
@@ -156,7 +195,7 @@ def _opened(storage: Path, name: str, seed: int, direction: Literal["minimize", 
     study = optuna.create_study(
         study_name=name,
         storage=journal,
-        direction=direction,
+        directions=list(_aims(direction).values()),
         load_if_exists=True,
         sampler=_sampler(seed),
         pruner=_pruner(),
@@ -185,12 +224,15 @@ def _pruner() -> "BasePruner":
 
 
 def _attempt(
-    study: "Study", objective: Objective, space: Mapping[str, Range], seed: int, given: Mapping[str, float] | None
+    study: "Study",
+    objective: Objective,
+    space: Mapping[str, Range],
+    direction: Directions,
+    given: Mapping[str, float] | None,
 ) -> None:
     import optuna
     from optuna.trial import TrialState
 
-    study.sampler = _sampler(seed)
     if given is not None:
         study.enqueue_trial(dict(given))
     trial = study.ask()
@@ -209,7 +251,9 @@ def _attempt(
         return
     for key, value in figures.items():
         trial.set_user_attr(key, float(value))
-    study.tell(trial, figures["value"])
+    if VIOLATION in figures:
+        trial.set_constraint(VIOLATION, figures[VIOLATION])
+    study.tell(trial, [float(figures[name]) for name in _aims(direction)])
 
 
 def _suggested(trial: "Trial", name: str, each: Range) -> float:
@@ -228,7 +272,7 @@ def _tried(number: int, trial: "FrozenTrial") -> Tried:
     state = trial.state.name.lower()
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
     last = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else float("nan")
-    figures = {"value": trial.value if trial.value is not None else last, **trial.user_attrs}
+    figures = {"value": trial.values[0] if trial.values else last, **trial.user_attrs}
     return Tried(number, state, dict(trial.params), figures, seconds)
 
 

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 
 from experiments import card, fitting, studies
 from experiments.asked import asked
 from experiments.fitting import Fitted, Searcher
-from experiments.search import Found, Objective, Range, Tried, search
+from experiments.search import Directions, Found, Objective, Range, Tried, search
 from experiments.slices import Parts, Slice, parts_of, slices
 from experiments.studies import ClustersSpec, PropensitySpec
 from experiments.tracking import NUMBER, Tracking, scratch
@@ -269,7 +269,7 @@ class Study:
             objective: Objective,
             space: Mapping[str, Range],
             *,
-            direction: Literal["minimize", "maximize"],
+            direction: Directions,
             first: tuple[Mapping[str, float], ...] = (),
             most: int = spec.trials,
         ) -> Found:

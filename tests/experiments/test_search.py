@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.search import Range, search, spaces
+from experiments.search import Found, Range, Tried, search, spaces
 from features.errors import StudyError
 
 SPACE = {"x": Range(-5, 5), "n": Range(1, 9, whole=True), "rate": Range(0.01, 1.0, log=True)}
@@ -97,6 +97,38 @@ def test_time_runs_out_but_one_trial_is_always_made(tmp_path):
 def test_more_is_better_where_asked(tmp_path):
     found = run(tmp_path, direction="maximize")
     assert found.best.figures["value"] == max(t.figures["value"] for t in found.trials if t.state == "complete")
+
+
+def two(params, report):
+    """Less of both is better, and less of one is more of the other; `n` above 6 is forbidden."""
+    x, n = params["x"], params["n"]
+    return {"near": (x - 1) ** 2 + n / 100, "far": (x + 1) ** 2 + n / 100, "violation": float(n > 6)}
+
+
+def test_several_objectives_give_a_front_that_nothing_beats_and_a_choice_between_its_ends(tmp_path):
+    aims = {"near": "minimize", "far": "minimize"}
+    options = {"name": "two", "seed": 1, "direction": aims}
+    found = search(two, SPACE, storage=tmp_path / "whole", trials=40, **options)
+    able = [trial.figures for trial in found.trials if trial.figures["violation"] == 0]
+    assert 0 < len(able) < 40
+    for each in found.front:
+        assert each.figures["violation"] == 0
+        mine = (each.figures["near"], each.figures["far"])
+        assert not any(other["near"] < mine[0] and other["far"] < mine[1] for other in able)
+    assert len(found.front) > 3
+    assert found.best in found.front
+    assert abs(found.best.params["x"]) < 0.6
+    search(two, SPACE, storage=tmp_path / "halves", trials=11, **options)
+    halves = search(two, SPACE, storage=tmp_path / "halves", trials=40, **options)
+    assert [trial.params for trial in halves.trials] == [trial.params for trial in found.trials]
+
+
+def test_where_every_trial_breaks_a_constraint_the_one_that_breaks_it_least_is_found():
+    trials = [Tried(0, "complete", {}, {"value": 9.0, "violation": 2.0}, 0), Tried(1, "pruned", {}, {"value": 9}, 0)]
+    trials += [Tried(2, "complete", {}, {"value": 1.0, "violation": 0.5}, 0)]
+    assert Found.of(trials, "maximize", 0).best.number == 2
+    with pytest.raises(StudyError, match="no trial was completed"):
+        Found.of(trials[1:2], "maximize", 0)
 
 
 def test_a_space_takes_other_ends_and_names_mistakes():
