@@ -107,7 +107,7 @@ async def collect(request: Request) -> Reply:
     if strict and receipt.refused:
         failed = [collection.failure(each) for each in receipt.refused]
         detail = f"{len(failed)} of {len(messages)} messages cannot be used; the others are accepted."
-        raise Problem(400, detail, members={"failed_records": failed, "accepted": receipt.accepted})
+        raise Problem(422, detail, members={"failed_records": failed, "accepted": receipt.accepted})
     return Reply(b'{"success":true}')
 
 

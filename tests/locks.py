@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-LOCKS = {"development": ("studio", "spark", "development"), "core": ("studio",), "serving": ()}
+LOCKS = {"development": ("studio", "spark", "kafka", "development"), "core": ("studio",), "serving": ()}
 
 
 def requirements(extras: tuple[str, ...]) -> list[str]:

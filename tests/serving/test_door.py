@@ -127,7 +127,7 @@ async def test_a_strict_caller_is_told_what_was_refused_and_the_rest_is_taken(pu
         bad = shop.message("ann", messageId="m-2", properties={"price": "dear"})
         long = shop.message("ann", messageId="m" * 101)
         sent = await http.post("/v1/batch?strict=1", json={"batch": [large, shop.message("ann"), bad, long]})
-        assert sent.status_code == 400
+        assert sent.status_code == 422
         assert sent.headers["content-type"] == "application/problem+json"
         assert sent.json()["accepted"] == 1
         failed = [(each["index"], each["messageId"], each["reason"]) for each in sent.json()["failed_records"]]
