@@ -15,9 +15,11 @@ from features.segments.program import (
     FALSE,
     FIRST,
     KIND,
+    LOOK,
     SIDE_CARRY,
     SIDE_FACTOR,
     SIDE_KIND,
+    SIDE_LOOK,
     SIDE_SLOT,
     SIDE_WINDOW,
     TEST,
@@ -51,8 +53,8 @@ def compare(facts: Facts, program: Program, node: int) -> tuple[int, int]:
     change = min(_reset(facts, program, left), _reset(facts, program, right))
     if change == MISSING:
         return UNKNOWN, NEVER
-    low, high = within(facts, program.sides[left, SIDE_KIND], program.sides[left, SIDE_WINDOW])
-    start, end = within(facts, program.sides[right, SIDE_KIND], program.sides[right, SIDE_WINDOW])
+    low, high = within(facts, program.sides[left, SIDE_LOOK])
+    start, end = within(facts, program.sides[right, SIDE_LOOK])
     witness(facts, node, low, high)
     truth = _compared(facts, program, node, low, high, start, end)
     instant = NEVER
@@ -173,7 +175,7 @@ def given(facts: Facts, program: Program, node: int, inputs: Floats, at: int) ->
         if program.ranges[k, 0] <= value <= program.ranges[k, 1]:
             truth = TRUE
     if row[C] == EXPIRY:
-        low, high = within(facts, row[KIND], row[WINDOW])
+        low, high = within(facts, row[LOOK])
         witness(facts, node, low, high)
         back = program.windows[row[WINDOW], START]
         return truth, next_slide(facts, high, low, high, back, 0)

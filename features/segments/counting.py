@@ -6,7 +6,7 @@ from features.behaviour.compiled import Ints, compiled_inside, place
 from features.behaviour.schema import MISSING
 from features.instants import NEVER
 from features.segments.nodes import AGO, CALENDAR, SESSION
-from features.segments.program import FALSE, KIND, TEST, TEST_END, TRUE, UNKNOWN, WINDOW, A, B, C, D, Program
+from features.segments.program import FALSE, KIND, LOOK, TEST, TEST_END, TRUE, UNKNOWN, WINDOW, A, B, C, D, Program
 from features.segments.windows import END, HIGH, LOW, MODE, RESET, START, UNKNOWN_HERE, after
 
 
@@ -21,13 +21,16 @@ class Facts(NamedTuple):
     places: Ints
     carry: Ints
     spans: Ints  # see `windows.resolve`
+    found: Ints  # shape (n_looks, 2): the events of a look are places[found[look, 0]:found[look, 1]]
+    lanes: Ints  # see `lanes.separate`
+    edges: Ints
+    combinations: Ints
     closes: Ints  # per event the last event of its session
     reach: Ints  # scratch of sequences, shape (n_steps, n)
     back: Ints  # scratch of sequences, shape (n_steps, n)
     sizes: Ints  # scratch of sequences, shape (n_steps,)
     chosen: Ints  # scratch of sequences, shape (n_steps,)
-    matched: Ints  # scratch of sequences, shape (n,)
-    settled: Ints  # scratch of sequences, shape (n,)
+    heads: Ints  # scratch of lanes, shape (n,)
     evidence: Ints  # shape (n_nodes, EVIDENCE), -1 where there is no more; (0, 0) where nobody asks
 
 
@@ -54,11 +57,22 @@ def witness(facts: Facts, node: int, low: int, high: int) -> None:
 
 
 @compiled_inside
-def within(facts: Facts, kind: int, window: int) -> tuple[int, int]:
-    """The events of a kind in a window: places[low:high]."""
-    first, end = facts.starts[place(kind)], facts.starts[place(kind + 1)]
-    low = after(facts.ts, facts.places, first, end, facts.spans[place(window), LOW])
-    return low, after(facts.ts, facts.places, low, end, facts.spans[place(window), HIGH])
+def find(facts: Facts, looks: Ints) -> None:
+    """Fill `facts.found`."""
+    for look in range(len(looks)):
+        kind, span = looks[place(look), 0], facts.spans[place(looks[place(look), 1])]
+        low, end = facts.starts[place(kind)], facts.starts[place(kind + 1)]
+        if low < end and facts.ts[facts.places[place(low)]] <= span[LOW]:
+            low = after(facts.ts, facts.places, low, end, span[LOW])
+        if low < end and facts.ts[facts.places[place(end - 1)]] > span[HIGH]:
+            end = after(facts.ts, facts.places, low, end, span[HIGH])
+        facts.found[place(look), 0], facts.found[place(look), 1] = low, end
+
+
+@compiled_inside
+def within(facts: Facts, look: int) -> tuple[int, int]:
+    """The events of a look: places[low:high]."""
+    return facts.found[place(look), 0], facts.found[place(look), 1]
 
 
 @compiled_inside
@@ -73,11 +87,11 @@ def next_slide(facts: Facts, end: int, low: int, high: int, back: int, ahead: in
 def count(facts: Facts, program: Program, node: int) -> tuple[int, int]:
     """(truth, next_change) of a count."""
     row = program.nodes[node]
-    kind, window, first, end = row[KIND], row[WINDOW], row[TEST], row[TEST_END]
+    window, first, end = row[WINDOW], row[TEST], row[TEST_END]
     span = facts.spans[window]
     if span[UNKNOWN_HERE]:
         return UNKNOWN, NEVER
-    low, high = within(facts, kind, window)
+    low, high = within(facts, row[LOOK])
     witness(facts, node, low, high)
     carried = facts.carry[row[A]] if row[A] >= 0 else 0
     holds = passes(carried + high - low, program.tests, first, end)
@@ -95,6 +109,11 @@ def _slides(facts: Facts, program: Program, row: Ints, low: int, high: int, hold
     """The first instant at which leaving and entering events turn a count's truth."""
     end = facts.starts[row[KIND] + 1]
     back, ahead = program.windows[row[WINDOW], START], program.windows[row[WINDOW], END]
+    if high == end:
+        left = _turning(high - low, program.tests, row[TEST], row[TEST_END], holds)
+        if left < 0:
+            return NEVER
+        low = high - left - 1
     while True:
         instant = next_slide(facts, end, low, high, back, ahead)
         if instant == NEVER:
@@ -105,6 +124,19 @@ def _slides(facts: Facts, program: Program, row: Ints, low: int, high: int, hold
             high += 1
         if passes(high - low, program.tests, row[TEST], row[TEST_END]) != holds:
             return instant
+
+
+@compiled_inside
+def _turning(n: int, tests: Ints, first: int, end: int, holds: bool) -> int:
+    """The largest count below n whose truth may be another; negative where there is none."""
+    found = n if holds else -1
+    for k in range(first, end):
+        low, high = tests[place(k), 0], tests[place(k), 1]
+        if holds and low <= n <= high:
+            found = min(found, low - 1)
+        elif not holds and high < n:
+            found = max(found, high)
+    return found
 
 
 @compiled_inside

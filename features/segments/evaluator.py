@@ -17,7 +17,7 @@ from features.behaviour.lifetime import boundary_of
 from features.behaviour.marks import Filters, mark
 from features.behaviour.schema import MISSING, StateSchema
 from features.instants import DAY, NEVER
-from features.segments import comparing, counting, sequences
+from features.segments import comparing, counting, lanes, sequences
 from features.segments.counting import EVIDENCE, Facts
 from features.segments.nodes import (
     ALL,
@@ -50,12 +50,15 @@ class Room(NamedTuple):
     starts: Ints  # see `by_kind`
     places: Ints
     closes: Ints  # per event the last one of its session
+    found: Ints  # see `counting.find`
+    lanes: Ints  # see `lanes.separate`, shape (n_lanes, n)
+    edges: Ints  # shape (n_lanes, n + 2)
+    combinations: Ints  # per group of lanes
     reach: Ints  # of sequences, shape (n_steps, n)
     back: Ints
     sizes: Ints
     chosen: Ints
-    matched: Ints
-    settled: Ints
+    heads: Ints
     tally: Ints  # of `regularly`
     evidence: Ints  # shape (n_nodes, EVIDENCE); (0, EVIDENCE) where nobody asks
 
@@ -72,8 +75,9 @@ def room(program: Program, n_events: int, *, explained: bool = False) -> Room:
 
     return Room(
         empty(n_nodes), empty(n_nodes), empty(len(program.windows), 4), empty(n_kinds + 1), empty(n * per_event),
-        empty(n), empty(steps, n), empty(steps, n), empty(steps), empty(steps), empty(n), empty(n), empty(PERIODS),
-        np.full((n_nodes if explained else 0, EVIDENCE), -1, np.int64),
+        empty(n), empty(len(program.looks), 2), empty(len(program.lanes), n), empty(len(program.lanes), n + 2),
+        empty(len(program.groups) - 1), empty(steps, n), empty(steps, n), empty(steps), empty(steps), empty(n),
+        empty(PERIODS), np.full((n_nodes if explained else 0, EVIDENCE), -1, np.int64),
     )  # fmt: skip
 
 
@@ -82,8 +86,8 @@ def _room_of(arrays: Ints) -> Room:
     """The room whose arrays these are the views of."""
     return Room(
         vector(arrays, 0), vector(arrays, 1), grid(arrays, 2), vector(arrays, 3), vector(arrays, 4), vector(arrays, 5),
-        grid(arrays, 6), grid(arrays, 7), vector(arrays, 8), vector(arrays, 9), vector(arrays, 10), vector(arrays, 11),
-        vector(arrays, 12), grid(arrays, 13),
+        grid(arrays, 6), grid(arrays, 7), grid(arrays, 8), vector(arrays, 9), grid(arrays, 10), grid(arrays, 11),
+        vector(arrays, 12), vector(arrays, 13), vector(arrays, 14), vector(arrays, 15), grid(arrays, 16),
     )  # fmt: skip
 
 
@@ -192,10 +196,12 @@ def run(
         n, capped = gather(slots, starts[row], ends[row], settled, now, mine[0], boundary, program.bounds, scratch)
         mark(slots, scratch.rows, scratch.codes, n, program.filters, scratch.marks)
         by_kind(scratch.codes, scratch.marks, n, program.filters, room.starts, room.places)
-        past = n
-        while past > 0 and scratch.ts[past - 1] > now - program.horizon:
-            past -= 1
-        open_session = sessions(scratch.ts, past, n, program.gap, now, room.closes)
+        open_session = (NEVER, NEVER)
+        if program.sessions:
+            past = n
+            while past > 0 and scratch.ts[past - 1] > now - program.horizon:
+                past -= 1
+            open_session = sessions(scratch.ts, past, n, program.gap, now, room.closes)
         seen = mine[program.seen]
         if seen == MISSING and n > 0:
             seen = scratch.ts[0]
@@ -205,9 +211,12 @@ def run(
             program.zone_starts, program.zone_offsets, room.spans,
         )  # fmt: skip
         facts = Facts(
-            slots, scratch.rows, scratch.ts, n, room.starts, room.places, mine, room.spans, room.closes,
-            room.reach, room.back, room.sizes, room.chosen, room.matched, room.settled, room.evidence,
+            slots, scratch.rows, scratch.ts, n, room.starts, room.places, mine, room.spans, room.found, room.lanes,
+            room.edges, room.combinations, room.closes, room.reach, room.back, room.sizes, room.chosen, room.heads,
+            room.evidence,
         )  # fmt: skip
+        counting.find(facts, program.looks)
+        lanes.separate(facts, program, scratch)
         evaluate(facts, program, inputs[row], now, seen != MISSING, room)
         for segment in range(len(program.roots)):
             truths[row, segment] = room.truths[program.roots[segment]]

@@ -1,10 +1,11 @@
 """Program: segments compiled to integer arrays, run by one loop; the tree is for parsing and explaining."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf, nextafter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -35,9 +36,11 @@ from features.segments.nodes import (
 )
 
 FALSE, UNKNOWN, TRUE = range(3)
+T = TypeVar("T")
 
-OP, FIRST, END, KIND, WINDOW, TEST, TEST_END, A, B, C, D, E = range(12)
-"""The columns of a node. FIRST to END are its children, sides or moves; TEST to TEST_END its tests, ranges or slots.
+OP, FIRST, END, KIND, WINDOW, LOOK, TEST, TEST_END, A, B, C, D, E = range(13)
+"""The columns of a node. FIRST to END are its children, sides or moves; TEST to TEST_END its tests or ranges; a
+sequence has in TEST the group of its lanes; LOOK is the place of its kind and window among the looks.
 
 A count has in A the place of its life-time count in the carry (-1: none); nth also, and n in B; regularly its four
 numbers in A to D; resumed `last`, `after_gap` and the place of the count in A to C; compare the operator in A; a
@@ -45,8 +48,9 @@ sequence `last`, match, scope and max_duration in A to D; a trait its slot, its 
 data is in A to C; an input its column (-1: not known yet), what missing data is, how time changes it, whether it is a
 tenure, and the place of the first instant in the carry in A to E; a member in A whether unknown users are out."""
 
-SIDE_KIND, SIDE_WINDOW, AGG, SIDE_SLOT, SIDE_CARRY, SIDE_FACTOR = range(6)
-MOVE_KIND, ABSENT, N, WITHIN, SINCE, AFTER, IMMEDIATE, UNTIL_NEXT = range(8)
+SIDE_KIND, SIDE_WINDOW, SIDE_LOOK, AGG, SIDE_SLOT, SIDE_CARRY, SIDE_FACTOR = range(7)
+LANE, ABSENT, N, NEEDED, WITHIN, SINCE, AFTER, IMMEDIATE, UNTIL_NEXT = range(9)
+"""NEEDED: so many events of its lane take part in a step and those before it, where it is one that has to come."""
 AGGS = ("count", "sum", "mean", "min", "max", "first", "last")
 
 
@@ -72,13 +76,16 @@ class Snapshot:
 class Program(NamedTuple):
     """Everything about the segments that the loop reads."""
 
-    nodes: Ints  # shape (n_nodes, 12), children before parents
+    nodes: Ints  # shape (n_nodes, 13), children before parents
     children: Ints
     roots: Ints  # per segment
     windows: Ints  # shape (n_windows, 3): mode, start, end
+    looks: Ints  # shape (n_looks, 2): kind, window; what several nodes look at is found once
     tests: Ints  # shape (n, 2), closed intervals
-    sides: Ints  # shape (n, 6)
-    moves: Ints  # shape (n, 8)
+    sides: Ints  # shape (n, 7)
+    moves: Ints  # shape (n, 9)
+    lanes: Ints  # shape (n_lanes, 2): kind, group (see `lanes`)
+    groups: Ints  # shape (n_groups + 1,): the events of group g share same[groups[g]:groups[g + 1]]
     same: Ints  # slots
     bounds: Ints
     zone_starts: Ints
@@ -89,6 +96,7 @@ class Program(NamedTuple):
     horizon: int
     gap: int
     seen: int  # the place of the first event's instant in the carry
+    sessions: bool  # whether anything asks for them
 
 
 N_ARRAYS = Program._fields.index("filters")
@@ -98,7 +106,7 @@ def handed(program: Program) -> tuple[Ints, Ints]:
     """(views of a program's arrays of integers, its numbers): what `program_of` makes it from again."""
     own: list[Ints] = list(program[:N_ARRAYS])  # type: ignore[arg-type] # the first fields are all arrays
     return views([*own, *program.filters[:-1]]), np.array(
-        [program.filters.n_words, program.horizon, program.gap, program.seen], np.int64
+        [program.filters.n_words, program.horizon, program.gap, program.seen, program.sessions], np.int64
     )
 
 
@@ -107,8 +115,9 @@ def program_of(arrays: Ints, rest: Ints, numbers: Floats, ranges: Floats) -> Pro
     """The program that was handed on."""
     return Program(
         grid(arrays, 0), vector(arrays, 1), vector(arrays, 2), grid(arrays, 3), grid(arrays, 4), grid(arrays, 5),
-        grid(arrays, 6), vector(arrays, 7), vector(arrays, 8), vector(arrays, 9), vector(arrays, 10),
-        filters(arrays, 11, rest[0]), numbers, ranges, rest[1], rest[2], rest[3],
+        grid(arrays, 6), grid(arrays, 7), grid(arrays, 8), vector(arrays, 9), vector(arrays, 10), vector(arrays, 11),
+        vector(arrays, 12), vector(arrays, 13), filters(arrays, 14, rest[0]), numbers, ranges, rest[1], rest[2],
+        rest[3], rest[4] != 0,
     )  # fmt: skip
 
 
@@ -150,16 +159,19 @@ def program(
     maker = _Maker(schema, inputs, snapshots, list(dict.fromkeys(k for node in nodes for k in node.kinds)))
     rows = [maker.row(node) for node in nodes]
     return Program(
-        nodes=np.array(rows, np.int64).reshape(-1, 12),
+        nodes=np.array(rows, np.int64).reshape(-1, 13),
         numbers=np.array([(node.factor, node.constant) for node in nodes], np.float64).reshape(-1, 2),
         children=np.array(maker.children, np.int64),
         roots=np.array(roots, np.int64),
         windows=np.array([(WINDOWS.index(w.mode), w.start, w.end) for w in maker.windows], np.int64).reshape(-1, 3),
         tests=np.array(maker.tests, np.int64).reshape(-1, 2),
         ranges=np.array(maker.ranges, np.float64).reshape(-1, 2),
-        sides=np.array(maker.sides, np.int64).reshape(-1, 6),
-        moves=np.array(maker.moves, np.int64).reshape(-1, 8),
-        same=np.array(maker.same, np.int64),
+        looks=np.array(list(maker.looks), np.int64).reshape(-1, 2),
+        sides=np.array(maker.sides, np.int64).reshape(-1, 7),
+        moves=np.array(maker.moves, np.int64).reshape(-1, 9),
+        lanes=np.array(list(maker.lanes), np.int64).reshape(-1, 2),
+        groups=np.cumsum([0, *map(len, maker.groups)], dtype=np.int64),
+        same=np.array([schema.slot(name) for group in maker.groups for name in group], np.int64),
         filters=filters_of(maker.kinds, schema),
         bounds=schema.code_bounds,
         zone_starts=schema.zone_steps[0],
@@ -167,6 +179,8 @@ def program(
         horizon=schema.horizon,
         gap=gap,
         seen=1 + schema.lifetime.index(FIRST_SEEN),
+        sessions=any(w.mode == "session" for w in maker.windows)
+        or any(n.op == "sequence" and n.numbers[2] for n in nodes),
     )
 
 
@@ -177,26 +191,29 @@ class _Maker:
         self, schema: StateSchema, inputs: Mapping[Input, int], snapshots: Mapping[str, Snapshot], kinds: list[Kind]
     ) -> None:
         self.schema, self.inputs, self.snapshots, self.kinds = schema, inputs, snapshots, kinds
-        self.windows: list[Window] = []
+        self.windows: dict[Window, int] = {}
+        self.looks: dict[tuple[int, int], int] = {}
+        self.lanes: dict[tuple[int, int], int] = {}
+        self.groups: dict[tuple[str, ...], int] = {}
         self.children: list[int] = []
         self.tests: list[tuple[int, int]] = []
         self.ranges: list[tuple[float, float]] = []
         self.sides: list[tuple[int, ...]] = []
         self.moves: list[tuple[int, ...]] = []
-        self.same: list[int] = []
 
     def row(self, node: Node) -> list[int]:
         """The node's columns."""
-        op = OPS.index(node.op)
-        row = [op, 0, 0, self.kinds.index(node.kind) if node.kind else -1, self._window(node.window), 0, 0, *[0] * 5]
+        op, window = OPS.index(node.op), _place(self.windows, node.window)
+        kind = self.kinds.index(node.kind) if node.kind else -1
+        row = [op, 0, 0, kind, window, _place(self.looks, (kind, window)) if node.kind else -1, *[0] * 7]
         if op <= MEMBER:
             row[FIRST], row[END] = _appended(self.children, node.children)
             row[A] = int(node.level > 0)
         elif op == COMPARE:
             row[FIRST], row[END] = _appended(self.sides, [self._side(side) for side in node.sides])
         elif op == SEQUENCE:
-            row[FIRST], row[END] = _appended(self.moves, [self._move(move) for move in node.moves])
-            row[TEST], row[TEST_END] = _appended(self.same, [self.schema.slot(name) for name in node.same])
+            row[TEST] = _place(self.groups, node.same)
+            row[FIRST], row[END] = _appended(self.moves, list(self._moves(node.moves, row[TEST])))
         elif op == INPUT:
             row[TEST], row[TEST_END] = _appended(self.ranges, ranges_of(node, self.snapshots) or ())
         else:
@@ -223,22 +240,25 @@ class _Maker:
     def _carry(self, lifetime: Lifetime) -> int:
         return 1 + self.schema.lifetime.index(lifetime)
 
-    def _window(self, window: Window) -> int:
-        if window not in self.windows:
-            self.windows.append(window)
-        return self.windows.index(window)
-
     def _side(self, side: Side) -> tuple[int, ...]:
         slot = self.schema.slot(side.property) if side.property else -1
         ever = side.window.mode == "ever" and side.agg != "mean"
         carry = self._carry(Lifetime(side.kind, side.agg, side.property)) if ever else -1
         factor = self.schema.factor(side.property)
-        return self.kinds.index(side.kind), self._window(side.window), AGGS.index(side.agg), slot, carry, factor
+        look = self.kinds.index(side.kind), _place(self.windows, side.window)
+        return *look, _place(self.looks, look), AGGS.index(side.agg), slot, carry, factor
 
-    def _move(self, move: Move) -> tuple[int, ...]:
-        flags = int(move.immediately), int(move.until_next)
-        kind = self.kinds.index(move.kind)
-        return kind, int(move.absent), move.n, move.within, move.since, move.after, *flags
+    def _moves(self, moves: Sequence[Move], group: int) -> Iterator[tuple[int, ...]]:
+        needed = Counter[int]()
+        for move in moves:
+            lane = _place(self.lanes, (self.kinds.index(move.kind), group))
+            needed[lane] += 0 if move.absent else move.n
+            figures = move.n, 0 if move.absent else needed[lane], move.within, move.since, move.after
+            yield lane, int(move.absent), *figures, int(move.immediately), int(move.until_next)
+
+
+def _place(known: dict[T, int], wanted: T) -> int:
+    return known.setdefault(wanted, len(known))
 
 
 def _appended(into: list, items: Sequence) -> tuple[int, int]:  # type: ignore[type-arg] # lists of several kinds

@@ -5,7 +5,7 @@ first; of those, the one whose step before ends last, and so on back. So an even
 within an hour of the previous one is found wherever there is one.
 """
 
-from features.behaviour.compiled import Ints, compiled_inside
+from features.behaviour.compiled import Ints, compiled_inside, place
 from features.behaviour.schema import MISSING
 from features.instants import NEVER
 from features.segments.counting import EVIDENCE, Facts
@@ -16,10 +16,10 @@ from features.segments.program import (
     FALSE,
     FIRST,
     IMMEDIATE,
-    MOVE_KIND,
+    LANE,
+    NEEDED,
     SINCE,
     TEST,
-    TEST_END,
     TRUE,
     UNKNOWN,
     UNTIL_NEXT,
@@ -40,33 +40,39 @@ ANY_MATCH, FIRST_MATCH, LAST_MATCH = range(3)
 def sequence(facts: Facts, program: Program, node: int, at: int) -> tuple[int, int]:
     """(truth, next_change) of a sequence: TRUE if it is for any combination of what its steps share."""
     row = program.nodes[node]
-    kind = program.moves[row[FIRST], MOVE_KIND]
-    begin, end = facts.starts[kind], facts.starts[kind + 1]
-    begin = after(facts.ts, facts.places, begin, end, at - row[A])
-    combined = row[TEST] < row[TEST_END]
-    best, best_anchor, held, soonest, n_settled = FALSE, -1, 0, NEVER, 0
-    for step in range(end - begin):
-        anchor = facts.places[begin + step if row[B] == FIRST_MATCH else end - 1 - step]
-        if not shares(facts, program, row, anchor, anchor) or _is_settled(facts, program, row, anchor, n_settled):
+    lane = program.moves[row[FIRST], LANE]
+    events, edges = facts.lanes[place(lane)], facts.edges[place(lane)]
+    best, best_anchor, best_combination, held, soonest = FALSE, -1, 0, 0, NEVER
+    for combination in range(facts.combinations[row[TEST]]):
+        if not _enough(facts, program, row, combination):
             continue
-        if not _met(facts, program, row, anchor):
-            continue
-        truth, due = _judged(facts, program, row, anchor, at)
-        change = _changes(row, facts.ts[anchor], truth, due)
-        if best_anchor < 0 or truth > best:
-            best, best_anchor = truth, anchor
-        held = max(held, change) if truth == TRUE else held
-        soonest = min(soonest, change)
-        if row[B] == ANY_MATCH and truth == TRUE:
-            break
-        if row[B] != ANY_MATCH:
-            facts.settled[n_settled] = anchor
-            n_settled += 1
-            if not combined:
+        end = edges[place(combination + 1)]
+        begin = after(facts.ts, events, edges[place(combination)], end, at - row[A])
+        for step in range(end - begin):
+            anchor = events[place(begin + step if row[B] == FIRST_MATCH else end - 1 - step)]
+            if not _met(facts, program, row, anchor, combination):
+                continue
+            truth, due = _judged(facts, program, row, anchor, combination, at)
+            change = _changes(row, facts.ts[anchor], truth, due)
+            if best_anchor < 0 or truth > best or (truth == best and anchor > best_anchor):
+                best, best_anchor, best_combination = truth, anchor, combination
+            held = max(held, change) if truth == TRUE else held
+            soonest = min(soonest, change)
+            if row[B] != ANY_MATCH or truth == TRUE:
                 break
     if len(facts.evidence) and best_anchor >= 0:
-        _testify(facts, program, node, best_anchor, at)
+        _testify(facts, program, node, best_anchor, best_combination)
     return best, held if best == TRUE else soonest
+
+
+@compiled_inside
+def _enough(facts: Facts, program: Program, row: Ints, combination: int) -> bool:
+    """Whether a combination has as many events as its steps need."""
+    for move in range(row[FIRST], row[END]):
+        edges = facts.edges[place(program.moves[place(move), LANE])]
+        if edges[place(combination + 1)] - edges[place(combination)] < program.moves[place(move), NEEDED]:
+            return False
+    return True
 
 
 @compiled_inside
@@ -79,32 +85,13 @@ def _changes(row: Ints, anchored: int, truth: int, due: int) -> int:
 
 
 @compiled_inside
-def shares(facts: Facts, program: Program, row: Ints, one: int, other: int) -> bool:
-    """Whether two events agree in all that the steps share, and have it."""
-    for k in range(row[TEST], row[TEST_END]):
-        slot = program.same[k]
-        value = facts.slots[facts.rows[one], slot]
-        if value == MISSING or value != facts.slots[facts.rows[other], slot]:
-            return False
-    return True
-
-
-@compiled_inside
-def _is_settled(facts: Facts, program: Program, row: Ints, anchor: int, n: int) -> bool:
-    found = False
-    for k in range(n):
-        found = found or shares(facts, program, row, anchor, facts.settled[k])
-    return found
-
-
-@compiled_inside
 def _limit(facts: Facts, row: Ints, anchor: int) -> int:
     """The last event that may take part."""
     return int(facts.closes[anchor]) if row[C] else facts.n - 1
 
 
 @compiled_inside
-def _met(facts: Facts, program: Program, row: Ints, anchor: int) -> bool:
+def _met(facts: Facts, program: Program, row: Ints, anchor: int, combination: int) -> bool:
     """Whether all positive steps are met from this anchor; then `facts.chosen` holds each step's last event."""
     limit = _limit(facts, row, anchor)
     deadline = facts.ts[anchor] + row[D] if row[D] else NEVER
@@ -115,9 +102,9 @@ def _met(facts: Facts, program: Program, row: Ints, anchor: int) -> bool:
         if program.moves[move, ABSENT]:
             continue
         if steps == 0:
-            size = _begun(facts, program, row, move, anchor, limit, deadline)
+            size = _begun(facts, program, move, anchor, combination, limit, deadline)
         else:
-            size = _advanced(facts, program, row, move, anchor, limit, deadline, steps, move == last)
+            size = _advanced(facts, program, row, move, anchor, combination, limit, deadline, steps, move == last)
         if size == 0:
             return False
         facts.sizes[steps] = size
@@ -130,51 +117,40 @@ def _met(facts: Facts, program: Program, row: Ints, anchor: int) -> bool:
 
 
 @compiled_inside
-def _begun(facts: Facts, program: Program, row: Ints, move: int, anchor: int, limit: int, deadline: int) -> int:
+def _begun(facts: Facts, program: Program, move: int, anchor: int, combination: int, limit: int, deadline: int) -> int:
     """Complete the first step, whose count begins with the anchor."""
     step = program.moves[move]
-    end = facts.starts[step[MOVE_KIND] + 1]
+    events, edges = facts.lanes[step[LANE]], facts.edges[step[LANE]]
+    end = edges[combination + 1]
     if step[WITHIN]:
         deadline = min(deadline, facts.ts[anchor] + step[WITHIN])
-    seen = 0
-    for k in range(beyond(facts.places, facts.starts[step[MOVE_KIND]], end, anchor - 1), end):
-        event = facts.places[k]
-        if event > limit or facts.ts[event] > deadline:
-            return 0
-        if not shares(facts, program, row, anchor, event):
-            continue
-        seen += 1
-        if step[IMMEDIATE] and event - anchor != seen - 1:
-            return 0
-        if seen == step[N]:
-            facts.reach[0, 0], facts.back[0, 0] = event, 0
-            return 1
-    return 0
+    k = beyond(events, edges[combination], end, anchor - 1) + step[N] - 1
+    if k >= end or events[k] > limit or facts.ts[events[k]] > deadline:
+        return 0
+    if step[IMMEDIATE] and events[k] - anchor != step[N] - 1:
+        return 0
+    facts.reach[0, 0], facts.back[0, 0] = events[k], 0
+    return 1
 
 
 @compiled_inside
 def _advanced(
-    facts: Facts, program: Program, row: Ints, move: int, anchor: int, limit: int, deadline: int, step: int, last: bool
-) -> int:
+    facts: Facts, program: Program, row: Ints, move: int, anchor: int, combination: int, limit: int, deadline: int,
+    step: int, last: bool,
+) -> int:  # fmt: skip
     """All events that can complete a step, each with the latest completion of the step before that allows it."""
     said = program.moves[move]
-    kind, n, span = said[MOVE_KIND], said[N], said[WITHIN]
+    n, span = said[N], said[WITHIN]
+    events, edges = facts.lanes[said[LANE]], facts.edges[said[LANE]]
     if span:
         since = anchor if said[SINCE] < 0 else facts.reach[step - 1, facts.sizes[step - 1] - 1]
         deadline = min(deadline, facts.ts[since] + span)
-    end = facts.starts[kind + 1]
-    seen, pointer, size = 0, -1, 0
-    for k in range(beyond(facts.places, facts.starts[kind], end, facts.reach[step - 1, 0]), end):
-        event = facts.places[k]
+    end = edges[combination + 1]
+    pointer, size = -1, 0
+    for k in range(beyond(events, edges[combination], end, facts.reach[step - 1, 0]) + n - 1, end):
+        begins, event = events[k - n + 1], events[k]
         if event > limit or facts.ts[event] > deadline:
             break
-        if not shares(facts, program, row, anchor, event):
-            continue
-        facts.matched[seen] = event
-        seen += 1
-        if seen < n:
-            continue
-        begins = facts.matched[seen - n]
         while pointer + 1 < facts.sizes[step - 1] and facts.reach[step - 1, pointer + 1] < begins:
             pointer += 1
         if pointer < 0:
@@ -184,7 +160,7 @@ def _advanced(
             continue
         if span and said[SINCE] >= 0 and facts.ts[event] > facts.ts[before] + span:
             continue
-        if _broken(facts, program, row, step, anchor, before, event):
+        if _broken(facts, program, row, step, combination, before, event):
             continue
         facts.reach[step, size], facts.back[step, size] = event, pointer
         size += 1
@@ -194,35 +170,28 @@ def _advanced(
 
 
 @compiled_inside
-def _broken(facts: Facts, program: Program, row: Ints, step: int, anchor: int, before: int, event: int) -> bool:
+def _broken(facts: Facts, program: Program, row: Ints, step: int, combination: int, before: int, event: int) -> bool:
     """Whether something came between two steps that must not."""
     for move in range(row[FIRST], row[END]):
         said = program.moves[move]
         between = said[UNTIL_NEXT] and said[AFTER] == step - 1
-        if between and _found(facts, program, row, move, anchor, before, event - 1, NEVER) >= 0:
+        if between and _found(facts, program.moves[move], combination, before, event - 1, NEVER) >= 0:
             return True
     return False
 
 
 @compiled_inside
-def _found(
-    facts: Facts, program: Program, row: Ints, move: int, anchor: int, start: int, limit: int, deadline: int
-) -> int:
+def _found(facts: Facts, said: Ints, combination: int, start: int, limit: int, deadline: int) -> int:
     """The event that makes the count of an absent step full; -1 while none does."""
-    said = program.moves[move]
-    end, seen = facts.starts[said[MOVE_KIND] + 1], 0
-    for k in range(beyond(facts.places, facts.starts[said[MOVE_KIND]], end, start), end):
-        event = facts.places[k]
-        if event > limit or facts.ts[event] > deadline:
-            return -1
-        seen += shares(facts, program, row, anchor, event)
-        if seen == said[N]:
-            return int(event)
-    return -1
+    events, edges = facts.lanes[said[LANE]], facts.edges[said[LANE]]
+    k = beyond(events, edges[combination], edges[combination + 1], start) + said[N] - 1
+    if k >= edges[combination + 1] or events[k] > limit or facts.ts[events[k]] > deadline:
+        return -1
+    return int(events[k])
 
 
 @compiled_inside
-def _judged(facts: Facts, program: Program, row: Ints, anchor: int, at: int) -> tuple[int, int]:
+def _judged(facts: Facts, program: Program, row: Ints, anchor: int, combination: int, at: int) -> tuple[int, int]:
     """(truth, when the last pending step is due) of an anchor whose positive steps are met."""
     limit = _limit(facts, row, anchor)
     truth, due = TRUE, MISSING
@@ -230,7 +199,7 @@ def _judged(facts: Facts, program: Program, row: Ints, anchor: int, at: int) -> 
         said = program.moves[move]
         if not said[ABSENT] or said[UNTIL_NEXT]:
             continue
-        if _violation(facts, program, row, move, anchor, limit) >= 0:
+        if _violation(facts, said, anchor, combination, limit) >= 0:
             return FALSE, NEVER
         closes = facts.ts[limit] + program.gap + 1 if row[C] else NEVER
         passed = min(closes, _deadline(facts, said, anchor))
@@ -247,17 +216,16 @@ def _deadline(facts: Facts, said: Ints, anchor: int) -> int:
 
 
 @compiled_inside
-def _violation(facts: Facts, program: Program, row: Ints, move: int, anchor: int, limit: int) -> int:
-    said = program.moves[move]
+def _violation(facts: Facts, said: Ints, anchor: int, combination: int, limit: int) -> int:
     start = anchor if said[AFTER] < 0 else facts.chosen[said[AFTER]]
-    return _found(facts, program, row, move, anchor, start, limit, _deadline(facts, said, anchor))
+    return _found(facts, said, combination, start, limit, _deadline(facts, said, anchor))
 
 
 @compiled_inside
-def _testify(facts: Facts, program: Program, node: int, anchor: int, at: int) -> None:
+def _testify(facts: Facts, program: Program, node: int, anchor: int, combination: int) -> None:
     """Note the anchor, each step's last event, and what broke it."""
     row = program.nodes[node]
-    _met(facts, program, row, anchor)
+    _met(facts, program, row, anchor, combination)
     facts.evidence[node, 0] = anchor
     noted, step = 1, 0
     for move in range(row[FIRST], row[END]):
@@ -267,7 +235,7 @@ def _testify(facts: Facts, program: Program, node: int, anchor: int, at: int) ->
             event = facts.chosen[step]
             step += 1
         elif not said[UNTIL_NEXT]:
-            event = _violation(facts, program, row, move, anchor, _limit(facts, row, anchor))
+            event = _violation(facts, said, anchor, combination, _limit(facts, row, anchor))
         if event >= 0 and event != anchor and noted < EVIDENCE:
             facts.evidence[node, noted] = event
             noted += 1
