@@ -62,12 +62,13 @@ def mark(slots: Ints, rows: Ints, codes: Ints, n: int, filters: Filters, marks: 
         code = place(codes[place(k)])
         for each in range(filters.places[code], filters.places[code + place(1)]):
             one = filters.of[place(each)]
-            if _satisfied(slots, rows[place(k)], one, filters):
+            if satisfied(slots, rows[place(k)], one, filters):
                 marks[place(k * filters.n_words + (one >> 6))] |= 1 << (one & 63)
 
 
 @compiled_inside
-def _satisfied(slots: Ints, row: int, one: int, filters: Filters) -> bool:
+def satisfied(slots: Ints, row: int, one: int, filters: Filters) -> bool:
+    """Whether a record passes a filter."""
     for test in range(filters.tests[place(one)], filters.tests[place(one + 1)]):
         value = slots[place(row), place(filters.slots[place(test)])]
         within = False

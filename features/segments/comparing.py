@@ -58,7 +58,7 @@ def compare(facts: Facts, program: Program, node: int) -> tuple[int, int]:
     witness(facts, node, low, high)
     truth = _compared(facts, program, node, low, high, start, end)
     instant = NEVER
-    for _ in range(STEPS):
+    for _ in range(STEPS if facts.timed else 0):
         instant = min(_slide(facts, program, left, low, high), _slide(facts, program, right, start, end))
         if instant >= change:
             return truth, change
@@ -81,13 +81,13 @@ def _slide(facts: Facts, program: Program, side: int, low: int, high: int) -> in
     window, kind = program.sides[side, SIDE_WINDOW], program.sides[side, SIDE_KIND]
     if program.windows[window, MODE] != AGO:
         return NEVER
-    end = facts.starts[kind + 1]
+    end = facts.ends[kind]
     return next_slide(facts, end, low, high, program.windows[window, START], program.windows[window, BACK_TO])
 
 
 @compiled_inside
 def _slid(facts: Facts, program: Program, side: int, low: int, high: int, instant: int) -> tuple[int, int]:
-    window, end = program.sides[side, SIDE_WINDOW], facts.starts[program.sides[side, SIDE_KIND] + 1]
+    window, end = program.sides[side, SIDE_WINDOW], facts.ends[program.sides[side, SIDE_KIND]]
     if program.windows[window, MODE] == AGO:
         while low < high and facts.ts[facts.places[low]] + program.windows[window, START] <= instant:
             low += 1
@@ -150,7 +150,7 @@ def trait(facts: Facts, program: Program, node: int) -> int:
     """The truth about the newest value of a trait."""
     row = program.nodes[node]
     value = facts.carry[row[B]]
-    first, end = facts.starts[row[KIND]], facts.starts[row[KIND] + 1]
+    first, end = facts.starts[row[KIND]], facts.ends[row[KIND]]
     for k in range(end - 1, first - 1, -1):
         said = facts.slots[facts.rows[facts.places[k]], row[A]]
         if said != MISSING:
@@ -174,6 +174,8 @@ def given(facts: Facts, program: Program, node: int, inputs: Floats, at: int) ->
     for k in range(row[TEST], row[TEST_END]):
         if program.ranges[k, 0] <= value <= program.ranges[k, 1]:
             truth = TRUE
+    if not facts.timed:
+        return truth, NEVER
     if row[C] == EXPIRY:
         low, high = within(facts, row[LOOK])
         witness(facts, node, low, high)
@@ -188,7 +190,7 @@ def given(facts: Facts, program: Program, node: int, inputs: Floats, at: int) ->
 def _crossing(facts: Facts, program: Program, node: int, at: int) -> int:
     """When the seconds since an event next enter or leave a range, or the event leaves the horizon."""
     row = program.nodes[node]
-    first, end = facts.starts[row[KIND]], facts.starts[row[KIND] + 1]
+    first, end = facts.starts[row[KIND]], facts.ends[row[KIND]]
     tenure = row[D] == 1
     since = facts.carry[row[E]] if tenure else MISSING
     if since == MISSING and end > first:

@@ -17,7 +17,8 @@ class Facts(NamedTuple):
     rows: Ints  # event k is the record slots[rows[k]]
     ts: Ints
     n: int
-    starts: Ints  # shape (n_kinds + 1,): the events of kind j are places[starts[j]:starts[j + 1]]
+    starts: Ints  # the events of kind j are places[starts[j]:ends[j]]
+    ends: Ints
     places: Ints
     carry: Ints
     spans: Ints  # see `windows.resolve`
@@ -32,6 +33,7 @@ class Facts(NamedTuple):
     chosen: Ints  # scratch of sequences, shape (n_steps,)
     heads: Ints  # scratch of lanes, shape (n,)
     evidence: Ints  # shape (n_nodes, EVIDENCE), -1 where there is no more; (0, 0) where nobody asks
+    timed: bool  # whether anybody asks when time changes a truth
 
 
 EVIDENCE = 12
@@ -61,7 +63,7 @@ def find(facts: Facts, looks: Ints) -> None:
     """Fill `facts.found`."""
     for look in range(len(looks)):
         kind, span = looks[place(look), 0], facts.spans[place(looks[place(look), 1])]
-        low, end = facts.starts[place(kind)], facts.starts[place(kind + 1)]
+        low, end = facts.starts[place(kind)], facts.ends[place(kind)]
         if low < end and facts.ts[facts.places[place(low)]] <= span[LOW]:
             low = after(facts.ts, facts.places, low, end, span[LOW])
         if low < end and facts.ts[facts.places[place(end - 1)]] > span[HIGH]:
@@ -86,17 +88,19 @@ def next_slide(facts: Facts, end: int, low: int, high: int, back: int, ahead: in
 @compiled_inside
 def count(facts: Facts, program: Program, node: int) -> tuple[int, int]:
     """(truth, next_change) of a count."""
-    row = program.nodes[node]
+    row = program.nodes[place(node)]
     window, first, end = row[WINDOW], row[TEST], row[TEST_END]
-    span = facts.spans[window]
+    span = facts.spans[place(window)]
     if span[UNKNOWN_HERE]:
         return UNKNOWN, NEVER
     low, high = within(facts, row[LOOK])
     witness(facts, node, low, high)
-    carried = facts.carry[row[A]] if row[A] >= 0 else 0
+    carried = facts.carry[place(row[A])] if row[A] >= 0 else 0
     holds = passes(carried + high - low, program.tests, first, end)
     truth = TRUE if holds else FALSE
-    mode = program.windows[window, MODE]
+    mode = program.windows[place(window), MODE]
+    if not facts.timed:
+        return truth, NEVER
     if mode == AGO:
         return truth, _slides(facts, program, row, low, high, holds)
     if mode in (SESSION, CALENDAR) and passes(0, program.tests, first, end) == holds:
@@ -107,7 +111,7 @@ def count(facts: Facts, program: Program, node: int) -> tuple[int, int]:
 @compiled_inside
 def _slides(facts: Facts, program: Program, row: Ints, low: int, high: int, holds: bool) -> int:
     """The first instant at which leaving and entering events turn a count's truth."""
-    end = facts.starts[row[KIND] + 1]
+    end = facts.ends[row[KIND]]
     back, ahead = program.windows[row[WINDOW], START], program.windows[row[WINDOW], END]
     if high == end:
         left = _turning(high - low, program.tests, row[TEST], row[TEST_END], holds)
@@ -146,7 +150,7 @@ def nth(facts: Facts, program: Program, node: int) -> tuple[int, int]:
     span, mode = facts.spans[row[WINDOW]], program.windows[row[WINDOW], MODE]
     if span[UNKNOWN_HERE]:
         return UNKNOWN, NEVER
-    first, end = facts.starts[row[KIND]], facts.starts[row[KIND] + 1]
+    first, end = facts.starts[row[KIND]], facts.ends[row[KIND]]
     at = first + row[B] - facts.carry[row[A]] - 1
     if at >= end:
         return FALSE, span[RESET]
@@ -167,7 +171,7 @@ def regularly(facts: Facts, program: Program, node: int, at: int, tally: Ints) -
     """(truth, next_change): enough events in enough of the last periods."""
     row = program.nodes[node]
     least, per, wanted, of = row[A], row[B], row[C], row[D]
-    first, end = facts.starts[row[KIND]], facts.starts[row[KIND] + 1]
+    first, end = facts.starts[row[KIND]], facts.ends[row[KIND]]
     low = after(facts.ts, facts.places, first, end, at - of * per)
     witness(facts, node, low, end)
     for k in range(of):
@@ -189,7 +193,7 @@ def resumed(facts: Facts, program: Program, node: int, at: int) -> tuple[int, in
     """(truth, next_change): a recent event that came long after the one before."""
     row = program.nodes[node]
     last, gap = row[A], row[B]
-    first, end = facts.starts[row[KIND]], facts.starts[row[KIND] + 1]
+    first, end = facts.starts[row[KIND]], facts.ends[row[KIND]]
     for k in range(end - 1, first - 1, -1):
         ts = facts.ts[facts.places[k]]
         if ts <= at - last:

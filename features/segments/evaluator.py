@@ -14,7 +14,7 @@ from features.behaviour.gather import Scratch, gather, room_of, scratch
 from features.behaviour.histories import Histories, empty_carry
 from features.behaviour.kernel import _blocks
 from features.behaviour.lifetime import boundary_of
-from features.behaviour.marks import Filters, mark
+from features.behaviour.marks import Filters, satisfied
 from features.behaviour.schema import MISSING, StateSchema
 from features.instants import DAY, NEVER
 from features.segments import comparing, counting, lanes, sequences
@@ -48,6 +48,7 @@ class Room(NamedTuple):
     changes: Ints  # per node
     spans: Ints  # see `windows.resolve`
     starts: Ints  # see `by_kind`
+    ends: Ints
     places: Ints
     closes: Ints  # per event the last one of its session
     found: Ints  # see `counting.find`
@@ -74,9 +75,10 @@ def room(program: Program, n_events: int, *, explained: bool = False) -> Room:
         return np.empty(shape, np.int64)
 
     return Room(
-        empty(n_nodes), empty(n_nodes), empty(len(program.windows), 4), empty(n_kinds + 1), empty(n * per_event),
-        empty(n), empty(len(program.looks), 2), empty(len(program.lanes), n), empty(len(program.lanes), n + 2),
-        empty(len(program.groups) - 1), empty(steps, n), empty(steps, n), empty(steps), empty(steps), empty(n),
+        empty(n_nodes), empty(n_nodes), empty(len(program.windows), 4), empty(n_kinds), empty(n_kinds),
+        empty(n * per_event), empty(n), empty(len(program.looks), 2), empty(len(program.lanes), n),
+        empty(len(program.lanes), n + 2), empty(len(program.groups) - 1), empty(steps, n), empty(steps, n),
+        empty(steps), empty(steps), empty(n),
         empty(PERIODS), np.full((n_nodes if explained else 0, EVIDENCE), -1, np.int64),
     )  # fmt: skip
 
@@ -86,31 +88,36 @@ def _room_of(arrays: Ints) -> Room:
     """The room whose arrays these are the views of."""
     return Room(
         vector(arrays, 0), vector(arrays, 1), grid(arrays, 2), vector(arrays, 3), vector(arrays, 4), vector(arrays, 5),
-        grid(arrays, 6), grid(arrays, 7), grid(arrays, 8), vector(arrays, 9), grid(arrays, 10), grid(arrays, 11),
-        vector(arrays, 12), vector(arrays, 13), vector(arrays, 14), vector(arrays, 15), grid(arrays, 16),
+        vector(arrays, 6), grid(arrays, 7), grid(arrays, 8), grid(arrays, 9), vector(arrays, 10), grid(arrays, 11),
+        grid(arrays, 12), vector(arrays, 13), vector(arrays, 14), vector(arrays, 15), vector(arrays, 16),
+        grid(arrays, 17),
     )  # fmt: skip
 
 
 @compiled_inside
-def by_kind(codes: Ints, marks: Ints, n: int, filters: Filters, starts: Ints, places: Ints) -> None:
-    """The events of every kind, in order: those of kind j are places[starts[j]:starts[j + 1]]."""
-    for kind in range(len(starts)):
-        starts[kind] = 0
-    for turn in range(2):
-        for k in range(n):
-            code = place(codes[place(k)])
-            for each in range(filters.places[code], filters.places[code + place(1)]):
-                kind = filters.of[place(each)]
-                if marks[place(k * filters.n_words + (kind >> 6))] >> (kind & 63) & 1:
-                    if turn:
-                        places[place(starts[place(kind)])] = k
-                    starts[place(kind + 1 - turn)] += 1
-        if not turn:
-            for kind in range(1, len(starts)):
-                starts[kind] += starts[kind - 1]
-    for kind in range(len(starts) - 1, 0, -1):
-        starts[kind] = starts[kind - 1]
-    starts[0] = 0
+def by_kind(slots: Ints, scratch: Scratch, n: int, filters: Filters, room: Room) -> None:
+    """The events of every kind, in order: those of kind j are places[starts[j]:ends[j]]."""
+    starts, ends, counts = room.starts, room.ends, scratch.counts
+    for code in range(len(counts)):
+        counts[place(code)] = 0
+    for k in range(n):
+        counts[place(scratch.codes[place(k)])] += 1
+    for kind in range(len(ends)):
+        ends[place(kind)] = 0
+    for code in range(len(counts)):
+        for each in range(filters.places[place(code)], filters.places[place(code + 1)]):
+            ends[place(filters.of[place(each)])] += counts[place(code)]
+    total = 0
+    for kind in range(len(ends)):
+        starts[place(kind)] = total
+        total, ends[place(kind)] = total + ends[place(kind)], total
+    for k in range(n):
+        code = scratch.codes[place(k)]
+        for each in range(filters.places[place(code)], filters.places[place(code + 1)]):
+            kind = place(filters.of[place(each)])
+            if satisfied(slots, scratch.rows[place(k)], kind, filters):
+                room.places[place(ends[kind])] = k
+                ends[kind] += 1
 
 
 @compiled_inside
@@ -152,7 +159,7 @@ def evaluate(  # noqa: C901 - a branch an op
     """Fill the truths and next changes of all nodes, children first."""
     truths, changes = room.truths, room.changes
     for node in range(len(program.nodes)):
-        row = program.nodes[node]
+        row = program.nodes[place(node)]
         op, truth, change = row[OP], FALSE, NEVER
         if op in (ALL, ANY):
             truth, change = combined(program, node, truths, changes)
@@ -179,7 +186,7 @@ def evaluate(  # noqa: C901 - a branch an op
             truth, change = counting.resumed(facts, program, node, at)
         elif op == COMPARE:
             truth, change = comparing.compare(facts, program, node)
-        truths[node], changes[node] = truth, change
+        truths[place(node)], changes[place(node)] = truth, change
 
 
 @compiled
@@ -188,14 +195,13 @@ def run(
     arrays: Ints, rest: Ints, numbers: Floats, ranges: Floats, inputs: Floats, scratched: Ints, roomy: Ints,
     truths: NDArray[np.int8], changes: Ints,
 ) -> None:  # fmt: skip
-    """Fill the rows `first:last` of `truths` and `changes`, a column a segment; a carry of one row holds for all."""
+    """Fill the rows `first:last` of `truths` and, if it has rows, `changes`; a carry of one row holds for all."""
     program, scratch, room = program_of(arrays, rest, numbers, ranges), room_of(scratched), _room_of(roomy)
     for row in range(first, last):
         now, mine = at[row], carry[row if len(carry) > 1 else 0]
         boundary = boundary_of(now, program.horizon)
         n, capped = gather(slots, starts[row], ends[row], settled, now, mine[0], boundary, program.bounds, scratch)
-        mark(slots, scratch.rows, scratch.codes, n, program.filters, scratch.marks)
-        by_kind(scratch.codes, scratch.marks, n, program.filters, room.starts, room.places)
+        by_kind(slots, scratch, n, program.filters, room)
         open_session = (NEVER, NEVER)
         if program.sessions:
             past = n
@@ -211,16 +217,17 @@ def run(
             program.zone_starts, program.zone_offsets, room.spans,
         )  # fmt: skip
         facts = Facts(
-            slots, scratch.rows, scratch.ts, n, room.starts, room.places, mine, room.spans, room.found, room.lanes,
-            room.edges, room.combinations, room.closes, room.reach, room.back, room.sizes, room.chosen, room.heads,
-            room.evidence,
+            slots, scratch.rows, scratch.ts, n, room.starts, room.ends, room.places, mine, room.spans, room.found,
+            room.lanes, room.edges, room.combinations, room.closes, room.reach, room.back, room.sizes, room.chosen,
+            room.heads, room.evidence, len(changes) > 0,
         )  # fmt: skip
         counting.find(facts, program.looks)
         lanes.separate(facts, program, scratch)
         evaluate(facts, program, inputs[row], now, seen != MISSING, room)
         for segment in range(len(program.roots)):
-            truths[row, segment] = room.truths[program.roots[segment]]
-            changes[row, segment] = room.changes[program.roots[segment]]
+            truths[row, segment] = room.truths[place(program.roots[place(segment)])]
+            if facts.timed:
+                changes[row, segment] = room.changes[program.roots[segment]]
 
 
 class Evaluator:
@@ -235,11 +242,11 @@ class Evaluator:
         self._rooms = threading.local()
 
     def run(
-        self, histories: Histories, at: Ints, inputs: Floats, *, threads: int | None = None
+        self, histories: Histories, at: Ints, inputs: Floats, *, timed: bool, threads: int | None = None
     ) -> tuple[NDArray[np.int8], Ints]:
         """(truths, next changes), shape (n_rows, n_segments); blocks of rows on `threads` threads."""
-        shape = (len(histories), len(self.program.roots))
-        truths, changes = np.empty(shape, np.int8), np.empty(shape, np.int64)
+        n, n_segments = len(histories), len(self.program.roots)
+        truths, changes = np.empty((n, n_segments), np.int8), np.empty((n if timed else 0, n_segments), np.int64)
         lengths, rows = histories.ends - histories.starts, self._rows(histories, at)
 
         def work(block: tuple[int, int]) -> None:
@@ -271,9 +278,8 @@ class Evaluator:
         return self._rooms.views  # type: ignore[no-any-return] # a thread's own
 
     def _made(self, n_events: int, *, explained: bool = False) -> tuple[Scratch, Room]:
-        words = self.program.filters.n_words
         sizes = {"n_events": n_events, "n_codes": self.schema.n_codes, "n_streams": 1, "n_folds": 0, "per_event": 1}
-        return scratch(**sizes, n_words=words), room(self.program, n_events, explained=explained)
+        return scratch(**sizes), room(self.program, n_events, explained=explained)
 
 
 def in_blocks(work: Callable[[tuple[int, int]], None], lengths: Ints, threads: int | None) -> None:

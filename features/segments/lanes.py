@@ -66,7 +66,7 @@ def _sorted(facts: Facts, kind: int, n: int, lane: Ints, edges: Ints, combinatio
     for c in range(n + 2):
         edges[place(c)] = 0
     for turn in range(2):
-        for k in range(facts.starts[kind], facts.starts[kind + 1]):
+        for k in range(facts.starts[kind], facts.ends[kind]):
             event = facts.places[place(k)]
             c = combination[place(event)]
             if c >= 0:

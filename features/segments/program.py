@@ -39,8 +39,9 @@ FALSE, UNKNOWN, TRUE = range(3)
 T = TypeVar("T")
 
 OP, FIRST, END, KIND, WINDOW, LOOK, TEST, TEST_END, A, B, C, D, E = range(13)
-"""The columns of a node. FIRST to END are its children, sides or moves; TEST to TEST_END its tests or ranges; a
-sequence has in TEST the group of its lanes; LOOK is the place of its kind and window among the looks.
+"""The columns of a node. FIRST to END are its children, sides or moves; TEST to TEST_END its tests or ranges; LOOK is
+the place of its kind and window among the looks. A sequence has in TEST the group of its lanes, in TEST_END how many
+events of its first lane it needs.
 
 A count has in A the place of its life-time count in the carry (-1: none); nth also, and n in B; regularly its four
 numbers in A to D; resumed `last`, `after_gap` and the place of the count in A to C; compare the operator in A; a
@@ -213,7 +214,9 @@ class _Maker:
             row[FIRST], row[END] = _appended(self.sides, [self._side(side) for side in node.sides])
         elif op == SEQUENCE:
             row[TEST] = _place(self.groups, node.same)
-            row[FIRST], row[END] = _appended(self.moves, list(self._moves(node.moves, row[TEST])))
+            moves = list(self._moves(node.moves, row[TEST]))
+            row[FIRST], row[END] = _appended(self.moves, moves)
+            row[TEST_END] = max(move[NEEDED] for move in moves if move[LANE] == moves[0][LANE])
         elif op == INPUT:
             row[TEST], row[TEST_END] = _appended(self.ranges, ranges_of(node, self.snapshots) or ())
         else:

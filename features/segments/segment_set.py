@@ -74,7 +74,8 @@ class Truths:
         users: Shape (n_rows,).
         at: Shape (n_rows,), microseconds UTC.
         values: Shape (n_rows, n_segments): FALSE or TRUE (see `program`), as membership needs TRUE.
-        changes: Shape (n_rows, n_segments): the next instant at which time alone may change the value; NEVER.
+        changes: Shape (n_rows, n_segments): the next instant at which time alone may change the value; NEVER. No rows
+            where nobody asked.
         stays: Shape (n_rows, n_segments): TRUE where somebody who is in stays in.
     """
 
@@ -285,6 +286,7 @@ class SegmentSet:
         features: FeatureMatrix | None = None,
         scores: Mapping[str, Scored] | None = None,
         context: Mapping[str, object] | None = None,
+        timed: bool = True,
         threads: int | None = None,
     ) -> Truths:
         """Every segment's truth as of `at`, for every row of `histories`.
@@ -297,6 +299,7 @@ class SegmentSet:
             features: The same rows' features; missing where not given.
             scores: Per study, of the same rows; missing where not given.
             context: What the call says; missing where not given.
+            timed: Whether it matters when time changes a truth; otherwise `changes` has no rows, in half the time.
             threads: At most so many; by default one a core.
 
         Raises:
@@ -304,7 +307,7 @@ class SegmentSet:
         """
         instants = self._instants(histories, at)
         given = matrix_of(self.inputs, histories.users, instants, features=features, scores=scores, said=context)
-        values, changes = self.evaluator.run(histories, instants, given, threads=threads)
+        values, changes = self.evaluator.run(histories, instants, given, timed=timed, threads=threads)
         n, stays = len(self), values[:, : len(self)]
         if self._held:
             stays = stays.copy()

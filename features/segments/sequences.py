@@ -20,6 +20,7 @@ from features.segments.program import (
     NEEDED,
     SINCE,
     TEST,
+    TEST_END,
     TRUE,
     UNKNOWN,
     UNTIL_NEXT,
@@ -44,9 +45,9 @@ def sequence(facts: Facts, program: Program, node: int, at: int) -> tuple[int, i
     events, edges = facts.lanes[place(lane)], facts.edges[place(lane)]
     best, best_anchor, best_combination, held, soonest = FALSE, -1, 0, 0, NEVER
     for combination in range(facts.combinations[row[TEST]]):
-        if not _enough(facts, program, row, combination):
-            continue
         end = edges[place(combination + 1)]
+        if end - edges[place(combination)] < row[TEST_END] or not _enough(facts, program, row, combination):
+            continue
         begin = after(facts.ts, events, edges[place(combination)], end, at - row[A])
         for step in range(end - begin):
             anchor = events[place(begin + step if row[B] == FIRST_MATCH else end - 1 - step)]
@@ -60,6 +61,8 @@ def sequence(facts: Facts, program: Program, node: int, at: int) -> tuple[int, i
             soonest = min(soonest, change)
             if row[B] != ANY_MATCH or truth == TRUE:
                 break
+        if best == TRUE and not facts.timed:
+            break
     if len(facts.evidence) and best_anchor >= 0:
         _testify(facts, program, node, best_anchor, best_combination)
     return best, held if best == TRUE else soonest
