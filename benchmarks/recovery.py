@@ -19,7 +19,7 @@ from features.behaviour.feature_set import FeatureSet
 from features.events.log import EventLog
 from features.events.plan import Codes, TrackingPlan
 from features.simulate import Shop, write_shop
-from training import clustering
+from training import algorithms, clustering
 from training.steps import fit_rows
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "shop"
@@ -103,7 +103,7 @@ def _agreement(log: EventLog, asked: Asked, planted: Mapping[str, str], at: int)
     matrix = features.compute(histories.take(rows), at)
     preparation, kept = fit_rows(matrix, ["impute", *asked.steps], names=asked.names)
     x, types = preparation.transform(matrix)[kept], [planted[str(user)] for user in matrix.users[kept]]
-    fitted = {k: clustering.kmeans(x, k, seed=0) for k in KS}
+    fitted = {k: algorithms.kmeans(x, k, seed=0) for k in KS}
     chosen = max(KS, key=lambda k: clustering.silhouette(x, fitted[k].labels))
     known, best = (float(adjusted_rand_score(types, fitted[k].labels)) for k in (TYPES, chosen))
     return known, best

@@ -12,13 +12,10 @@ from experiments import pictures
 from experiments.search import Found, Range, Report, spaces
 from experiments.studies import ClustersSpec, PropensitySpec
 from features.errors import StudyError
-from training import clustering
 from training.contributions import contributions, paths_of
-from training.lineage import Lineage, first, traced
 from training.model import Model
-from training.preparation import Preparation
 from training.propensity import Boosting, baselines, calibrate, leaks, threshold
-from training.steps import completed, fit_rows
+from training.steps import fit_rows
 from training.training_set import TrainingSet
 from training.trees import Forest
 from training.validation import METRICS, Confusion, Estimate, Figures, Ranking, judge
@@ -38,9 +35,6 @@ SPACE: Mapping[str, Range] = {
     "reg_lambda": Range(0.1, 30, log=True),
 }
 """What a propensity's search may vary; `search.space` in studies.yaml gives other ends."""
-
-MOST_ROWS = 20_000
-"""Rows that a clustering's trials are fitted on."""
 
 
 SEEDS = 2
@@ -127,8 +121,8 @@ def propensity(name: str, spec: PropensitySpec, rows: TrainingSet, searcher: Sea
     chosen_by = np.asarray(validation.y)
     calibration = calibrate(spec.calibration, margins, chosen_by)
     limit = threshold(chosen_by, calibration.probability(margins), None if spec.threshold == "f1" else spec.threshold)
-    head, details = grown.forest, _details(spec, rows, found)
-    model = Model(name, "propensity", rows.matrix.fingerprint, preparation, head, calibration, limit, details=details)
+    head, told = grown.forest, details(spec, rows, found)
+    model = Model(name, "propensity", rows.matrix.fingerprint, preparation, head, calibration, limit, details=told)
     p = np.asarray(model.score(test.matrix).probability)
     y = np.asarray(test.y)
     predictions = {MODEL: p, **baselines(train, test, names, seed=seed)}
@@ -215,116 +209,8 @@ def _flat(figures: Mapping[str, Figures]) -> dict[str, float]:
     return flat
 
 
-def clusters(
-    name: str, spec: ClustersSpec, rows: TrainingSet, searcher: Searcher, *, before: Model | None = None
-) -> Fitted:
-    """Try every k, keep the best that is large enough to act on, and ask whether it beats rows without structure.
-
-    Args:
-        name: Of the study.
-        spec: What it says.
-        rows: Everybody.
-        searcher: Finds k.
-        before: The model before, whose ids and names stay with its people.
-    """
-    names, seed = columns(spec, rows), spec.search.seed
-    preparation, kept = fit_rows(rows.matrix, completed(spec.preparation), names=names)
-    x = preparation.transform(rows.matrix)[kept]
-    some = x if len(x) <= MOST_ROWS else x[np.random.default_rng(seed).choice(len(x), MOST_ROWS, replace=False)]
-    if len(x) < 10 * spec.k[1]:
-        raise StudyError(
-            f"{len(x)} users are too few for {spec.k[1]} clusters. Hint: a wider population, or a smaller k."
-        )
-
-    def objective(params: Mapping[str, float], report: Report) -> Mapping[str, float]:
-        fitted = clustering.kmeans(some, int(params["k"]), seed=seed, n_init=5)
-        found = clustering.quality(some, fitted, seed=seed, sample=clustering.QUICK_SAMPLE)
-        small = min(found.shares) < spec.smallest_share
-        return {"value": found.silhouette - small, **found.to_dict()}
-
-    ks = range(spec.k[0], spec.k[1] + 1)
-    first = tuple({"k": k} for k in ks)
-    space = {"k": Range(spec.k[0], spec.k[1], whole=True)}
-    found = searcher(objective, space, direction="maximize", first=first, most=len(first))
-    if found.best.figures["smallest_share"] < spec.smallest_share:
-        raise StudyError(
-            f"with every k from {ks[0]} to {ks[-1]} a cluster is smaller than {spec.smallest_share:.0%} of the users. "
-            "Hint: a smaller `smallest_share`, or `preparation: [cap, log, standardise]`."
-        )
-    fitted = clustering.kmeans(x, int(found.best.params["k"]), seed=seed, n_init=10)
-    return _described(name, spec, rows, found, fitted, preparation, x, before)
-
-
-def _described(
-    name: str,
-    spec: ClustersSpec,
-    rows: TrainingSet,
-    found: Found,
-    fitted: clustering.Clustering,
-    preparation: Preparation,
-    x: Array,
-    before: Model | None,
-) -> Fitted:
-    seed, k = spec.search.seed, len(fitted.centroids)
-    quality = clustering.quality(x, fitted, seed=seed)
-    null = clustering.null_silhouettes(x, k, seed=seed)
-    stable = clustering.stability(x, fitted, seed=seed)
-    profile = clustering.profiles(x, fitted)
-    everybody = preparation.transform(rows.matrix)
-    line = _traced(before, rows, fitted.centroids.nearest(fitted.centroids.distances(everybody)), k)
-    proposed = clustering.propose_names(profile, preparation.outputs)
-    names = spec.names or line.names(before.names if before else (), proposed)
-    sound = quality.silhouette > null.mean() + 3 * null.std() and quality.silhouette > null.max()
-    details = {**_details(spec, rows, found), "shares": list(quality.shares), "stability": stable.tolist()}
-    details |= {"next_id": line.next}
-    head, fingerprint = fitted.centroids, rows.matrix.fingerprint
-    model = Model(name, "clusters", fingerprint, preparation, head, names=tuple(names), ids=line.ids, details=details)
-    above = f"silhouette {quality.silhouette:.4f}, without structure {null.mean():.4f} (at most {null.max():.4f})"
-    trials = sorted(found.trials, key=lambda trial: trial.params["k"])
-    lines = [*preparation.told, str(quality)]
-    for place, each in enumerate(names):
-        same = f"  overlap with before {line.overlap[place]:.2f}" if line.kept[place] >= 0 else ""
-        share, again = f"{quality.shares[place]:6.1%}", f"found again {stable[place]:.2f}"
-        lines.append(f"  id {line.ids[place]}  {share}  {again}{same}  {each}")
-    lines += [f"since the model before: {each}" for each in line.changes]
-
-    def draw(folder: Path) -> list[Path]:
-        made = pictures.clusters(
-            folder,
-            [int(trial.params["k"]) for trial in trials],
-            [trial.figures["silhouette"] for trial in trials],
-            [trial.figures["inertia"] for trial in trials],
-            quality.shares,
-        )
-        return [*made, pictures.heat(folder / "profiles.png", profile, names, preparation.outputs)]
-
-    return Fitted(
-        model=model,
-        trees="",
-        found=found,
-        metrics={
-            **quality.to_dict(),
-            "k": k,
-            "null_silhouette": float(null.mean()),
-            "least_stability": float(stable.min()),
-        },
-        verdict=f"{k} clusters: {above}" if sound else f"no clusters here: {above}",
-        sound=bool(sound),
-        lines=tuple(lines),
-        draw=draw,
-    )
-
-
-def _traced(before: Model | None, rows: TrainingSet, after: NDArray[np.int64], k: int) -> Lineage:
-    """What became of the clusters of the model before, as far as it can say so of these rows."""
-    if before is None or not set(before.preparation.names) <= set(rows.matrix.names):
-        return first(k)
-    scores = before.score_values(rows.matrix.select(before.preparation.names).values)
-    unused = int(before.details.get("next_id", max(before.ids) + 1))
-    return traced(scores.column().astype(np.int64), after, ids=before.ids, k=k, unused=unused)
-
-
-def _details(spec: PropensitySpec | ClustersSpec, rows: TrainingSet, found: Found) -> dict[str, Any]:
+def details(spec: PropensitySpec | ClustersSpec, rows: TrainingSet, found: Found) -> dict[str, Any]:
+    """What every model says of where it comes from."""
     return {
         "spec": spec.model_dump(mode="json", exclude_none=True),
         "training_set": dict(rows.provenance),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from experiments.fitting import Influence
+    from experiments.search import Found
 
 Array = NDArray[np.float64]
 DPI = 90
@@ -72,31 +73,83 @@ def shap(path: Path, influence: Mapping[str, "Influence"], most: int = 15) -> Pa
     return _save(path, draw, height=1.2 + 0.3 * len(shown))
 
 
-def clusters(
-    folder: Path, ks: Sequence[int], silhouettes: Sequence[float], inertias: Sequence[float], shares: Sequence[float]
-) -> list[Path]:
-    """Silhouette and elbow by the number of clusters, and the sizes of those that were kept."""
+def searched(folder: Path, found: "Found", aims: Mapping[str, str]) -> list[Path]:
+    """What was tried: two objectives against each other with the front, silhouette and elbow by number of clusters."""
+    able = [trial for trial in found.trials if trial.state == "complete" and not trial.figures.get("violation")]
+    one, other = list(aims)[:2]
 
-    def line(values: Sequence[float], label: str) -> Callable[["Axes"], None]:
-        def draw(axes: "Axes") -> None:
-            axes.plot(ks, values, marker="o", color="#3b6ea5")
-            axes.axvline(len(shares), color="#b5462f", linestyle=":")
-            axes.set_xticks(list(ks))
-            axes.set_xlabel("clusters")
-            axes.set_ylabel(label)
+    def front(axes: "Axes") -> None:
+        for trials, style in ((able, "o"), (found.front, "D"), ([found.best], "*")):
+            label = {"o": "tried", "D": "not beaten", "*": "chosen"}[style]
+            size, color = {"o": (5, "#9fb4cc"), "D": (6, "#3b6ea5"), "*": (13, "#b5462f")}[style]
+            points = [[trial.figures[name] for trial in trials] for name in (one, other)]
+            axes.plot(*points, style, label=label, markersize=size, color=color)
+        for trial in found.front:
+            place = (trial.figures[one], trial.figures[other])
+            axes.annotate(f"{trial.figures['k']:.0f}", place, (6, 4), textcoords="offset points", fontsize=8)
+        told = [
+            f"{name.replace('_', '-')} ({'more' if aims[name] == 'maximize' else 'less'} is better)" for name in aims
+        ]
+        axes.set_xlabel(told[0])
+        axes.set_ylabel(told[1])
+        axes.legend(fontsize=8)
 
-        return draw
+    def by_number(name: str) -> Callable[["Axes"], None]:
+        best: dict[int, float] = {}
+        for trial in sorted(able, key=lambda each: each.figures["silhouette"]):
+            best[int(trial.figures["k"])] = trial.figures[name]
+        return _by_k(sorted(best), [best[k] for k in sorted(best)], int(found.best.figures["k"]), name)
 
-    def sizes(axes: "Axes") -> None:
+    return [
+        _save(folder / "front.png", front),
+        _save(folder / "silhouette.png", by_number("silhouette")),
+        _save(folder / "elbow.png", by_number("inertia")),
+    ]
+
+
+def _by_k(ks: Sequence[int], values: Sequence[float], chosen: int, label: str) -> Callable[["Axes"], None]:
+    def draw(axes: "Axes") -> None:
+        axes.plot(ks, values, marker="o", color="#3b6ea5")
+        axes.axvline(chosen, color="#b5462f", linestyle=":")
+        axes.set_xticks(list(ks))
+        axes.set_xlabel("clusters")
+        axes.set_ylabel(label)
+
+    return draw
+
+
+def gap(path: Path, ks: Sequence[int], gaps: Array, errors: Array, chosen: int) -> Path:
+    """How much tighter the clusters are than those of rows strewn evenly."""
+
+    def draw(axes: "Axes") -> None:
+        _by_k(ks, gaps.tolist(), chosen, "gap")(axes)
+        axes.errorbar(ks, gaps, errors, fmt="none", color="#3b6ea5", capsize=3)
+
+    return _save(path, draw)
+
+
+def dendrogram(path: Path, tree: Array, k: int) -> Path:
+    """The last merges of a hierarchy, and where it is cut."""
+    from scipy.cluster import hierarchy
+
+    def draw(axes: "Axes") -> None:
+        cut = float(tree[-k : -k + 2 or None, 2].mean())
+        hierarchy.dendrogram(tree, p=30, truncate_mode="lastp", no_labels=True, color_threshold=cut, ax=axes)
+        axes.axhline(cut, color="#b5462f", linestyle=":")
+        axes.set_ylabel("distance of what is merged")
+
+    return _save(path, draw)
+
+
+def sizes(path: Path, shares: Sequence[float]) -> Path:
+    """Share of the users per cluster."""
+
+    def draw(axes: "Axes") -> None:
         axes.bar([str(place) for place in range(len(shares))], list(shares), color="#3b6ea5")
         axes.set_xlabel("cluster")
         axes.set_ylabel("share of the users")
 
-    return [
-        _save(folder / "silhouette.png", line(silhouettes, "silhouette")),
-        _save(folder / "elbow.png", line(inertias, "inertia")),
-        _save(folder / "sizes.png", sizes),
-    ]
+    return _save(path, draw)
 
 
 def heat(path: Path, profile: Array, clusters_: Sequence[str], features: Sequence[str]) -> Path:

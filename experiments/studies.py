@@ -18,6 +18,8 @@ from training.scaling import Log, Standardise
 from training.steps import CompleteSteps, Steps, made
 from training.validation import TITLES, Estimate, Figures
 
+OF_DENSITY = ("dbscan", "hdbscan")
+"""Algorithms that find out how many clusters there are."""
 KINDS = ("propensity", "clusters")
 SEGMENTS = "segments.yaml"
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
@@ -103,11 +105,12 @@ class ClustersSpec(StudySpec):
     """`kind: clusters`: which kinds of users are there?"""
 
     kind: Literal["clusters"] = "clusters"
-    algorithm: Literal["kmeans"] = "kmeans"
+    algorithm: Literal["kmeans", "ward", "dbscan", "hdbscan", "gaussian", "markov"] = "kmeans"
     k: tuple[int, int] = (2, 8)
     preparation: CompleteSteps = (Log(), Standardise())
     cuts: CutsSpec = CutsSpec(every=7 * DAY, last=1)
     smallest_share: float = Field(0.02, ge=0, lt=0.5)
+    most_noise: float = Field(0.3, ge=0, lt=1)
     names: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
@@ -116,9 +119,16 @@ class ClustersSpec(StudySpec):
             raise ValueError(f"k is [least, most] between 2 and 100. Got {list(self.k)}.")
         if self.cuts.on is not None:
             raise ValueError("clusters are sought among persons at a cut: `on` is for a propensity")
+        if self.algorithm == "markov" and "preparation" in self.model_fields_set:
+            raise ValueError("a mixture of Markov chains counts moves as they are: it takes no `preparation`")
         if self.names is not None and (len(set(self.names)) != len(self.names) or self.k[0] != self.k[1]):
             raise ValueError("`names` are different from each other and need one k, such as [4, 4]")
         return self
+
+    @property
+    def steps(self) -> CompleteSteps:
+        """What is done to the features."""
+        return () if self.algorithm == "markov" else self.preparation
 
 
 def _known_kind(value: object) -> object:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from experiments import card, fitting, studies
+from experiments import card, fitting, kinds, studies
 from experiments.asked import asked
 from experiments.fitting import Fitted, Searcher
 from experiments.search import Directions, Found, Objective, Range, Tried, search
@@ -308,7 +308,7 @@ class Study:
         """
         if isinstance(self.spec, PropensitySpec):
             return fitting.propensity(self.name, self.spec, rows, searcher)
-        return fitting.clusters(self.name, self.spec, rows, searcher, before=before)
+        return kinds.clusters(self.name, self.spec, rows, searcher, before=before)
 
     def _card(self, report: Path, rows: TrainingSet, parts: Parts, fitted: Fitted, pictures: Sequence[Path]) -> Path:
         sliced: tuple[Slice, ...] = ()

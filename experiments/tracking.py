@@ -337,7 +337,8 @@ class _Served:
         scores = self.model.score_values(frame[list(self.model.preparation.names)].to_numpy(dtype=float))
         if scores.cluster is None:
             return pd.DataFrame({"probability": scores.probability, "chosen": scores.chosen})
-        return pd.DataFrame({"cluster": scores.cluster, "name": [scores.names[each] for each in scores.cluster]})
+        names = [scores.names[each] for each in scores.cluster]
+        return pd.DataFrame({"cluster": scores.cluster, "name": names, "confidence": scores.confidence})
 
 
 def _load_pyfunc(path: str) -> object:

@@ -250,8 +250,9 @@ def plain(scores: "Scores") -> list[Mapping[str, object]]:
             {"kind": kind, "probability": each, "threshold": threshold, "in": each >= threshold}
             for each in scores.probability.tolist()
         ]
-    if scores.cluster is None or scores.distances is None:
+    if scores.cluster is None or scores.distances is None or scores.confidence is None:
         return [{"kind": kind} for _ in range(len(scores))]
+    rows = zip(scores.cluster.tolist(), scores.distances.tolist(), scores.confidence.tolist(), strict=True)
     return [
         {
             "kind": kind,
@@ -259,15 +260,16 @@ def plain(scores: "Scores") -> list[Mapping[str, object]]:
             "id": scores.ids[place],
             "name": scores.names[place],
             "distances": dict(zip(scores.names, far, strict=True)),
+            "confidence": sure,
         }
-        for place, far in zip(scores.cluster.tolist(), scores.distances.tolist(), strict=True)
+        for place, far, sure in rows
     ]
 
 
 def unknown(kind: str, threshold: float) -> Mapping[str, object]:
     """The same shape for a person of whom nothing is known."""
     if kind == "clusters":
-        return {"kind": kind, "cluster": None, "id": None, "name": None, "distances": None}
+        return {"kind": kind, "cluster": None, "id": None, "name": None, "distances": None, "confidence": None}
     return {"kind": kind, "probability": None, "threshold": threshold, "in": False}
 
 

@@ -1,72 +1,83 @@
-"""Centroids: the nearest of a few points, by squared Euclidean distance over prepared features."""
+"""Centroids: the nearest of a few points, by Euclidean distance over prepared features."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.behaviour.compiled import compiled
 from features.errors import BundleError
+from training.assigner import Array, rows_of, tables
 
 
 @dataclass(frozen=True)
 class Centroids:
-    """The centres of clusters.
+    """Points, each of a cluster; a cluster that is no ball has several.
 
     Attributes:
-        centres: Shape (n_clusters, n_features), float64, in the units that the preparation gives.
+        centres: Shape (n_points, n_features), in the units that the preparation gives.
+        owners: The cluster of each point; empty where each has one of its own.
     """
 
-    centres: NDArray[np.float64]
+    centres: Array
+    owners: tuple[int, ...] = ()
+
+    FILE: ClassVar[str] = "centroids.json"
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """The centroids that `to_dict` described.
 
         Raises:
-            BundleError: the centres are no table of numbers.
+            BundleError: the centres are no table of numbers, or do not fit their clusters.
         """
-        try:
-            centres = np.array(data["centres"], np.float64)
-        except (KeyError, TypeError, ValueError):
-            raise BundleError("centroids.json holds no table of centres.") from None
-        if centres.ndim != 2 or not centres.size or not np.isfinite(centres).all():
-            raise BundleError(f"centroids.json holds no finite table of centres. Got shape {centres.shape}.")
-        return cls(centres)
+        (centres,) = tables(data, cls.FILE, centres=2)
+        owners = tuple(data.get("owners", ()))
+        if owners and (len(owners) != len(centres) or set(owners) != set(range(max(owners) + 1))):
+            raise BundleError(f"{cls.FILE}: {len(owners)} owners of {len(centres)} centres, or one is left out.")
+        return cls(centres, owners)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
-        return {"centres": self.centres.tolist()}
+        return {"centres": self.centres.tolist(), "owners": list(self.owners)}
 
     def __len__(self) -> int:
-        return len(self.centres)
+        return max(self.owners) + 1 if self.owners else len(self.centres)
 
-    def distances(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Euclidean distance of every row to every centre, shape (n_rows, n_clusters).
+    @property
+    def n_features(self) -> int:
+        """Columns that a row must have."""
+        return int(self.centres.shape[1])
+
+    def distances(self, x: Array) -> Array:
+        """Euclidean distance of every row to the nearest point of every cluster, shape (n_rows, n_clusters).
 
         The terms are added in the order of the columns, so that one row alone gives the bits it gives among many.
         """
-        if x.ndim != 2 or x.shape[1] != self.centres.shape[1]:
-            raise BundleError(f"the centroids need {self.centres.shape[1]} columns. Got an array of shape {x.shape}.")
-        out = np.empty((len(x), len(self.centres)))
-        _distances(np.ascontiguousarray(x, dtype=np.float64), np.ascontiguousarray(self.centres), out)
+        owners = np.array(self.owners or range(len(self.centres)), np.int64)
+        out = np.full((len(x), len(self)), np.inf)
+        _distances(rows_of(x, self.n_features), np.ascontiguousarray(self.centres), owners, out)
         return out
 
-    @staticmethod
-    def nearest(distances: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The nearest centre of each row; of equally near ones the first."""
-        places: NDArray[np.int64] = distances.argmin(axis=1)
-        return places
+    def confidence(self, distances: Array) -> Array:
+        """How much nearer the nearest is: second / (nearest + second): 0.5 between two, 1 at the centre."""
+        if distances.shape[1] < 2:
+            return np.ones(len(distances))
+        two = np.partition(distances, 1, axis=1)
+        total = two[:, 0] + two[:, 1]
+        return np.where(total > 0, two[:, 1] / np.where(total > 0, total, 1.0), 0.5)
 
 
 @compiled
-def _distances(x: NDArray[np.float64], centres: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+def _distances(x: Array, centres: Array, owners: NDArray[np.int64], out: Array) -> None:
     for row in range(x.shape[0]):
         for centre in range(centres.shape[0]):
             total = 0.0
             for column in range(x.shape[1]):
                 gap = x[row, column] - centres[centre, column]
                 total += gap * gap
-            out[row, centre] = np.sqrt(total)
+            far = np.sqrt(total)
+            if far < out[row, owners[centre]]:
+                out[row, owners[centre]] = far

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from features.behaviour.matrix import FeatureMatrix
 from features.errors import BundleError
+from training.assigner import Assigner, nearest
 from training.calibration import Calibration
 from training.centroids import Centroids
+from training.mixture import Mixture
 from training.preparation import Preparation
 from training.trees import Forest
 
@@ -32,7 +34,8 @@ class Scores:
         threshold: At or above it a row is `chosen`; NaN for clusters.
         margin: Shape (n_rows,), float32, before calibration; None for clusters.
         cluster: Shape (n_rows,), index into `names`; None for a propensity.
-        distances: Shape (n_rows, n_clusters), in prepared units; None for a propensity.
+        distances: Shape (n_rows, n_clusters), as the model's assigner measures; None for a propensity.
+        confidence: Shape (n_rows,), how surely the nearest cluster is the right one; None for a propensity.
         names: The clusters' names.
         ids: The clusters' ids.
     """
@@ -44,6 +47,7 @@ class Scores:
     margin: NDArray[np.float32] | None = None
     cluster: NDArray[np.int64] | None = None
     distances: NDArray[np.float64] | None = None
+    confidence: NDArray[np.float64] | None = None
     names: tuple[str, ...] = ()
     ids: tuple[int, ...] = ()
 
@@ -63,7 +67,7 @@ class Scores:
         if self.probability is not None:
             probability = float(self.probability[index])
             return {"probability": probability, "threshold": self.threshold, "chosen": probability >= self.threshold}
-        if self.cluster is None or self.distances is None:
+        if self.cluster is None or self.distances is None or self.confidence is None:
             raise BundleError(f"the scores of {self.study!r} hold neither a probability nor a cluster.")
         place = int(self.cluster[index])
         return {
@@ -71,6 +75,7 @@ class Scores:
             "id": self.ids[place],
             "name": self.names[place],
             "distance": float(self.distances[index, place]),
+            "confidence": float(self.confidence[index]),
         }
 
     def column(self) -> NDArray[np.float64] | NDArray[np.int64]:
@@ -90,7 +95,7 @@ class Model:
         kind: `propensity` or `clusters`.
         features: Fingerprint of the feature set whose columns it takes.
         preparation: The columns, and what is done to them.
-        head: Trees for a propensity, centroids for clusters.
+        head: Trees for a propensity, what assigns for clusters.
         calibration: Of the trees' margins.
         threshold: Of the calibrated probability.
         names: The clusters' names.
@@ -102,7 +107,7 @@ class Model:
     kind: str
     features: str
     preparation: Preparation
-    head: Forest | Centroids
+    head: Forest | Assigner
     calibration: Calibration = field(default_factory=Calibration)
     threshold: float = 0.5
     names: tuple[str, ...] = ()
@@ -115,7 +120,7 @@ class Model:
         """The model in a folder.
 
         Args:
-            folder: Holds model.json and trees.json or centroids.json, perhaps more.
+            folder: Holds model.json and trees.json, centroids.json or mixture.json, perhaps more.
             verify: Recompute the golden rows as well.
 
         Raises:
@@ -146,16 +151,15 @@ class Model:
 
     def check_shape(self) -> None:
         """The parts fit together, or a BundleError."""
-        wanted = self.head.n_features if isinstance(self.head, Forest) else self.head.centres.shape[1]
-        given = len(self.preparation.outputs)
+        wanted, given = self.head.n_features, len(self.preparation.outputs)
         if wanted != given:
             raise BundleError(f"model {self.study!r}: {given} prepared columns, its head needs {wanted}.")
-        if isinstance(self.head, Centroids) and not len(self.head) == len(self.names) == len(set(self.ids)):
+        if not isinstance(self.head, Forest) and not len(self.head) == len(self.names) == len(set(self.ids)):
             said = f"{len(self.names)} names and {len(set(self.ids))} ids"
             raise BundleError(f"model {self.study!r}: {len(self.head)} clusters, {said}.")
 
     def save(self, folder: Path, *, trees: str = "") -> None:
-        """Write model.json, trees.json or centroids.json, and golden.json into an empty folder.
+        """Write model.json and the head's file into an empty folder.
 
         Args:
             folder: Made where it does not exist.
@@ -163,10 +167,10 @@ class Model:
         """
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "model.json", self.to_dict())
-        if isinstance(self.head, Centroids):
-            write_json(folder / "centroids.json", self.head.to_dict())
-        else:
+        if isinstance(self.head, Forest):
             (folder / "trees.json").write_text(trees, encoding="utf-8")
+        else:
+            write_json(folder / self.head.FILE, self.head.to_dict())
 
     def to_dict(self) -> dict[str, object]:
         """What model.json holds."""
@@ -199,10 +203,17 @@ class Model:
     def score_values(self, values: NDArray[np.float64]) -> Scores:
         """The same for bare values of shape (n_rows, n_features), columns as in `preparation.names`."""
         prepared = self.preparation.apply(values)
-        if isinstance(self.head, Centroids):
+        if not isinstance(self.head, Forest):
             distances = self.head.distances(prepared)
-            cluster = self.head.nearest(distances)
-            return Scores(self.study, self.kind, cluster=cluster, distances=distances, names=self.names, ids=self.ids)
+            return Scores(
+                self.study,
+                self.kind,
+                cluster=nearest(distances),
+                distances=distances,
+                confidence=self.head.confidence(distances),
+                names=self.names,
+                ids=self.ids,
+            )
         margins = self.head.margins(prepared.astype(np.float32))
         probability = self.calibration.probability(margins)
         return Scores(self.study, self.kind, probability, self.threshold, margins)
@@ -241,10 +252,12 @@ def _figures(scores: Scores) -> dict[str, Any]:
     return {"cluster": scores.cluster.tolist(), "distances": scores.distances.tolist()}
 
 
-def _head(folder: Path, kind: str) -> Forest | Centroids:
-    if kind == "clusters":
-        return Centroids.from_dict(read_json(folder / "centroids.json"))
-    return Forest.from_json(_bytes(folder / "trees.json"))
+def _head(folder: Path, kind: str) -> Forest | Assigner:
+    if kind != "clusters":
+        return Forest.from_json(_bytes(folder / "trees.json"))
+    if (folder / Mixture.FILE).exists():
+        return Mixture.from_dict(read_json(folder / Mixture.FILE))
+    return Centroids.from_dict(read_json(folder / Centroids.FILE))
 
 
 def _bytes(path: Path) -> bytes:

@@ -68,6 +68,7 @@ FORMULAS: Mapping[str, str] = {
     "current_session_distinct": "how many v",
     "transition": "(m(a, b) + alpha) / (m(a) + kinds * alpha)",
     "entropy": "-Σ p(a) log2 p(a)",
+    "moves": "m(a, b)",
     "transition_entropy": "-Σ p(a, b) log2 p(b after a)",
     "ngram": "runs of these events",
     "pattern": "sessions with the order",

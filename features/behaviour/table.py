@@ -56,6 +56,7 @@ MEANINGS: Mapping[str, str] = {
     "current_session_distinct": "number of different {what} in the open session ({option} of silence end it)",
     "transition": "chance of moving {said} in a session ({option} of silence end it), among {event}; missing without",
     "entropy": "bits of entropy of {event}; missing without one",
+    "moves": "moves {said} in a session ({option} of silence end it), among {event}",
     "transition_entropy": "bits of entropy of what comes next in a session, among {event}; missing without one",
     "ngram": "number of times that {event} directly follow each other in a session ({option} of silence end it)",
     "pattern": "number of sessions ({option} of silence end one) with {event} in this order",

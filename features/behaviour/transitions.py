@@ -32,8 +32,8 @@ from features.behaviour.words import Names, Words
 from features.document import Duration
 from features.instants import MINUTE
 
-STATS = ("transition", "entropy", "transition_entropy")
-TRANSITION, ENTROPY = 0, 1
+STATS = ("transition", "entropy", "transition_entropy", "moves")
+TRANSITION, ENTROPY, MOVES = 0, 1, 3
 AFTER, SESSION, MET, FIRST = range(4)
 """Places in a stream's tally: the step that came after, its session, the event met last. Of n kinds there follow n
 counts of events, n of departures, and n * n of moves from one to the next."""
@@ -44,22 +44,27 @@ BITS = np.array([0.0, *(n * log2(n) for n in range(1, 256))])
 
 
 class Transitions(Declaration):
-    """`{transitions: [product_viewed, product_added], alpha: 1, entropy: [page_viewed, scrolled], windows: [30d]}`."""
+    """`{transitions: [product_viewed, product_added], alpha: 1, entropy: [page_viewed, scrolled], windows: [30d]}`.
+
+    `{moves: [product_viewed, product_added], windows: [30d]}`.
+    """
 
     transitions: Names = ()
+    moves: Names = ()
     entropy: Names = ()
     alpha: float = Field(1.0, ge=0)
     gap: Duration = 30 * MINUTE
     windows: Spans
 
     def features(self, words: Words) -> Iterator[Feature]:
-        """`transition_<event>_<next event>_<window>`; `entropy_<window>`, `transition_entropy_<window>`."""
+        """`transition_<event>_<next event>_<window>`, likewise `moves_`; `entropy_<window>`, `transition_entropy_`."""
         for text, window in self.windows:
-            for part in range(len(self.transitions) ** 2):
-                one, other = (self.transitions[k] for k in divmod(part, len(self.transitions)))
-                name = f"transition_{one}_{other}{self.suffix}_{text}"
-                yield self._feature(name, "transition", self.transitions, words, window, part, f"{one} to {other}")
-            for stat in STATS[ENTROPY:] if self.entropy else ():
+            for stat, names in (("transition", self.transitions), ("moves", self.moves)):
+                for part in range(len(names) ** 2):
+                    one, other = (names[k] for k in divmod(part, len(names)))
+                    name = f"{stat}_{one}_{other}{self.suffix}_{text}"
+                    yield self._feature(name, stat, names, words, window, part, f"{one} to {other}")
+            for stat in STATS[ENTROPY:MOVES] if self.entropy else ():
                 yield self._feature(f"{stat}{self.suffix}_{text}", stat, self.entropy, words, window)
 
     def _feature(
@@ -138,6 +143,8 @@ def _read_off(tally: Ints, table: Table, window: int, gap: int, out: Floats) -> 
             continue
         if stat == TRANSITION:
             out[column] = _chance(tally, table, stream, table.features[each, PART])
+        elif stat == MOVES:
+            out[column] = tally[stream, FIRST + 2 * table.sources[stream, CODE] + table.features[each, PART]]
         else:
             out[column] = _entropy(tally, stream, table.sources[stream, CODE], stat == ENTROPY)
 

@@ -33,8 +33,8 @@ class Scored(Protocol):
         """Per row, a place in `names`; None for a propensity."""
 
     @property
-    def distances(self) -> NDArray[np.float64] | None:
-        """To every cluster."""
+    def confidence(self) -> NDArray[np.float64] | None:
+        """How surely the cluster is the right one."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,21 +83,12 @@ def _score(asked: Input, scores: Scored) -> NDArray[np.float64] | float:
         if asked.source == "chosen":
             return (scores.probability >= scores.threshold).astype(np.float64)
         return scores.probability
-    if scores.cluster is None or scores.distances is None:
+    if scores.cluster is None or scores.confidence is None:
         return np.nan
     if asked.source == "cluster":
         among = np.array([float(name in asked.among) for name in scores.names])
         return np.asarray(among[scores.cluster])
-    return confidence(scores.distances)
-
-
-def confidence(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much nearer the nearest centre is: second / (nearest + second): 0.5 between two, 1 at the centre."""
-    if distances.shape[1] < 2:
-        return np.ones(len(distances))
-    nearest = np.partition(distances, 1, axis=1)
-    total = nearest[:, 0] + nearest[:, 1]
-    return np.where(total > 0, nearest[:, 1] / np.where(total > 0, total, 1.0), 0.5)
+    return scores.confidence
 
 
 def buckets(salt: str, users: NDArray[np.object_]) -> NDArray[np.float64]:

@@ -53,18 +53,3 @@ def test_trees_are_grown_on_prepared_columns_and_served_from_features(searcher, 
     read = Model.load(store(tmp_path / "models", fitted, data, seed=1), verify=True)
     found = read.score(data.matrix).probability
     assert found[data.matrix.column("mode_page_7d") == 3].min() > found[data.matrix.column("mode_page_7d") == 1].max()
-
-
-def test_clusters_are_sought_among_the_rows_that_a_filter_keeps_and_named_after_prepared_columns(searcher, tmp_path):
-    data = rows()
-    data.matrix.values[:40, 1] = 500.0
-    steps = [{"iqr": {"k": 3, "columns": ["count_a_14d"]}}, "standardise", {"pca": {"components": 2}}]
-    declared = {"kind": "clusters", "k": [2, 3], "preparation": steps, "features": list(NAMES[:2])}
-    _, spec = studies.one(declared)
-    fitted = fitting.clusters("c", spec, data, searcher)
-    assert fitted.lines[0] == "iqr: fitted on 95.6% of the rows"
-    assert fitted.lines[1].startswith("pca: 2 of 2 columns keep 100%")
-    assert all("pca#" in name or name == "near the average" for name in fitted.model.names)
-    read = Model.load(store(tmp_path / "models", fitted, data, seed=1), verify=True)
-    assert len(read.score(data.matrix).cluster) == len(data)
-    assert np.array(read.details["shares"]).sum() == pytest.approx(1)

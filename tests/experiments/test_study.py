@@ -68,7 +68,7 @@ def test_runs_trials_figures_and_pictures_are_in_mlflow(made):
     pictures = {each.path.split("/")[-1] for each in tracking.client.list_artifacts(run.info.run_id, "report")}
     assert pictures == {"roc.png", "precision_recall.png", "calibration.png", "importance.png", "shap.png", *written}
     kinds = {each.path.split("/")[-1] for each in tracking.client.list_artifacts(results["kinds"].run_id, "report")}
-    assert kinds == {"silhouette.png", "elbow.png", "sizes.png", "profiles.png", *written}
+    assert kinds == {"front.png", "silhouette.png", "elbow.png", "gap.png", "sizes.png", "profiles.png", *written}
 
 
 def test_everything_is_in_the_project_and_nothing_is_pickled(made):

@@ -3,7 +3,8 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.metrics import adjusted_rand_score
 
-from training.clustering import Quality, kmeans, null_silhouettes, profiles, propose_names, quality, select, stability
+from training.algorithms import kmeans
+from training.clustering import profiles, propose_names, quality
 
 
 def blobs(n=600, seed=1):
@@ -30,19 +31,6 @@ def test_clusters_are_numbered_from_the_largest():
     assert shares.sum() == pytest.approx(1)
 
 
-def test_real_clusters_are_found_again_in_resamples_and_beat_shuffled_columns():
-    x = blobs()
-    fitted = kmeans(x, 3, seed=1)
-    assert stability(x, fitted, resamples=8).min() > 0.95
-    assert quality(x, fitted).silhouette > null_silhouettes(x, 3, draws=4).max() + 0.1
-
-
-def test_noise_is_no_better_than_shuffled_noise():
-    x = np.random.default_rng(3).normal(size=(800, 4))
-    null = null_silhouettes(x, 3, draws=6)
-    assert quality(x, kmeans(x, 3, seed=1)).silhouette < null.mean() + 4 * max(null.std(), 0.005)
-
-
 def test_names_say_what_distinguishes_and_are_unique():
     names = ("count_order_7d", "count_order_30d", "count_view_7d", "recency_any_s")
     profile = np.array(
@@ -56,14 +44,5 @@ def test_names_say_what_distinguishes_and_are_unique():
 
 def test_profiles_are_standard_deviations_from_the_mean():
     x = blobs()
-    found = profiles(x, kmeans(x, 3, seed=1))
+    found = profiles(x, kmeans(x, 3, seed=1).labels)
     assert sorted(found[:, 0].round(1).tolist()) == [-1.2, 0.0, 1.2]
-
-
-def test_a_better_silhouette_does_not_excuse_a_handful_of_outliers():
-    def with_(silhouette, shares):
-        return Quality(silhouette, 1, 1, 1, 1, shares)
-
-    choices = {2: with_(0.9, (0.995, 0.005)), 3: with_(0.4, (0.5, 0.3, 0.2)), 4: with_(0.3, (0.4, 0.2, 0.2, 0.2))}
-    assert select(choices, smallest_share=0.02) == 3
-    assert select(choices, smallest_share=0.25) is None

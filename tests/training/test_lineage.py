@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.clustering import kmeans
+from training.algorithms import kmeans
+from training.assigner import nearest
 from training.lineage import first, traced
 
 CENTRES = np.array([[0, 0], [8, 0], [0, 8]])
@@ -26,8 +27,8 @@ def test_a_bootstrap_refit_keeps_every_id():
     before = kmeans(x, 3, seed=0)
     for seed in range(5):
         drawn = np.random.default_rng(seed).integers(0, len(x), len(x))
-        again = kmeans(x[drawn], 3, seed=seed + 10).centroids
-        after = again.nearest(again.distances(x))
+        again = kmeans(x[drawn], 3, seed=seed + 10).assigner
+        after = nearest(again.distances(x))
         found = traced(before.labels, after, ids=(4, 7, 9), k=3, unused=12)
         assert sorted(found.ids) == [4, 7, 9]
         assert (found.next, found.changes) == (12, ())

@@ -415,6 +415,12 @@ class Oracle:
                 chance = (moves.count((one, other)) + alpha) / (departures + alpha * len(names)) if departures else NAN
                 values[named(f"transition_{one}_{other}", entry) + f"_{window}"] = float(chance)
 
+    def put_moves(self, values, names, window, entry):
+        moves = self.moves(names, window, entry)
+        for one in names:
+            for other in names:
+                values[named(f"moves_{one}_{other}", entry) + f"_{window}"] = float(moves.count((one, other)))
+
     def put_entropy(self, values, names, window, entry):
         """In bits, written as (sum of n log n of the wholes - sum of n log n of the parts) / n."""
         kinds, moves = self.kinds_in(self.of("any", window), names), self.moves(names, window, entry)

@@ -83,6 +83,7 @@ DECLARED = [
     },
     {"transitions": ["page_viewed", "product_viewed", "order_completed"], "alpha": 0.5, "windows": ["1d", "20d"]},
     {"transitions": ["dear", "looked", "any"], "gap": "2h", "alpha": 0, "windows": ["7d"]},
+    {"moves": ["looked", "dear", "order_completed"], "windows": ["1d", "20d"]},
     {"entropy": ["dear", "product_viewed", "page_viewed"], "windows": ["1d", "20d"]},
     {"entropy": ["looked", "gift"], "as": "gifts", "gap": "2h", "windows": ["7d"]},
     {

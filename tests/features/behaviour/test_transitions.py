@@ -26,6 +26,18 @@ def test_chances_are_moves_and_alpha_over_departures_and_alpha_for_each_kind() -
     assert len(found) == 9
 
 
+def test_moves_are_counted_and_nobody_has_none() -> None:
+    entry = {"moves": ["page_viewed", "product_viewed"], "windows": ["1d"]}
+    found = numbers(entry, log("pvvpvo"), AT)
+    assert found == {
+        "moves_page_viewed_page_viewed_1d": 0,
+        "moves_page_viewed_product_viewed_1d": 2,
+        "moves_product_viewed_page_viewed_1d": 1,
+        "moves_product_viewed_product_viewed_1d": 1,
+    }
+    assert set(numbers(entry, log("o"), AT).values()) == {0}
+
+
 def test_no_move_leads_from_one_session_to_the_next_and_other_events_are_passed_over() -> None:
     entry = {"transitions": ["page_viewed", "order_completed"], "alpha": 0, "windows": ["1d"]}
     assert numbers(entry, log("pvvo"), AT)["transition_page_viewed_order_completed_1d"] == 1

@@ -1,0 +1,229 @@
+"""Kinds: which kinds of users are there? One clustering study from its training set to a judged model."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments import pictures
+from experiments.fitting import Fitted, Searcher, columns, details
+from experiments.search import VIOLATION, Direction, Found, Range, Report, Tried, spaces
+from experiments.studies import OF_DENSITY, ClustersSpec
+from features.errors import StudyError
+from training import clustering
+from training.algorithms import ALGORITHMS, Algorithm, assigned, null_silhouettes
+from training.assigner import nearest
+from training.clustering import Clustering, Quality
+from training.lineage import Lineage, first, traced
+from training.model import Model
+from training.steps import completed, fit_rows
+from training.training_set import TrainingSet
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SHAPE: Mapping[str, Direction] = {
+    "silhouette": "maximize",
+    "davies_bouldin": "minimize",
+    "calinski_harabasz": "maximize",
+}
+LIKELIHOOD: Mapping[str, Direction] = {"bic": "minimize", "silhouette": "maximize"}
+OBJECTIVES: Mapping[str, Mapping[str, Direction]] = {"gaussian": LIKELIHOOD, "markov": LIKELIHOOD}
+"""What a search improves; SHAPE where nothing else is said."""
+
+SPACES: Mapping[str, Mapping[str, Range]] = {
+    "gaussian": {"full": Range(0, 1, whole=True)},
+    "dbscan": {"neighbours": Range(0.002, 0.02, log=True), "reach": Range(0.5, 0.98)},
+    "hdbscan": {"least": Range(0.01, 0.1, log=True), "neighbours": Range(0.0005, 0.01, log=True)},
+}
+"""What a search may vary beside k; `search.space` gives other ends. All are free of the number of rows."""
+
+MOST_ROWS = 20_000
+"""Rows that trials are fitted on, and whatever is not k-means."""
+MOST_PAIRED = 5_000
+"""Rows that trials are fitted on where all pairs are compared."""
+PAIRED = ("ward", *OF_DENSITY)
+
+
+def clusters(
+    name: str, spec: ClustersSpec, rows: TrainingSet, searcher: Searcher, *, before: Model | None = None
+) -> Fitted:
+    """Search under constraints, and ask whether what was found beats rows without structure.
+
+    Args:
+        name: Of the study.
+        spec: What it says.
+        rows: Everybody.
+        searcher: Finds parameters.
+        before: The model before, whose ids and names stay with its people.
+
+    Raises:
+        StudyError: too few users, no trial within the constraints, or features that the algorithm cannot take.
+    """
+    seed, algorithm = spec.search.seed, ALGORITHMS[spec.algorithm]
+    preparation, kept = fit_rows(rows.matrix, completed(spec.steps), names=_columns(spec, rows))
+    everybody = preparation.transform(rows.matrix)
+    x = everybody if kept.all() else everybody[kept]
+    if len(x) < 10 * spec.k[1]:
+        raise StudyError(
+            f"{len(x)} users are too few for {spec.k[1]} clusters. Hint: a wider population, or a smaller k."
+        )
+    found = _searched(spec, algorithm, x, searcher)
+    best, main = found.best.params, x if spec.algorithm == "kmeans" else _some(x, MOST_ROWS, seed)
+    fitted = algorithm.fit(main, best, seed=seed, starts=10)
+    head, fidelity = (fitted.assigner, 1.0) if fitted.assigner else assigned(main, fitted.labels, seed=seed)
+    distances = head.distances(everybody)
+    places, sure = nearest(distances), head.confidence(distances)
+    seen, k = algorithm.view(main), len(head)
+    quality = clustering.quality(seen, fitted, seed=seed)
+    null = null_silhouettes(main, algorithm, best, seed=seed)
+    stable = clustering.stability(
+        main, fitted, lambda drawn, start: algorithm.fit(drawn, best, seed=start, starts=2), seed=seed
+    )
+    profile = clustering.profiles(algorithm.view(x), places[kept])
+    line = _traced(before, rows, places, k)
+    proposed = clustering.propose_names(profile, preparation.outputs)
+    names = spec.names or line.names(before.names if before else (), proposed)
+    shares = np.bincount(places[kept], minlength=k) / len(x)
+    said = {**details(spec, rows, found), "shares": shares.tolist(), "stability": stable.tolist()}
+    said |= {"next_id": line.next, "fidelity": fidelity}
+    fingerprint = rows.matrix.fingerprint
+    model = Model(name, "clusters", fingerprint, preparation, head, names=tuple(names), ids=line.ids, details=said)
+    sound = quality.silhouette > null.mean() + 3 * null.std() and quality.silhouette > null.max()
+    above = f"silhouette {quality.silhouette:.4f}, without structure {null.mean():.4f} (at most {null.max():.4f})"
+    per_cluster = [
+        f"  id {line.ids[each]}  {shares[each]:6.1%}  found again {stable[each]:.2f}"
+        f"  confidence {sure[places == each].mean():.2f}{_same(line, each)}  {names[each]}"
+        for each in range(k)
+    ]
+
+    def draw(folder: Path) -> list[Path]:
+        searched = pictures.searched(folder, found, OBJECTIVES.get(spec.algorithm, SHAPE))
+        drawn = [*searched, pictures.sizes(folder / "sizes.png", shares.tolist())]
+        if "k" in best:
+            ks = range(spec.k[0], spec.k[1] + 1)
+            fits = [lambda few, start, k=k: algorithm.fit(few, {**best, "k": k}, seed=start, starts=2) for k in ks]
+            drawn.append(pictures.gap(folder / "gap.png", ks, *clustering.gap(main, fits, seed=seed), len(fitted)))
+        if fitted.tree is not None:
+            drawn.append(pictures.dendrogram(folder / "dendrogram.png", fitted.tree, len(fitted)))
+        return [*drawn, pictures.heat(folder / "profiles.png", profile, names, preparation.outputs)]
+
+    return Fitted(
+        model=model,
+        trees="",
+        found=found,
+        metrics={
+            **quality.to_dict(),
+            "null_silhouette": float(null.mean()),
+            "least_stability": float(stable.min()),
+            "fidelity": fidelity,
+            "confidence": float(sure.mean()),
+        },
+        verdict=f"{k} clusters: {above}" if sound else f"no clusters here: {above}",
+        sound=bool(sound),
+        lines=(
+            *preparation.told,
+            str(quality),
+            *_placed(spec, fitted, len(x), fidelity),
+            *per_cluster,
+            *(f"since the model before: {each}" for each in line.changes),
+            *_front(spec, found),
+        ),
+        draw=draw,
+    )
+
+
+def _columns(spec: ClustersSpec, rows: TrainingSet) -> tuple[str, ...]:
+    """The study's features; of a mixture of Markov chains the moves among n kinds, row by row."""
+    names = columns(spec, rows)
+    if spec.algorithm != "markov":
+        return names
+    moves = tuple(name for name in names if name.startswith("moves_")) if spec.features == "all" else names
+    n = round(len(moves) ** 0.5)
+    stays = [name.removeprefix("moves_") for name in moves[:: n + 1]]
+    if n < 2 or n * n != len(moves) or not all(map(_stays, stays)):
+        raise StudyError(
+            f"Markov chains need every kind's moves to every kind, as one `moves` declares them. Got {len(moves)} "
+            "columns. Hint: `{moves: [EVENT, EVENT], windows: [30d]}` in features.yaml, and `features` in this order."
+        )
+    return moves
+
+
+def _stays(name: str) -> bool:
+    """Whether a move is from a kind to itself."""
+    return any(name.startswith(f"{name[:end]}_{name[:end]}_") for end in range(1, len(name) // 2))
+
+
+def _some(x: Array, most: int, seed: int) -> Array:
+    return x if len(x) <= most else x[np.random.default_rng(seed).choice(len(x), most, replace=False)]
+
+
+def _searched(spec: ClustersSpec, algorithm: Algorithm, x: Array, searcher: Searcher) -> Found:
+    seed = spec.search.seed
+    some = _some(x, MOST_PAIRED if spec.algorithm in PAIRED else MOST_ROWS, seed)
+    seen = algorithm.view(some)
+
+    def objective(params: Mapping[str, float], report: Report) -> Mapping[str, float]:
+        fitted = algorithm.fit(some, params, seed=seed, starts=5)
+        found = clustering.quality(seen, fitted, seed=seed, sample=clustering.QUICK_SAMPLE)
+        return {**found.to_dict(), VIOLATION: _violation(spec, found)}
+
+    space, first = spaces(SPACES.get(spec.algorithm, {}), spec.search.space), tuple[Mapping[str, float], ...]()
+    if spec.algorithm not in OF_DENSITY:
+        first = () if space else tuple({"k": k} for k in range(spec.k[0], spec.k[1] + 1))
+        space = {"k": Range(*spec.k, whole=True), **space}
+    most = {"most": len(first)} if first else {}
+    found = searcher(objective, space, direction=OBJECTIVES.get(spec.algorithm, SHAPE), first=first, **most)
+    if found.best.figures[VIOLATION] > 0:
+        best = found.best.figures
+        raise StudyError(
+            f"no trial gives {spec.k[0]} to {spec.k[1]} clusters of at least {spec.smallest_share:.0%} of the users "
+            f"with at most {spec.most_noise:.0%} in none. The nearest: {best['k']:.0f} clusters, the smallest "
+            f"{best['smallest_share']:.2%}, {best['noise']:.0%} in none. "
+            "Hint: a smaller `smallest_share`, another `k`, or `preparation: [cap, log, standardise]`."
+        )
+    return found
+
+
+def _violation(spec: ClustersSpec, found: Quality) -> float:
+    """By how much the declared constraints are broken, together."""
+    k = len(found.shares)
+    outside = max(spec.k[0] - k, k - spec.k[1], 0)
+    small = max(spec.smallest_share - min(found.shares, default=0.0), 0.0)
+    return outside + small + max(found.noise - spec.most_noise, 0.0)
+
+
+def _placed(spec: ClustersSpec, fitted: Clustering, n_rows: int, fidelity: float) -> Iterator[str]:
+    if len(fitted.labels) < n_rows:
+        yield f"{spec.algorithm} saw {len(fitted.labels):,} of the {n_rows:,} rows"
+    if fitted.assigner is None:
+        held = "rows that its points were not made of"
+        yield f"{spec.algorithm} cannot place others: the nearest point does, and agrees on {fidelity:.1%} of {held}"
+
+
+def _front(spec: ClustersSpec, found: Found) -> Iterator[str]:
+    """The trials that no other beats."""
+    aims = OBJECTIVES.get(spec.algorithm, SHAPE)
+    yield f"not beaten in all of {', '.join(name.replace('_', '-') for name in aims)} (* was chosen):"
+    for trial in sorted(found.front, key=lambda each: -each.figures[next(iter(aims))]):
+        yield f"  {'*' if trial.number == found.best.number else ' '} {_told(trial, aims)}"
+
+
+def _told(trial: Tried, aims: Iterable[str]) -> str:
+    given = ", ".join(f"{name} {value:.3g}" for name, value in trial.params.items() if name != "k")
+    figures = ", ".join(f"{name.replace('_', '-')} {trial.figures[name]:,.4g}" for name in aims)
+    return f"{trial.figures['k']:.0f} clusters{f' ({given})' if given else ''}: {figures}"
+
+
+def _same(line: Lineage, place: int) -> str:
+    return f"  overlap with before {line.overlap[place]:.2f}" if line.kept[place] >= 0 else ""
+
+
+def _traced(before: Model | None, rows: TrainingSet, after: Ints, k: int) -> Lineage:
+    """What became of the clusters of the model before, as far as it can say so of these rows."""
+    if before is None or not set(before.preparation.names) <= set(rows.matrix.names):
+        return first(k)
+    scores = before.score_values(rows.matrix.select(before.preparation.names).values)
+    unused = int(before.details.get("next_id", max(before.ids) + 1))
+    return traced(scores.column().astype(np.int64), after, ids=before.ids, k=k, unused=unused)

@@ -1,0 +1,127 @@
+"""A clustering study's fit over prepared columns, by every algorithm: found, chosen, judged, served."""
+
+from itertools import count
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from experiments import kinds, studies
+from experiments.search import search
+from experiments.study import store
+from features.errors import DefinitionError, StudyError
+from tests.training.matrices import matrix
+from tests.training.test_algorithms import walks
+from training.model import Model
+from training.training_set import TrainingSet
+
+NAMES = ("count_a_7d", "count_b_7d", "recency_a_s")
+
+
+def rows(x, names=NAMES):
+    return TrainingSet(matrix(x, names, at=np.full(len(x), 1)), None, np.zeros(len(x), np.int8), {})
+
+
+def planted(n=900, seed=1):
+    """Three kinds of people, the first the largest."""
+    random = np.random.default_rng(seed)
+    kind = np.repeat([0, 1, 2], [n // 2, n // 3, n - n // 2 - n // 3])
+    centres = np.array([[2.0, 2, 2], [20, 2, 8], [2, 30, 30]])
+    return random.gamma(20, centres[kind] / 20), kind
+
+
+def spec(algorithm, **more):
+    return studies.one({"kind": "clusters", "algorithm": algorithm, "k": [2, 5], **more})[1]
+
+
+@pytest.fixture
+def searcher(tmp_path):
+    """Searches of eight trials."""
+    number = count()
+
+    def call(objective, space, *, direction, first=(), most=8):
+        file = tmp_path / f"{next(number)}.journal"
+        return search(objective, space, storage=file, name="s", trials=most, seed=1, direction=direction, first=first)
+
+    return call
+
+
+@pytest.mark.parametrize("algorithm", ["kmeans", "ward", "dbscan", "hdbscan", "gaussian"])
+def test_every_algorithm_finds_the_kinds_says_why_and_is_served(algorithm, searcher, tmp_path):
+    x, _ = planted()
+    data = rows(x)
+    fitted = kinds.clusters("c", spec(algorithm), data, searcher)
+    assert fitted.sound, fitted.verdict
+    assert fitted.verdict.startswith("3 clusters: silhouette 0.")
+    read = Model.load(store(tmp_path / "models", fitted, data, seed=1), verify=True)
+    fresh, wanted = planted(seed=2)
+    scores = read.score(rows(fresh).matrix)
+    assert adjusted_rand_score(wanted, scores.cluster) > 0.98
+    one = read.score_values(fresh[7:8])
+    assert (one.cluster[0], one.confidence[0]) == (scores.cluster[7], scores.confidence[7])
+    assert one.row(0)["confidence"] == scores.confidence[7]
+    assert np.array_equal(one.distances[0], scores.distances[7])
+    text = "\n".join(fitted.lines)
+    assert "found again" in text
+    assert "* 3 clusters" in text
+    assert ("cannot place others" in text) == (algorithm in ("ward", "dbscan", "hdbscan"))
+    assert fitted.metrics["fidelity"] > 0.97
+    assert fitted.metrics["confidence"] > 0.6
+    drawn = {path.name for path in fitted.draw(tmp_path / "report")}
+    every = {"front.png", "silhouette.png", "elbow.png", "sizes.png", "profiles.png"}
+    assert drawn - every == {"kmeans": {"gap.png"}, "gaussian": {"gap.png"}, "ward": {"gap.png", "dendrogram.png"}}.get(
+        algorithm, set()
+    )
+
+
+def test_a_mixture_of_chains_reads_moves_as_they_are(searcher, tmp_path):
+    moves, kind = walks()
+    names = tuple(
+        f"moves_{one}_{other}_30d" for one in ("view", "add_cart", "buy") for other in ("view", "add_cart", "buy")
+    )
+    data = rows(np.column_stack([moves, np.arange(len(moves))]), (*names, "recency_any_s"))
+    fitted = kinds.clusters("c", spec("markov", k=[2, 4]), data, searcher)
+    assert fitted.verdict.startswith("2 clusters")
+    assert adjusted_rand_score(kind, fitted.model.score(data.matrix).cluster) > 0.99
+    assert Model.load(store(tmp_path / "models", fitted, data, seed=1), verify=True).head.factors.shape == (2, 1, 9)
+    with pytest.raises(StudyError, match="every kind's moves to every kind"):
+        kinds.clusters("c", spec("markov", features=list(names[:4])), data, searcher)
+    with pytest.raises(DefinitionError, match="takes no `preparation`"):
+        spec("markov", preparation=["log"])
+
+
+@pytest.mark.parametrize("algorithm", ["kmeans", "ward", "gaussian"])
+def test_permuted_columns_give_no_clusters_and_no_model_to_keep(algorithm, searcher):
+    x, _ = planted()
+    random = np.random.default_rng(4)
+    shuffled = np.column_stack([random.permutation(random.normal(size=len(x))) for _ in range(4)])
+    fitted = kinds.clusters("c", spec(algorithm), rows(shuffled, ("a", "b", "c", "d")), searcher)
+    assert not fitted.sound
+    assert fitted.verdict.startswith("no clusters here: silhouette 0.")
+
+
+def test_a_handful_of_outliers_is_no_cluster_to_act_on_however_well_it_stands_apart(searcher):
+    x, _ = planted()
+    x[:4] *= 1000
+    fitted = kinds.clusters(
+        "c", spec("kmeans", preparation=["standardise"], k=[2, 2], smallest_share=0), rows(x), searcher
+    )
+    assert fitted.metrics["silhouette"] > 0.9
+    with pytest.raises(
+        StudyError, match=r"no trial gives 2 to 2 clusters of at least 2%.*2 clusters, the smallest 0\.44%"
+    ):
+        kinds.clusters("c", spec("kmeans", preparation=["standardise"], k=[2, 2]), rows(x), searcher)
+
+
+def test_clusters_are_sought_among_the_rows_that_a_filter_keeps_and_named_after_prepared_columns(searcher, tmp_path):
+    x, _ = planted()
+    x[:40, 1] = 5000.0
+    steps = [{"iqr": {"k": 100, "columns": ["count_b_7d"]}}, "standardise", {"pca": {"components": 2}}]
+    data = rows(x)
+    fitted = kinds.clusters("c", spec("kmeans", preparation=steps), data, searcher)
+    assert fitted.lines[0] == "iqr: fitted on 95.6% of the rows"
+    assert fitted.lines[1].startswith("pca: 2 of 3 columns keep ")
+    assert all("pca#" in name or name == "near the average" for name in fitted.model.names)
+    read = Model.load(store(tmp_path / "models", fitted, data, seed=1), verify=True)
+    assert len(read.score(data.matrix).cluster) == len(data)
+    assert np.array(read.details["shares"]).sum() == pytest.approx(1)
