@@ -1,10 +1,10 @@
 """Audience: what a project's declared segments say of everybody in its log, as of any instant."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from features.behaviour.schema import KNOWN, TS, StateSchema
 from features.errors import AnalysisError, DefinitionError
 from features.events.log import EventLog
 from features.events.plan import Purpose
+from features.events.rows import Rows
 from features.project import Project
 from features.segments.membership import Judge
 from features.segments.nodes import below, sources
@@ -25,6 +26,7 @@ from features.segments.segment_set import FILE, Segment, SegmentSet, Truths
 from training.bundle import Bundle, current
 from training.model import Model, Scores
 
+R = TypeVar("R")
 STUDIES = ("model", "chosen", "cluster", "confidence")
 """What a study tells."""
 
@@ -78,9 +80,17 @@ class Audience:
 
     def everybody(self, purpose: Purpose = Purpose.ANALYTICS) -> Iterator[Histories]:
         """All persons who agree to the purpose as of now, a bucket at a time."""
-        for histories in self.log.histories_by_bucket(self.schema):
+        return self.map(lambda histories: histories, purpose)
+
+    def map(self, work: Callable[[Histories], R], purpose: Purpose = Purpose.ANALYTICS) -> Iterator[R]:
+        """What the work makes of them, a bucket at a time, on all cores."""
+
+        def part(rows: Rows) -> R:
+            histories = rows.histories(self.schema)
             willing = histories.consent() & purpose.bit != 0
-            yield histories if willing.all() else histories.take(np.flatnonzero(willing))
+            return work(histories if willing.all() else histories.take(np.flatnonzero(willing)))
+
+        return self.log.map(part)
 
     def person(self, user: str) -> Histories:
         """The one row of a person, by any of their ids.
@@ -116,17 +126,24 @@ class Audience:
         models = self.models.items()
         return {study: model.score_values(matrix.select(model.preparation.names).values) for study, model in models}
 
-    def truths(self, histories: Histories, at: int | NDArray[np.int64], segments: SegmentSet | None = None) -> Truths:
-        """What these segments, by default all, say."""
+    def truths(
+        self,
+        histories: Histories,
+        at: int | NDArray[np.int64],
+        segments: SegmentSet | None = None,
+        *,
+        timed: bool = False,
+    ) -> Truths:
+        """What these segments, by default all, say; `timed` also when time changes that."""
         asked = segments or self.segments
         handed = {each.source for each in asked.inputs}
-        matrix = self.matrix(histories, at) if handed & {"feature", *STUDIES} else None
+        matrix = self.features.compute(histories, at, threads=1) if handed & {"feature", *STUDIES} else None
         scores = self.scores(matrix) if matrix is not None and handed & {*STUDIES} else None
-        return asked.evaluate(histories, at, features=matrix, scores=scores)
+        return asked.evaluate(histories, at, features=matrix, scores=scores, timed=timed, threads=1)
 
     def judge(self, histories: Histories, segments: SegmentSet) -> Judge:
         """The same of some of the rows as of an instant each."""
-        return lambda rows, at: self.truths(histories.take(rows), at, segments)
+        return lambda rows, at: self.truths(histories.take(rows), at, segments, timed=True)
 
     def explain(self, person: Histories, at: int, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
         """Per segment, by default of all, the tree of one row as of an instant."""

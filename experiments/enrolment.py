@@ -17,7 +17,8 @@ from features.events.plan import Purpose
 from features.instants import iso
 from features.project import Project
 from features.segments.ledger import CHANGES, STATES, Applied, Ledger
-from features.segments.membership import CAUSES, EDIT, REFIT, Changes, Moments, States, Terms, fold, step
+from features.segments.membership import CAUSES, EDIT, REFIT, Changes, Ints, Moments, States, Terms, fold, step
+from features.segments.nodes import below
 from features.segments.segment_set import Segment, SegmentSet
 
 SAMPLED = 3
@@ -166,18 +167,19 @@ class Enrolment:
         asked = audience.segments.only([each.name for each in audience.segments.segments if self._enrolled(each)])
         before = ledger.state_frame()
         states, changes, willing = [before.clear()], [], set[str]()
-        for histories in audience.everybody(Purpose.PERSONALISATION):
-            part = _Part(self, asked, histories, before)
+        known = audience.log.by_bucket(before)
+        for part in audience.map(lambda people: _Part(self, asked, people, known), Purpose.PERSONALISATION):
             states.append(part.states)
             changes.append(part.changes)
-            willing.update(histories.users.tolist())
+            willing.update(part.users["user"])
             told(f"{len(willing):,} users")
         paused = [each.name for each in audience.segments.segments if each.status == "paused"]
         changes.append(self._departures(before, [*asked.names, *paused], willing))
         states.append(before.filter(pl.col("segment").is_in(paused) & pl.col("user").is_in(list(willing))))
         self.states = pl.concat(states)
-        self.changes = pl.concat(changes).sort("at", maintain_order=True)
+        self.changes = pl.concat(changes)
         self.lines = list(self._told(before))
+        self.changes = self.changes.sort("at", maintain_order=True)
 
     def _departures(self, before: pl.DataFrame, kept: Sequence[str], willing: set[str]) -> pl.DataFrame:
         """Members who joined another id, were erased or agree no more, and members of segments that are no more."""
@@ -217,7 +219,7 @@ class Enrolment:
             yield Line(name, *sizes, dict(sorted((+causes).items())), note, shown, hidden)
 
     def _samples(self) -> dict[str, list[Mapping[str, str]]]:
-        """Per segment some who enter and some who leave; the persons are read once."""
+        """Per segment some who enter and some who leave: the first, who are in few buckets; they are read once."""
         chosen = self.changes.group_by("segment", "entered", maintain_order=True).head(SAMPLED)
         people = chosen["user"].unique().to_list()
         histories = self.audience.log.histories(self.audience.schema, users=people) if people else None
@@ -239,69 +241,80 @@ class Enrolment:
 class _Part:
     """The people of one bucket."""
 
-    def __init__(self, whole: Enrolment, asked: SegmentSet, histories: Histories, before: pl.DataFrame) -> None:
+    def __init__(
+        self, whole: Enrolment, asked: SegmentSet, histories: Histories, before: Callable[[str], pl.DataFrame]
+    ) -> None:
         self.whole, self.asked, self.histories = whole, asked, histories
-        self.users = pl.DataFrame({"user": histories.users.tolist(), "row": np.arange(len(histories))})
+        self.users = pl.DataFrame({"user": pl.Series(histories.users.tolist(), dtype=pl.String)})
         self.names = pl.Series(list(asked.names), dtype=pl.String)
         self.held = self._taken(before)
-        found = [*self._folded(), self._stepped()]
-        rows = Changes.joined(found)
-        self.changes = self._frame(rows)
+        followed = np.array([self._followed(segment) for segment in asked.segments], np.bool_)
+        whole_at, since = whole.audience.at, whole.ledger.at
+        told = [each for each, follow in zip(asked.segments, followed, strict=True) if follow]
+        self.moments = Moments.of(
+            histories, told, whole_at if since is None else since, whole_at, whole.audience.merges
+        )
+        found = [self._folded(np.flatnonzero(followed)), self._stepped(np.flatnonzero(~followed))]
+        self.changes = self._frame(Changes.joined(found))
         self.states = self._kept()
+        del self.histories, self.moments, self.held
 
-    def _taken(self, before: pl.DataFrame) -> States:
+    def _taken(self, before: Callable[[str], pl.DataFrame]) -> States:
         """What the ledger says of these people."""
         held = States.new(len(self.histories), len(self.asked))
-        places = pl.DataFrame({"segment": self.asked.names, "place": np.arange(len(self.asked))})
-        mine = before.join(self.users, on="user").join(places, on="segment")
-        part = (mine[name].to_numpy() for name in ("inside", "entered", "left", "ready"))
-        held.put(States(*part), mine["row"].to_numpy(), mine["place"].to_numpy())
+        for first in self.users["user"].head(1):
+            places = pl.DataFrame({"segment": self.asked.names, "place": np.arange(len(self.asked))})
+            mine = before(first).join(self.users.with_row_index("row"), on="user").join(places, on="segment")
+            part = (mine[name].to_numpy() for name in ("inside", "entered", "left", "ready"))
+            held.put(States(*part), mine["row"].to_numpy(), mine["place"].to_numpy())
         return held
 
-    def _folded(self) -> list[Changes]:
-        """Memberships with options go along all change points since the ledger, where their definition is the same."""
-        ledger, at = self.whole.ledger, self.whole.audience.at
-        known = {name: each.version for name, each in ledger.segments.items()}
-        names = [each.name for each in self.asked.segments if each.membership and known.get(each.name) == each.version]
-        segments, n = self.asked.only(names), len(self.histories)
-        self.moments = Moments.of(self.histories, segments.segments, ledger.at or at, at, self.whole.audience.merges)
-        self.fold = np.array([self.asked.names.index(name) for name in names], np.int64)
-        if not names:
-            return []
-        every = np.arange(n)[:, None]
-        judge = self.whole.audience.judge(self.histories, segments)
-        instants = np.full(n, ledger.at), np.full(n, at)
-        terms = Terms.of(segments.segments)
-        states, changes, _ = fold(self.held.at(every, self.fold[None]), terms, judge, self.moments, *instants)
-        self.held.put(states, every, self.fold[None])
+    def _followed(self, segment: Segment) -> bool:
+        """Whether what was applied goes on: the definition is the same, and it is known when time may change it."""
+        before = self.whole.ledger.segments.get(segment.name)
+        if before is None or before.version != segment.version:
+            return False
+        ticks = any(node.change == "tick" for node in below(self.asked.nodes, segment.root))
+        return segment.membership is not None or not ticks
+
+    def _folded(self, places: Ints) -> Changes:
+        """Along all change points since the ledger."""
+        ledger, n = self.whole.ledger, len(self.histories)
+        if not len(places) or ledger.at is None:
+            return Changes.none()
+        segments = self.asked.only([self.asked.names[k] for k in places])
+        since, at = np.full(n, ledger.at), np.full(n, self.whole.audience.at)
+        judge, every = self.whole.audience.judge(self.histories, segments), np.arange(n)[:, None]
+        held, terms = self.held.at(every, places[None]), Terms.of(segments.segments)
+        states, changes, _ = fold(held, terms, judge, self.moments, since, at)
+        self.held.put(states, every, places[None])
         anew = np.array([self._refitted(segment) for segment in segments.segments])
         cause = np.where(anew[changes.segment] & (changes.at == ledger.at), REFIT, changes.cause)
-        return [changes._replace(segment=self.fold[changes.segment], cause=cause)]
+        return changes._replace(segment=places[changes.segment], cause=cause)
 
     def _refitted(self, segment: Segment) -> bool:
         return self.whole.audience.fit(segment) != self.whole.ledger.segments[segment.name].fit
 
-    def _stepped(self) -> Changes:
+    def _stepped(self, places: Ints) -> Changes:
         """All others are looked at once, now."""
         audience, known = self.whole.audience, self.whole.ledger.segments
-        rest = np.setdiff1d(np.arange(len(self.asked)), self.fold)
-        segments = self.asked.only([self.asked.names[k] for k in rest])
-        n, shape = len(self.histories), (len(self.histories), len(rest))
+        segments = self.asked.only([self.asked.names[k] for k in places])
+        if not len(segments):
+            return Changes.none()
+        n, shape = len(self.histories), (len(self.histories), len(places))
         brought = np.zeros(n, np.int64)
         np.maximum.at(brought, np.repeat(np.arange(n), np.diff(self.moments.starts)), self.moments.cause)
-        cause = np.repeat(brought[:, None], len(rest), axis=1)
+        cause = np.repeat(brought[:, None], len(places), axis=1)
         for k, segment in enumerate(segments.segments):
-            before = known.get(segment.name)
-            if before is None or before.version != segment.version:
+            if segment.name not in known or known[segment.name].version != segment.version:
                 cause[:, k] = EDIT
             elif self._refitted(segment):
                 cause[:, k] = REFIT
         truths = audience.truths(self.histories, audience.at, segments)
-        every, terms = np.arange(n)[:, None], Terms.of(segments.segments)
-        ended = np.full(shape, np.iinfo(np.int64).min)
-        states, changes = step(self.held.at(every, rest[None]), terms, truths, ended, cause)
-        self.held.put(states, every, rest[None])
-        return changes._replace(segment=rest[changes.segment])
+        every, ended = np.arange(n)[:, None], np.full(shape, np.iinfo(np.int64).min)
+        states, changes = step(self.held.at(every, places[None]), Terms.of(segments.segments), truths, ended, cause)
+        self.held.put(states, every, places[None])
+        return changes._replace(segment=places[changes.segment])
 
     def _frame(self, changes: Changes) -> pl.DataFrame:
         user, segment = self.users["user"].gather(changes.row), self.names.gather(changes.segment)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from experiments import studies
@@ -9,12 +10,13 @@ from experiments.replay import replay
 from experiments.study import DIGEST, GATES
 from experiments.tracking import CHAMPION, PREVIOUS, Registered, Tracking, scratch
 from features.behaviour.feature_set import FeatureSet
-from features.behaviour.schema import TS
 from features.errors import AnalysisError, BundleError, LogError, StudyError, nearest
 from features.events.log import EventLog
+from features.events.rows import Rows
 from features.project import Project
 from features.segments.program import Snapshot
 from features.segments.segment_set import SegmentSet
+from features.segments.snapshots import Columns, Work
 from features.segments.snapshots import taken as bounds_taken
 from training.bundle import Bundle, current, publish
 from training.model import Model
@@ -272,13 +274,18 @@ def bounded(
     """
     if all(node.cut is None or node.cut.key in known for node in segments.nodes):
         return segments.fitted(known)
-    schema = features.schema.union(segments.schema)
-    histories = log.histories(schema)
-    at = int(histories.slots[:, TS].max(initial=0))
-    matrix = features.on(schema).compute(histories, at)
-    scores = {name: each.score_values(matrix.select(each.preparation.names).values) for name, each in models.items()}
-    taken = bounds_taken(segments.on(schema), histories, at, features=matrix, scores=scores, known=known)
-    return segments.fitted(taken)
+    schema, at = features.schema.union(segments.schema), log.span()[1]
+    features = features.on(schema)
+
+    def part(work: Work, rows: Rows) -> Columns:
+        histories = rows.histories(schema)
+        matrix = features.compute(histories, at, threads=1)
+        named = models.items()
+        return work(
+            histories, matrix, {k: each.score_values(matrix.select(each.preparation.names).values) for k, each in named}
+        )
+
+    return segments.fitted(bounds_taken(segments.on(schema), lambda w: log.map(partial(part, w)), at, known=known))
 
 
 def _register(

@@ -1,4 +1,4 @@
-"""Hashing: xxh64 over whole columns of text, equal to the xxhash package's, at the speed of the bytes."""
+"""Hashing: xxh64 over columns of text, equal to the xxhash package's, at the speed of the bytes; and of categories."""
 
 import numpy as np
 import polars as pl
@@ -89,4 +89,22 @@ def hash_slices(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.
         total = (total ^ (total >> np.uint64(29))) * P3
         total ^= total >> np.uint64(32)
         out[row] = total if total != LOWEST else np.uint64(0)  # the lowest integer stands for a missing property
+    return out
+
+
+@compiled_allocating
+def some_rows(numbers: NDArray[np.uint32], n: int) -> NDArray[np.int64]:
+    """For each number below n a row that has it; -1 where none does."""
+    rows = np.full(n, -1)
+    for row in range(len(numbers)):
+        rows[numbers[row]] = row
+    return rows
+
+
+@compiled_allocating
+def looked_up(numbers: NDArray[np.uint32], table: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Per row what the table says of its number."""
+    out = np.empty(len(numbers), np.int64)
+    for row in range(len(numbers)):
+        out[row] = table[numbers[row]]
     return out

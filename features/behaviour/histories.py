@@ -55,7 +55,7 @@ class Histories:
             frame = frame.sort("user", "ts", "seq", "id", "known")
             runs = frame.select(pl.col("user").rle()).unnest("user")
         ends = np.cumsum(runs["len"].to_numpy(), dtype=np.int64)
-        if "until" in frame.columns:
+        if "until" in frame.columns and frame["until"].null_count() < frame.height:
             removals = np.concatenate([[0], frame["until"].is_not_null().cum_sum().to_numpy()])
             ends += removals[ends].astype(np.int64)
         starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]

@@ -16,7 +16,7 @@ from features.errors import SchemaError
 from features.events.batch import PREFIX
 from features.events.plan import ALL_PURPOSES, CONTEXT, TrackingPlan
 from features.instants import DAY, NEVER, zone_offsets
-from features.people import stable_hash
+from features.people import distinct, hashes, per_category
 
 TS, KNOWN, ID, HEAD, FIRST_PROPERTY = range(5)
 """The slots of an event. HEAD packs, from the top: seq (34 bits), flags (2), consent (4), offset (11), code (12)."""
@@ -192,9 +192,14 @@ class StateSchema:
 
     def counting(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The events that histories keep: of a known kind, not marked, not removed before they were known."""
-        ever = pl.col("until").is_null() | (pl.col("known") < pl.col("until")) if "until" in frame.columns else True
-        counts = frame.select(pl.col("mark").is_null() & pl.col("event").is_in(list(self.codes)) & ever).to_series()
-        return frame if counts.all() else frame.filter(counts)
+        told = []
+        if frame["mark"].null_count() < frame.height:
+            told.append(pl.col("mark").is_null())
+        if "until" in frame.columns and frame["until"].null_count() < frame.height:
+            told.append(pl.col("until").is_null() | (pl.col("known") < pl.col("until")))
+        if not set(distinct(frame["event"])) <= set(self.codes):
+            told.append(pl.col("event").is_in(list(self.codes)))
+        return frame.filter(*told) if told else frame
 
     def encode(self, frame: pl.DataFrame) -> NDArray[np.int64]:
         """Records for the events of a log frame, in the frame's order, marked events left out.
@@ -210,31 +215,25 @@ class StateSchema:
 
     def records(self, frame: pl.DataFrame) -> NDArray[np.int64]:
         """`encode` for a frame that has been through `counting`."""
-        columns = [frame["ts"], frame["known"], frame["id"], self._heads(frame)]
-        columns += [
-            self._property(frame, *each) for each in zip(self.properties, self.kinds, self.factors, strict=True)
-        ]
+        columns = [frame[name].to_numpy() for name in ("ts", "known", "id")]
+        properties = zip(self.properties, self.kinds, self.factors, strict=True)
+        columns += [self._heads(frame), *(np.asarray(self._property(frame, *each)) for each in properties)]
         slots = np.empty((frame.height, self.n_slots), np.int64)
-        arrays = [column.to_numpy() for column in columns]
         for start in range(0, frame.height, CACHED_ROWS):
             rows = slice(start, start + CACHED_ROWS)
-            for place, array in enumerate(arrays):
-                slots[rows, place] = array[rows]
+            for place, column in enumerate(columns):
+                slots[rows, place] = column[rows]
         return _with_removals(slots, frame)
 
-    def _heads(self, frame: pl.DataFrame) -> pl.Series:
-        codes = pl.Series(list(self.codes.values()), dtype=pl.Int64)
-        code = codes.gather(frame["event"].cast(pl.Enum(list(self.codes))).to_physical())
-        consent = pl.col("consent").cast(pl.Int64) + CONSENT_SAID
-        return frame.select(
-            code
-            + (pl.col("offset").cast(pl.Int64).fill_null(0) + OFFSET_ZERO) * (1 << OFFSET_SHIFT)
-            + consent.fill_null(0) * (1 << CONSENT_SHIFT)
-            + (pl.col("seq").fill_null(0) & SEQ_MASK) * (1 << SEQ_SHIFT)
-        ).to_series()
+    def _heads(self, frame: pl.DataFrame) -> NDArray[np.int64]:
+        codes = per_category(frame["event"], lambda names: [self.codes[name] for name in names])
+        offset = _figure(frame["offset"], OFFSET_ZERO, OFFSET_ZERO) << OFFSET_SHIFT
+        consent = _figure(frame["consent"], CONSENT_SAID, 0) << CONSENT_SHIFT
+        heads: NDArray[np.int64] = codes + (offset + consent + ((_figure(frame["seq"], 0, 0) & SEQ_MASK) << SEQ_SHIFT))
+        return heads
 
     @staticmethod
-    def _property(frame: pl.DataFrame, name: str, kind: str, factor: int) -> pl.Series:
+    def _property(frame: pl.DataFrame, name: str, kind: str, factor: int) -> pl.Series | NDArray[np.int64]:
         test, column = name.partition("|")[2], column_of(name)
         if column not in frame.columns:
             return pl.repeat(MISSING, frame.height, dtype=pl.Int64, eager=True)
@@ -243,7 +242,16 @@ class StateSchema:
             return values.cast(pl.Int64).fill_null(MISSING)
         if factor:
             return (frame[column] * factor).round(mode="half_to_even").cast(pl.Int64).fill_null(MISSING)
-        return stable_hash(frame[column]).fill_null(MISSING)
+        return hashes(frame[column])
+
+
+def _figure(column: pl.Series, plus: int, absent: int) -> Any:  # noqa: ANN401 - one integer, or one per row
+    """The column plus a number; most columns say the same everywhere, which spares passes over them."""
+    if column.null_count() == len(column):
+        return absent
+    if not column.null_count() and column.min() == column.max():
+        return int(column[0]) + plus
+    return (column.cast(pl.Int64) + plus).fill_null(absent).to_numpy()
 
 
 def column_of(name: str) -> str:
@@ -262,12 +270,10 @@ def _asked(texts: pl.Series, test: str, value: str) -> pl.Series:
 
 
 def _with_removals(slots: NDArray[np.int64], frame: pl.DataFrame) -> NDArray[np.int64]:
-    if "until" not in frame.columns:
+    if "until" not in frame.columns or frame["until"].null_count() == frame.height:
         return slots
     until = frame["until"].fill_null(NEVER).to_numpy()
     removed = np.flatnonzero(until != NEVER)
-    if not len(removed):
-        return slots
     records = slots[removed].copy()
     records[:, KNOWN] = until[removed]
     records[:, HEAD] |= REMOVED << FLAG_SHIFT

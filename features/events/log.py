@@ -196,6 +196,12 @@ class EventLog:
         folder, chosen = self._buckets()
         return self._engine.map(work, [Rows(folder, bucket) for bucket in chosen])
 
+    def by_bucket(self, frame: pl.DataFrame) -> Callable[[str], pl.DataFrame]:
+        """The rows of a frame whose `user`, a canonical id, is in the same bucket as the user that is asked for."""
+        n_buckets, number = self._current().n_buckets, pl.lit(stable_hash(frame["user"]))
+        parts = frame.with_columns(bucket=number & (n_buckets - 1)).partition_by("bucket", as_dict=True)
+        return lambda user: parts.get((bucket_of(user, n_buckets),), frame.clear())
+
     def _buckets(self, users: Sequence[str] | None = None) -> tuple[Path, list[Bucket]]:
         """All buckets, or those that these canonical ids are in, and where they are."""
         manifest = self._current()

@@ -112,6 +112,12 @@ class Changes(NamedTuple):
         """All of them; at least one part."""
         return cls(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
+    @classmethod
+    def none(cls) -> "Changes":
+        """Nobody."""
+        nothing = np.empty(0, np.int64)
+        return cls(nothing, nothing, nothing, nothing.astype(np.bool_), nothing)
+
 
 def step(states: States, terms: Terms, truths: Truths, ended: Ints, cause: Ints) -> tuple[States, Changes]:
     """The states an instant later.
@@ -249,6 +255,4 @@ def fold(
         following = np.full(len(rows), NEVER)
         following[more] = moments.at[place[rows[more]]]
         upcoming[rows] = np.minimum(following, due(part, terms, truths))
-    nothing = np.empty(0, np.int64)
-    none = Changes(nothing, nothing, nothing, nothing.astype(np.bool_), nothing)
-    return states, Changes.joined([none, *found]), upcoming
+    return states, Changes.joined([Changes.none(), *found]), upcoming

@@ -1,6 +1,7 @@
 """Snapshots: the bounds of percentiles and of recency, frequency and money, taken of a population once and frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -13,29 +14,28 @@ from features.segments.nodes import Cut, below
 from features.segments.program import Snapshot
 from features.segments.segment_set import SegmentSet
 
+Columns = list[NDArray[np.float64]]
+Work = Callable[[Histories, FeatureMatrix, Mapping[str, Scored]], Columns]
+
 METHOD: Literal["inverted_cdf"] = "inverted_cdf"
 """The least value that a share of the population does not exceed: always a value that somebody has."""
 
 
 def taken(
     segments: SegmentSet,
-    histories: Histories,
+    map_parts: Callable[[Work], Iterable[Columns]],
     at: int,
     *,
-    features: FeatureMatrix,
-    scores: Mapping[str, Scored] | None = None,
     known: Mapping[str, Snapshot] | None = None,
 ) -> dict[str, Snapshot]:
-    """All bounds that the segments need, by `Cut.key`, taken of these rows as of `at`.
+    """All bounds that the segments need, by `Cut.key`, taken of a population as of `at`.
 
     A percentile of a segment that needs bounds itself is taken after those; who is missing a feature is not counted.
 
     Args:
-        segments: Over the histories' schema.
-        histories: The population, one row a user.
+        segments: Over the schema of the histories.
+        map_parts: Does a work on every part of the population: histories, their features, and per study their scores.
         at: Microseconds UTC.
-        features: The same rows' features.
-        scores: Per study, of the same rows.
         known: Bounds that stay as they are.
     """
     cuts = list(dict.fromkeys(node.cut for node in segments.nodes if node.cut is not None))
@@ -43,10 +43,31 @@ def taken(
     while any(cut.key not in found for cut in cuts):
         ready = [cut for cut in cuts if cut.key not in found and _depends_on_nothing_open(cut, segments, found)]
         asked = segments.fitted(found).only({cut.population for cut in ready if _of_segment(cut)})
-        truths = asked.evaluate(histories, at, features=features, scores=scores) if len(asked) else None
-        for cut in ready:
-            inside = _population(cut, features, truths.column(cut.population) if truths and _of_segment(cut) else None)
-            found[cut.key] = _snapshot(cut, features.column(cut.feature)[inside], at)
+        parts = list(map_parts(partial(_figures, ready, asked, at)))
+        for cut, *figures in zip(ready, *parts, strict=True):
+            found[cut.key] = _snapshot(cut, np.concatenate(figures), at)
+    return found
+
+
+def _figures(
+    cuts: Sequence[Cut],
+    asked: SegmentSet,
+    at: int,
+    histories: Histories,
+    features: FeatureMatrix,
+    scores: Mapping[str, Scored],
+) -> Columns:
+    """Per cut the figures of its population among these rows."""
+    truths = asked.evaluate(histories, at, features=features, scores=scores, timed=False) if len(asked) else None
+    found = []
+    for cut in cuts:
+        values = features.column(cut.feature)
+        counts = ~np.isnan(values)
+        if truths is not None and _of_segment(cut):
+            counts &= truths.column(cut.population)
+        elif cut.what == "fifths":
+            counts &= ~np.isnan(features.column(cut.population))
+        found.append(values[counts])
     return found
 
 
@@ -61,16 +82,7 @@ def _depends_on_nothing_open(cut: Cut, segments: SegmentSet, found: Mapping[str,
     return all(each is None or each.key in found for each in inner)
 
 
-def _population(cut: Cut, features: FeatureMatrix, members: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-    if members is not None:
-        return members
-    if cut.what == "fifths":
-        return ~np.isnan(features.column(cut.population))
-    return np.ones(len(features), np.bool_)
-
-
 def _snapshot(cut: Cut, values: NDArray[np.float64], at: int) -> Snapshot:
-    values = values[~np.isnan(values)]
     shares = [cut.q] if cut.what == "percentile" else [20.0, 40.0, 60.0, 80.0]
     bounds = np.percentile(values, shares, method=METHOD) if len(values) else np.full(len(shares), np.nan)
     who = f"with {cut.population}" if cut.what == "fifths" else cut.population or "everybody"

@@ -141,7 +141,7 @@ RFM = [
 def test_recency_frequency_and_money_are_fifths_of_the_customers():
     """Scores by hand: the k-th most recent of 26 customers; who never ordered has none of the names."""
     rows, matrix, _ = evaluated(CUSTOMERS)
-    fitted = RULES.fitted(taken(RULES, rows, NOW, features=matrix))
+    fitted = RULES.fitted(taken(RULES, lambda work: [work(rows, matrix, {})], NOW))
     truths = fitted.evaluate(rows, NOW, features=matrix)
     named = {user: [name for name in RFM if truths.column(name)[row]] for row, user in enumerate(rows.users)}
     assert named["c0"] == ["champions"]
@@ -174,7 +174,7 @@ def test_each_rfm_name_has_its_scores(name, r, f):
     cuts = {node.cut.feature: node.cut.key for node in RULES.nodes if node.cut and node.cut.what == "fifths"}
     recency, frequency = "recency_order_completed_s", "count_order_completed_90d"
     money = next(feature for feature in cuts if feature.startswith("sum_"))
-    some = taken(RULES, *evaluated(CUSTOMERS)[:1], NOW, features=evaluated(CUSTOMERS)[1])
+    some = taken(RULES, lambda work: [work(*evaluated(CUSTOMERS)[:2], {})], NOW)
     blank = some[cuts[recency]]
     bounds = {recency: (15, 25, 35, 45), frequency: (1, 2, 3, 4), money: (10, 20, 30, 40)}
     bounds[recency] = tuple(days * 86_400.0 for days in bounds[recency])
@@ -197,7 +197,7 @@ def test_percentiles_are_of_everybody_and_frozen():
     logs = {f"u{k}": acts((VIEW, DAY, k + 2)) for k in range(10)}
     rows, matrix, before = evaluated(logs)
     assert not before.column("longest_sessions").any()  # unknown until a snapshot is taken
-    rules = RULES.fitted(taken(RULES, rows, NOW, features=matrix))
+    rules = RULES.fitted(taken(RULES, lambda work: [work(rows, matrix, {})], NOW))
     inside = rules.evaluate(rows, NOW, features=matrix).column("longest_sessions")
     assert set(rows.users[inside]) == {"u7", "u8", "u9"}  # the eighth of ten values is the 80th percentile
     alone = rows.take(np.flatnonzero(rows.users == "u9"))
@@ -207,7 +207,7 @@ def test_percentiles_are_of_everybody_and_frozen():
 def test_valuable_customers_who_often_abandon():
     logs = {f"u{k}": orders((DAY, 10 * k)) + acts((ADD, 2 * DAY, 4 if k % 2 else 3)) for k in range(1, 11)}
     rows, matrix, _ = evaluated(logs)
-    rules = RULES.fitted(taken(RULES, rows, NOW, features=matrix))
+    rules = RULES.fitted(taken(RULES, lambda work: [work(rows, matrix, {})], NOW))
     inside = rules.evaluate(rows, NOW, features=matrix).column("valuable_abandoners")
     assert set(rows.users[inside]) == {"u9"}
 
