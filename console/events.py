@@ -1,6 +1,8 @@
 """Commands about events: `ingest`, `quality`, `identity`, `plan`, `erase`."""
 
+import os
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -140,11 +142,13 @@ def _erase_served(project: "Project", ids: set[str]) -> set[str]:
     """Take the person out of the service's state, journal and prediction log; all ids that it knew."""
     from features.segments.ledger import Ledger
     from serving.predictions import forget
-    from serving.store import SqliteStore
+    from serving.settings import Settings
+    from serving.store import store_of
 
     known = set(ids)
-    if project.path("state").exists():
-        with SqliteStore(project.path("state")) as store:
+    settings = Settings.from_environment({**os.environ, "ETHOGRAM_PROJECT": str(project.root)})
+    if settings.redis or settings.state.exists():
+        with closing(store_of(settings)) as store:
             known |= {name for one in sorted(ids) for name in store.erase(one, key=project.key)}
     forget(project.path("predictions"), known, key=project.key)
     Ledger.read(project.path("memberships")).forget(known)

@@ -32,6 +32,10 @@ class LogError(EthogramError):
     """The event log is absent, empty, or damaged."""
 
 
+class StoreError(EthogramError):
+    """The state store is not there, full, or takes too long."""
+
+
 class EngineError(EthogramError):
     """The cluster that was asked for is not there, or failed."""
 

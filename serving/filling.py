@@ -1,7 +1,7 @@
 """Filling: a schema's states rebuilt from the event log and the journal, while events keep coming in."""
 
 import logging
-from typing import TYPE_CHECKING
+from contextlib import closing
 
 from features.behaviour.carry import fold_carry
 from features.behaviour.histories import Histories
@@ -9,43 +9,35 @@ from features.behaviour.lifetime import boundary_of
 from features.behaviour.schema import StateSchema
 from features.errors import LogError, ProjectError
 from features.events.log import EventLog
-from features.events.parts import locked
 from features.events.plan import TrackingPlan
-from serving import journal
-from serving.identities import Aliases
 from serving.settings import Settings
-from serving.store import LiveSchema, SqliteStore, known_from, trimmed
+from serving.state import LiveSchema, Row, StateStore
+from serving.store import store_of
 from training.bundle import Bundle, current
-
-if TYPE_CHECKING:
-    import sqlite3
 
 LOGGER = logging.getLogger("ethogram.filling")
 USERS_AT_ONCE = 500
 
 
-def fill(store: SqliteStore, log: EventLog, schema: StateSchema, *, now: int) -> int:
+def fill(store: StateStore, log: EventLog, schema: StateSchema, *, now: int, again: bool = True) -> int:
     """Make a generation of `schema` that holds what the log and the journal hold; the id to read it under.
 
     What lies behind the horizon as of `now` goes into the carry.
     From the first step on events are appended to it, so whatever the log lacks comes in meanwhile; what comes twice
     is one event when it is read. A generation of the same schema that was there before is dropped at the end.
+    Where another process has filled one meanwhile, that one does, unless `again` is asked for.
     """
-    with locked(store.path.with_name(store.path.name + ".filling")):
-        return _fill(store, log, schema, boundary_of(now, schema.horizon))
+    with store.filling():
+        there = None if again else store.filled(schema)
+        return there if there is not None else _fill(store, log, schema, boundary_of(now, schema.horizon))
 
 
-def _fill(store: SqliteStore, log: EventLog, schema: StateSchema, boundary: int) -> int:
+def _fill(store: StateStore, log: EventLog, schema: StateSchema, boundary: int) -> int:
     before = [live.id for live in store.live() if live.schema.fingerprint == schema.fingerprint]
-    _identities(store, log)
-    with store.writing() as db:
-        live = LiveSchema(store.declare(db, schema), schema, filled=False)
-        waiting = journal.read(db, log.plan)
-        if waiting is not None:
-            store.record(db, waiting.frame, into=[live])
+    store.adopt(log.links())
+    live = store.begin(schema, log.plan)
     n_users = _histories(store, log, live, boundary)
-    with store.writing() as db:
-        db.execute("UPDATE schemas SET filled = 1 WHERE id = ?", (live.id,))
+    store.complete(live)
     for place in before:
         store.drop(place)
     LOGGER.info("state %s is filled: %d users", schema.fingerprint, n_users)
@@ -66,47 +58,29 @@ def refill(settings: Settings, *, now: int) -> list[dict[str, object]]:
         raise ProjectError("no bundle has been published. Hint: `ethogram promote`.")
     bundle = Bundle.load(folder)
     log = EventLog(settings.log, TrackingPlan.read(folder / "plan.yaml"), key=settings.key)
-    with SqliteStore(settings.state) as store:
+    with closing(store_of(settings)) as store:
         schemas = {live.schema.fingerprint: live.schema for live in store.live()}
         schemas[bundle.schema.fingerprint] = bundle.schema
         filled = {name: fill(store, log, schema, now=now) for name, schema in schemas.items()}
         return [{"schema": name, "users": len(store.users(place))} for name, place in filled.items()]
 
 
-def _identities(store: SqliteStore, log: EventLog) -> None:
-    """Take over the links of the log; what they join that the store holds apart is joined."""
-    links = log.links()
-    with store.writing() as db:
-        aliases = Aliases(db)
-        live = store.live(db)
-        for move in aliases.adopt(links):
-            for each in live:
-                store.move(db, each, move)
-
-
-def _histories(store: SqliteStore, log: EventLog, live: LiveSchema, boundary: int) -> int:
+def _histories(store: StateStore, log: EventLog, live: LiveSchema, boundary: int) -> int:
     n_users = 0
     try:
         for whole in log.histories_by_bucket(live.schema):
             histories = fold_carry(whole, boundary) if live.schema.lifetime else whole
             for start in range(0, len(histories), USERS_AT_ONCE):
-                stop = min(start + USERS_AT_ONCE, len(histories))
-                with store.writing() as db:
-                    _write(store, db, live, histories, range(start, stop))
+                store.load(live, _rows(histories, range(start, min(start + USERS_AT_ONCE, len(histories)))))
             n_users += len(histories)
     except LogError as error:
         LOGGER.info("nothing to fill from: %s", error)
     return n_users
 
 
-def _write(store: SqliteStore, db: "sqlite3.Connection", live: LiveSchema, histories: Histories, rows: range) -> None:
-    """Rows of the log's histories as bases; an id that was joined meanwhile goes to the person it joined."""
-    found = Aliases(db).resolve([str(histories.users[row]) for row in rows])
-    for row in rows:
-        user, records = str(histories.users[row]), histories.state(row)
-        carry = None if histories.carry is None else histories.carry[row].tobytes()
-        canonical, joined = found.get(user, (user, 0))
-        if joined:
-            records = known_from(live.schema, records, joined)
-        records = trimmed(live.schema, records)
-        store.put(db, live, canonical, records, carry)
+def _rows(histories: Histories, rows: range) -> list[Row]:
+    carries = histories.carry
+    return [
+        (str(histories.users[row]), histories.state(row), None if carries is None else carries[row].tobytes())
+        for row in rows
+    ]

@@ -1,12 +1,18 @@
 """Identities: which person an id belongs to, kept up to date link by link, equal to resolving all links at once."""
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from features.events import identity
+
+Link = tuple[str, str, int]
+"""Two ids, and when the link arrived."""
+Joined = tuple[str, str, int]
+"""An id, its canonical id, when it was joined."""
 
 
 @dataclass(frozen=True)
@@ -18,20 +24,36 @@ class Move:
     joined: int
 
 
-class Aliases:
-    """The tables `links` and `aliases` within one transaction."""
+class Aliases(ABC):
+    """What is known of ids; where it is kept is a subclass's."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.db = db
-
+    @abstractmethod
     def resolve(self, ids: Iterable[str]) -> dict[str, tuple[str, int]]:
-        """Canonical id and instant of joining of those of `ids` that are joined to another."""
-        found = {}
-        for one in ids:
-            row = self.db.execute("SELECT user, joined FROM aliases WHERE id = ?", (one,)).fetchone()
-            if row:
-                found[one] = (row[0], row[1])
-        return found
+        """Canonical id and instant of joining of those of `ids` that are linked to another."""
+
+    @abstractmethod
+    def forget(self, ids: Sequence[str]) -> None:
+        """Remove ids and every link that names one."""
+
+    @abstractmethod
+    def _empty(self) -> bool:
+        """No link is known."""
+
+    @abstractmethod
+    def _fresh(self, links: Sequence[Link]) -> list[Link]:
+        """Those that say something new: another pair, or an earlier instant."""
+
+    @abstractmethod
+    def _links(self, ids: Iterable[str]) -> set[Link]:
+        """All links that name one of the ids."""
+
+    @abstractmethod
+    def _members(self, canonical: Iterable[str]) -> set[str]:
+        """All ids that have one of these canonical ids."""
+
+    @abstractmethod
+    def _keep(self, links: Sequence[Link], joined: Sequence[Joined], before: dict[str, str]) -> None:
+        """Write links, and what they make of ids; `before` has the canonical ids until now."""
 
     def own(self, frame: pl.DataFrame) -> pl.DataFrame:
         """A cleaned frame with `user` (canonical) and `known`, as the event log would give it."""
@@ -48,60 +70,70 @@ class Aliases:
             ),
         )
 
-    def link(self, frame: pl.DataFrame) -> list[Move]:
-        """Take in the links of a cleaned frame; the moves that follow, in order."""
-        return self.adopt(identity.links(frame))
-
     def adopt(self, links: pl.DataFrame) -> list[Move]:
         """Take in links (columns a, b, at); the moves that follow.
 
         All of them are resolved at once with those they touch. Ids never move in a chain: a winner is the canonical id
         of its whole component, so its own records stay.
         """
-        if links.is_empty():
-            return []
-        if self.db.execute("SELECT 1 FROM links LIMIT 1").fetchone() is None:
-            return self._begin(links)
-        fresh = [link for link in links.select("a", "b", "at").iter_rows() if self._is_news(*link)]
+        empty = self._empty()  # the first links of a store are a log's million: nothing has to be looked up
+        given = links.select("a", "b", "at").rows()
+        fresh = given if empty else self._fresh(given)
         if not fresh:
             return []
-        members = {each for a, b, _ in fresh for one in (a, b) for each in self.ids(one)}
-        before = {one: self.user(one) for one in members}
-        moves: dict[str, Move] = {}
-        after = identity.resolve(self._links(members))
-        for one, canonical, joined in after.select("id", "canonical", "joined").iter_rows():
-            self.db.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)", (one, canonical, joined))
-            if before[one] != canonical:
-                moves[before[one]] = Move(before[one], canonical, joined)
+        members = {one for a, b, _ in fresh for one in (a, b)}
+        if not empty:
+            members |= self._members({canonical for canonical, _ in self.resolve(members).values()})
+        before = {} if empty else {one: canonical for one, (canonical, _) in self.resolve(members).items()}
+        rows = fresh if empty else [*fresh, *self._links(members)]
+        known = pl.DataFrame(rows, schema={"a": pl.String, "b": pl.String, "at": pl.Int64}, orient="row")
+        after = identity.resolve(identity.merged([known])).select("id", "canonical", "joined").rows()
+        moves = {was: Move(was, new, at) for one, new, at in after if (was := before.get(one, one)) != new}
+        self._keep(fresh, after, before)
         return list(moves.values())
 
-    def _begin(self, links: pl.DataFrame) -> list[Move]:
-        """The first links of a store: a log's million at once."""
-        self.db.executemany("INSERT INTO links VALUES (?, ?, ?)", links.select("a", "b", "at").iter_rows())
-        rows = identity.resolve(links).select("id", "canonical", "joined").rows()
-        self.db.executemany("INSERT INTO aliases VALUES (?, ?, ?)", rows)
-        return [Move(one, canonical, joined) for one, canonical, joined in rows if one != canonical]
-
-    def _is_news(self, a: str, b: str, at: int) -> bool:
-        sql = "INSERT INTO links VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at WHERE excluded.at < at"
-        return self.db.execute(sql, (a, b, at)).rowcount > 0
-
-    def user(self, one: str) -> str:
-        """The canonical id of an id."""
-        row = self.db.execute("SELECT user FROM aliases WHERE id = ?", (one,)).fetchone()
-        return str(row[0]) if row else one
-
-    def _members(self, canonical: str) -> list[str]:
-        rows = self.db.execute("SELECT id FROM aliases WHERE user = ?", (canonical,)).fetchall()
-        return sorted({canonical, *(row[0] for row in rows)})
+    def tells(self, links: pl.DataFrame) -> bool:
+        """Whether any of these links says something new."""
+        return not links.is_empty() and bool(self._fresh(links.select("a", "b", "at").rows()))
 
     def ids(self, one: str) -> list[str]:
         """Every id of the person behind an id."""
-        return self._members(self.user(one))
+        canonical = self.resolve([one]).get(one, (one, 0))[0]
+        return sorted({canonical, *self._members([canonical])})
 
-    def _links(self, ids: Iterable[str]) -> pl.DataFrame:
-        rows = {row for one in ids for row in self.db.execute("SELECT a, b, at FROM links WHERE ?1 IN (a, b)", (one,))}
-        return pl.DataFrame(sorted(rows), schema={"a": pl.String, "b": pl.String, "at": pl.Int64}, orient="row")
+
+class SqliteAliases(Aliases):
+    """The tables `links` and `aliases` within one transaction."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+
+    def resolve(self, ids: Iterable[str]) -> dict[str, tuple[str, int]]:
+        """Canonical id and instant of joining of those of `ids` that are linked to another."""
+        found = {}
+        for one in ids:
+            row = self.db.execute("SELECT user, joined FROM aliases WHERE id = ?", (one,)).fetchone()
+            if row:
+                found[one] = (row[0], row[1])
+        return found
+
+    def _empty(self) -> bool:
+        return self.db.execute("SELECT 1 FROM links LIMIT 1").fetchone() is None
+
+    def _fresh(self, links: Sequence[Link]) -> list[Link]:
+        known = "SELECT 1 FROM links WHERE a = ? AND b = ? AND at <= ?"
+        return [link for link in links if self.db.execute(known, link).fetchone() is None]
+
+    def _links(self, ids: Iterable[str]) -> set[Link]:
+        return {row for one in ids for row in self.db.execute("SELECT a, b, at FROM links WHERE ?1 IN (a, b)", (one,))}
+
+    def _members(self, canonical: Iterable[str]) -> set[str]:
+        query = "SELECT id FROM aliases WHERE user = ?"
+        return {row[0] for one in canonical for row in self.db.execute(query, (one,))}
+
+    def _keep(self, links: Sequence[Link], joined: Sequence[Joined], before: dict[str, str]) -> None:
+        self.db.executemany("INSERT OR REPLACE INTO links VALUES (?, ?, ?)", links)
+        self.db.executemany("INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)", joined)
 
     def forget(self, ids: Sequence[str]) -> None:
         """Remove ids and every link that names one."""

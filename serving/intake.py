@@ -10,8 +10,7 @@ from typing import Any
 import polars as pl
 
 from features.events.batch import EventBatch
-from serving import journal
-from serving.store import SqliteStore
+from serving.state import StateStore
 
 GROUP = 256
 """Deliveries that one transaction takes at most."""
@@ -78,7 +77,7 @@ class Intake:
     Cleaning a batch of a hundred costs little more than cleaning one event.
     """
 
-    def __init__(self, store: SqliteStore, clock: Callable[[], int]) -> None:
+    def __init__(self, store: StateStore, clock: Callable[[], int]) -> None:
         self.store = store
         self.clock = clock
         self.on_commit: Callable[[float], None] = lambda _: None
@@ -109,6 +108,8 @@ class Intake:
 
     def lag(self, now: int) -> int:
         """Microseconds that the oldest event not yet in the state has waited."""
+        if self.store.behind is not None:
+            return max(0, now - self.store.behind)
         waiting = self._queue.queue  # a deque: looking at its head takes no lock
         head = waiting[0] if waiting else None
         oldest = self._oldest if self._oldest is not None or head is None else head.arrived
@@ -151,13 +152,8 @@ class Intake:
     def _commit(self, group: Sequence[Delivery]) -> list[Receipt]:
         messages = [message for delivery in group for message in delivery.messages]
         prepared = group[0].prepare(messages, self.clock())
-        frame = prepared.batch.frame
         begun = time.perf_counter()
-        with self.store.writing() as db:
-            journal.refuse(db, prepared.quarantine)
-            if frame.height:
-                journal.write(db, frame)
-                self.store.record(db, frame)
+        self.store.take(prepared.batch, prepared.quarantine)
         self.on_commit(time.perf_counter() - begun)
         return _split(prepared.refused, [len(delivery.messages) for delivery in group])
 

@@ -1,9 +1,9 @@
 """Journal: events accepted but not yet in the event log; a roller moves them there, each exactly once."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import polars as pl
@@ -11,8 +11,11 @@ import polars as pl
 from features.events import quarantine
 from features.events.batch import EventBatch
 from features.events.plan import TrackingPlan
+from features.people import pseudonym
 from serving.periodic import Periodic
-from serving.store import SqliteStore
+
+if TYPE_CHECKING:
+    from serving.state import StateStore
 
 ROLL_ROWS = 50_000
 OWNER = pl.coalesce("user_id", "anonymous_id").alias("owner")
@@ -27,6 +30,8 @@ class Log(Protocol):
 
 def write(db: sqlite3.Connection, frame: pl.DataFrame) -> None:
     """Append a cleaned batch's events, one row each."""
+    if not frame.height:
+        return
     present = [name for name in frame.columns if frame[name].null_count() < frame.height]
     rows = frame.select(present).to_dicts()
     owners = frame.select(OWNER)["owner"]
@@ -39,6 +44,13 @@ def refuse(db: sqlite3.Connection, held: pl.DataFrame) -> None:
     """Append sealed rows that could not be used."""
     encode = msgspec.json.Encoder().encode
     db.executemany("INSERT INTO refusals (row) VALUES (?)", ((encode(_said(row)),) for row in held.to_dicts()))
+
+
+def erase(db: sqlite3.Connection, ids: Iterable[str], *, key: bytes) -> None:
+    """Remove what waits of a person; rows that could not be used name people by pseudonym."""
+    for one in ids:
+        db.execute("DELETE FROM arrivals WHERE owner = ?", (one,))
+        db.execute("DELETE FROM refusals WHERE instr(row, CAST(? AS BLOB))", (pseudonym(key, one),))
 
 
 def _said(row: dict[str, Any]) -> dict[str, Any]:
@@ -80,8 +92,9 @@ class Roller:
     next run finishes the same stretch.
     """
 
-    def __init__(self, store: SqliteStore, log: Callable[[], Log], plan: Callable[[], TrackingPlan]) -> None:
+    def __init__(self, store: "StateStore", log: Callable[[], Log], plan: Callable[[], TrackingPlan]) -> None:
         self.store = store
+        self.journal = store.journal
         self.log = log
         self.plan = plan
         self.on_rolled: Callable[[int], None] = lambda _: None
@@ -98,7 +111,7 @@ class Roller:
         return moved
 
     def _close(self) -> Roll | None:
-        with self.store.writing() as db:
+        with self.journal.writing() as db:
             row = db.execute("SELECT name, first, last, held FROM rolls ORDER BY first LIMIT 1").fetchone()
             if row:
                 return Roll(*row)
@@ -107,16 +120,17 @@ class Roller:
             held = db.execute(span.format("refusals"), (ROLL_ROWS,)).fetchone()[1] or 0
             if first is None and not held:
                 return None
-            name = f"journal-{self.store.name}-{last or 0:012d}-{held:012d}"
+            name = f"journal-{self.journal.name}-{last or 0:012d}-{held:012d}"
             roll = Roll(name, first or 0, last or 0, held)
             db.execute("INSERT INTO rolls VALUES (?, ?, ?, ?)", (roll.name, roll.first, roll.last, roll.held))
             return roll
 
     def _move(self, roll: Roll) -> int:
-        plan, reader = self.plan(), self.store.reader
+        plan, reader = self.plan(), self.journal.reader
         batch = read(reader, plan, first=roll.first, last=roll.last) or EventBatch.empty(plan)
         self.log().append(batch, name=roll.name, quarantine=refused(reader, roll.held))
-        with self.store.writing() as db:
+        self.store.catch_up(plan)  # a state filled from a log without this stretch still finds it in the journal
+        with self.journal.writing() as db:
             db.execute("DELETE FROM arrivals WHERE id BETWEEN ? AND ?", (roll.first, roll.last))
             db.execute("DELETE FROM refusals WHERE id <= ?", (roll.held,))
             db.execute("DELETE FROM rolls WHERE name = ?", (roll.name,))

@@ -33,6 +33,7 @@ class Metrics:
         self.commit_seconds = histogram("commit_seconds", "Time of a group commit.")
         self.rolled = counter("rolled_events", "Events moved from the journal into the event log.")
         self.roll_failures = counter("roll_failures", "Moves into the event log that failed.")
+        self.state_failures = counter("state_failures", "Readings of the state, and turns of catching up, that failed.")
         self.swaps = counter("bundle_swaps", "Bundles taken into service.")
         self.swap_failures = counter("bundle_failures", "Bundles refused; the one before stayed in service.")
         self.predictions = counter("predictions", "Rows of the prediction log.", "outcome")

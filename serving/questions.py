@@ -17,7 +17,7 @@ from serving.releases import Release
 from serving.request import ENCODER, Reply, Request, revalidated
 from serving.runtime import Runtime
 from serving.scorer import Answer
-from serving.store import State, states_of
+from serving.state import State, states_of
 
 ASKED = 65_536
 """Bytes of a question about one user."""
@@ -101,16 +101,23 @@ async def look_up(request: Request) -> Reply:
 
 
 def _one(request: Request, user: str | None, context: Json | None = None) -> Reply:
-    told, version = answer(request.runtime, user, request.id, context)
+    told, version = _fresh(request, answer(request.runtime, user, request.id, context))
     return Reply(ENCODER.encode(told), headers={"x-model-version": version, "cache-control": "no-store"})
 
 
 def _without_scores(request: Request, user: str | None) -> Reply:
-    told, version = answer(request.runtime, user, request.id)
+    told, version = _fresh(request, answer(request.runtime, user, request.id))
     del told["scores"]
     reply = Reply(ENCODER.encode(told), headers={"x-model-version": version})
     same = ("user_id", "canonical_id", "segments", "source", "reason", "consent", "bundle")
     return revalidated(request, reply, *(told.get(name) for name in same))
+
+
+def _fresh(request: Request, answered: tuple[Json, str]) -> tuple[Json, str]:
+    """The answer, or a Problem: 503 where it is degraded and the caller wants none of that."""
+    if answered[0]["degraded"] and request.header(b"x-require-fresh") == "1":
+        raise Problem(503, "the state of this user cannot be read now, or lacks events.", {"retry-after": "1"})
+    return answered
 
 
 def answer(runtime: Runtime, user: str | None, request_id: str, context: Json | None = None) -> tuple[Json, str]:
@@ -124,7 +131,7 @@ def answer(runtime: Runtime, user: str | None, request_id: str, context: Json | 
     at = runtime.now()
     found = release.scorer.answer(name, at, context)
     runtime.note(release, request_id, found)
-    told = document(found, release.about, runtime.intake.lag(at) // 1000, request_id)
+    told = document(found, release.about, runtime, request_id)
     return told, str(release.bundle.version)
 
 
@@ -140,15 +147,17 @@ def named(user: object) -> str:
     return name
 
 
-def document(found: Answer, bundle: Mapping[str, str], staleness_ms: int, request_id: str) -> Json:
+def document(found: Answer, bundle: Mapping[str, str], runtime: Runtime, request_id: str) -> Json:
     """An answer as callers see it."""
+    staleness = max(found.age, runtime.intake.lag(found.at - found.skew))
     told: Json = {
         "user_id": found.user,
         "segments": found.verdict.segments,
         "scores": found.verdict.scores,
         "source": found.source,
         "as_of": iso(found.at),
-        "staleness_ms": staleness_ms,
+        "staleness_ms": staleness // 1000,
+        "degraded": found.degraded or runtime.store.behind is not None,
         "consent": found.consent,
         "bundle": bundle,
         "request_id": request_id,
@@ -173,13 +182,14 @@ async def ask_batch(request: Request) -> Reply:
     release, parts = request.runtime.release(), []
     for start in range(0, len(users), CHUNK):
         chunk = users[start : start + CHUNK]
-        parts.append(await asyncio.to_thread(_chunk, request.runtime, release, chunk, request.id))
+        parts.append(await asyncio.to_thread(_chunk, request, release, chunk))
     body = b'{"answers":[' + b",".join(parts) + b'],"request_id":' + ENCODER.encode(request.id) + b"}"
     return Reply(body, headers={"x-model-version": str(release.bundle.version), "cache-control": "no-store"})
 
 
-def _chunk(runtime: Runtime, release: Release, users: Sequence[object], request_id: str) -> bytes:
+def _chunk(request: Request, release: Release, users: Sequence[object]) -> bytes:
     """The items of some users, separated by commas."""
+    runtime = request.runtime
     items: list[Json | None] = [None] * len(users)
     names: dict[int, str] = {}
     for place, user in enumerate(users):
@@ -188,10 +198,10 @@ def _chunk(runtime: Runtime, release: Release, users: Sequence[object], request_
         except Problem as problem:
             items[place] = {**problem.members_of(), "user_id": user[:MAX_ID] if isinstance(user, str) else None}
     at = runtime.now()
-    lag = runtime.intake.lag(at) // 1000
     for place, found in zip(names, release.scorer.answers(list(names.values()), at), strict=True):
-        runtime.note(release, request_id, found)
-        items[place] = {"status": 200, **document(found, release.about, lag, request_id)}
+        runtime.note(release, request.id, found)
+        told, _ = _fresh(request, (document(found, release.about, runtime, request.id), ""))
+        items[place] = {"status": 200, **told}
     return ENCODER.encode(items)[1:-1]
 
 

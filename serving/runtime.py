@@ -10,23 +10,26 @@ from pathlib import Path
 import numpy as np
 
 from features.behaviour.histories import Histories
-from features.errors import BundleError
+from features.errors import BundleError, StoreError
 from features.events.log import EventLog
 from features.events.places import Places
 from features.events.plan import TrackingPlan
 from features.segments.ledger import MANIFEST
 from serving import collection
+from serving.fallback import Fallback
 from serving.filling import fill
 from serving.gate import Limiter
 from serving.intake import Intake
 from serving.journal import Roller
 from serving.metrics import Metrics
+from serving.periodic import Periodic
 from serving.predictions import PredictionLog
 from serving.problems import Problem
 from serving.releases import Release, Releases
 from serving.scorer import Answer, Scorer
 from serving.settings import Settings
-from serving.store import SqliteStore, State
+from serving.state import LOOK_S, State, keep
+from serving.store import store_of
 from training.bundle import Bundle
 
 SWITCH_S = 0.0005
@@ -48,11 +51,14 @@ class Runtime:
         self.metrics = Metrics()
         self.draining = False
         self.limiter = Limiter(settings.rate)
-        self.store = SqliteStore(settings.state)
+        self.store = store_of(settings, owner=True)
+        self.states = Fallback(self.store)
         self.intake = Intake(self.store, self.arrival)
         self.releases = Releases(settings.bundles, packed, self._release)
         self.predictions = PredictionLog(settings.predictions, settings.key)
         self.roller = Roller(self.store, self.log, lambda: plan_of(self.release().bundle))
+        self.catching_up = Periodic("states", self._catch_up, self.metrics.state_failures.inc)
+        self._unfilled = False
         self._last_arrival = 0
         self._shift = 0 if settings.clock is None else settings.clock - time.time_ns() // 1000
         self._wire()
@@ -63,7 +69,8 @@ class Runtime:
         self.roller.on_rolled = metrics.rolled.inc
         self.roller.on_failure = metrics.roll_failures.inc
         self.releases.on_swap = self._swapped
-        self.releases.stale = lambda: self._applied != self._written()
+        self.releases.stale = lambda: self._unfilled or self._applied != self._written()
+        self.states.on_failure = metrics.state_failures.inc
         self.releases.on_failure = metrics.swap_failures.inc
         self.predictions.on_written = lambda outcome, rows: metrics.predictions.labels(outcome).inc(rows)
 
@@ -71,6 +78,8 @@ class Runtime:
         """Start the threads. Nothing is waited for: `/readyz` says when the first bundle stands."""
         sys.setswitchinterval(SWITCH_S)
         self.intake.start()
+        if self.store.remote:
+            self.catching_up.start(LOOK_S)
         self.releases.start()
         self.roller.thread.start(self.settings.roll_s)
         self.predictions.thread.start(self.settings.flush_s)
@@ -79,6 +88,8 @@ class Runtime:
         """Take in what was sent, write what is held, let go."""
         self.releases.stop()
         self.intake.stop()
+        if self.store.remote:
+            self.catching_up.stop()
         if self.releases.current is not None:
             self.roller.thread.stop()
         self.predictions.thread.stop()
@@ -135,13 +146,28 @@ class Runtime:
         plan = plan_of(bundle)
         places, erased = Places(self.settings.places), collection.Erased(self.settings.log)
         prepare = collection.preparation(plan, self.settings.key, erased, places)
-        schema = bundle.schema
-        if self.store.filled(schema) is None:
-            fill(self.store, self._log_of(bundle), schema, now=self.now())
+        self._unfilled = not self._filled(bundle)
         self._applied = self._written()
-        scorer = Scorer(bundle, self.store, self.settings.memberships)
+        scorer = Scorer(bundle, self.states, self.settings.memberships)
         warm(scorer)
         return Release(scorer, self.predictions.follow(scorer), prepare, time.time_ns() // 1000)
+
+    def _filled(self, bundle: Bundle) -> bool:
+        """Whether the state of the bundle's schema is there; while the store is not, degraded answers are better."""
+        try:
+            if self.store.filled(bundle.schema) is None:
+                fill(self.store, self._log_of(bundle), bundle.schema, now=self.now(), again=False)
+        except StoreError as error:
+            LOGGER.error("%s; answers are degraded", error)
+            return False
+        return True
+
+    def _catch_up(self) -> None:
+        """Give the store what it lacks; one that came back empty is filled again."""
+        if self.releases.current is not None:
+            bundle = self.release().bundle
+            self.store.catch_up(plan_of(bundle))
+            self._unfilled = self._unfilled or self.store.filled(bundle.schema) is None
 
     def _written(self) -> int:
         """When `segments apply` last wrote memberships, nanoseconds; 0 for never."""
@@ -153,7 +179,10 @@ class Runtime:
         """Let go of states that neither this bundle nor the one before needs; settle the garbage collector."""
         self.metrics.swapped(release.bundle)
         needed = [each for each in (release, self.releases.previous) if each is not None]
-        self.store.keep([each.scorer.schema for each in needed])
+        try:
+            keep(self.store, [each.scorer.schema for each in needed])
+        except StoreError as error:
+            LOGGER.warning("%s; states of bundles before stay", error)
         gc.collect()
         gc.freeze()
 

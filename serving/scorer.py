@@ -15,9 +15,10 @@ from features.events.identity import is_denied
 from features.events.plan import Purpose
 from features.instants import NEVER, SECOND, iso
 from features.segments.segment_set import SegmentSet, Truths
+from serving.fallback import Fallback
 from serving.fingerprint import CONSENT, LAST_KNOWN, LAST_TS, N_EVENTS, SUM_IDS, Fingerprint, seen
 from serving.rules import Context, Rules, Told
-from serving.store import SqliteStore, State
+from serving.state import State, StateStore
 from training.bundle import Bundle
 from training.contributions import Paths, moved, paths_of
 from training.trees import Forest
@@ -31,6 +32,7 @@ AHEAD = 2 * SECOND
 
 UNAGREED = "the person has not agreed to personalisation"
 UNKNOWN = "nothing is known of this id yet"
+UNREADABLE = "the state cannot be read now"
 
 CONSENTS = tuple({purpose.value: bool(mask & purpose.bit) for purpose in Purpose} for mask in range(8))
 """What each mask of purposes says."""
@@ -61,12 +63,14 @@ class Answer:
         canonical: The id that the person's history is kept under.
         at: As of, microseconds UTC.
         skew: Microseconds by which the newest known event lay ahead of the clock.
-        source: `live`, or `default` where nothing of the person may or can be used.
+        source: `live`; `stale` where the state was read before; `default` where nothing of them may or can be used.
         reason: Why the answer is the default one; empty when live.
         verdict: What the bundle says.
         consent: Per purpose, whether the person agrees.
         state: What was read.
         values: The features, shape (n_features,); None for a default answer.
+        age: Microseconds since the state was read; 0 when live.
+        degraded: The state could not be read.
     """
 
     user: str
@@ -79,12 +83,14 @@ class Answer:
     consent: Mapping[str, bool]
     state: Fingerprint
     values: NDArray[np.float64] | None = None
+    age: int = 0
+    degraded: bool = False
 
 
 class Scorer:
     """Answers from one bundle over one generation of the state."""
 
-    def __init__(self, bundle: Bundle, store: SqliteStore, memberships: Path | None = None) -> None:
+    def __init__(self, bundle: Bundle, store: StateStore | Fallback, memberships: Path | None = None) -> None:
         self.bundle = bundle
         self.store = store
         self.schema = bundle.schema
@@ -106,8 +112,9 @@ class Scorer:
         histories = Histories.from_states(self.schema, [state.user], [state.records], [state.carry])
         (told,) = self._seen(histories, now)
         at = min(max(now, told[LAST_KNOWN]), now + AHEAD)
-        if _reason(state, told[CONSENT]) == UNAGREED:
-            return {"user_id": user, "as_of": iso(at), "reason": UNAGREED, "segments": {}, "contributions": {}}
+        reason = _reason(state, told[CONSENT])
+        if reason in (UNAGREED, UNREADABLE):
+            return {"user_id": user, "as_of": iso(at), "reason": reason, "segments": {}, "contributions": {}}
         matrix = self.bundle.computed.compute(histories, at)
         scores = self._scored(matrix.values)
         trees = self.rules.explain(histories, at, self._judge, features=matrix, scores=scores, context=context)
@@ -155,10 +162,11 @@ class Scorer:
         answers = []
         for row, (user, state, reason, said) in enumerate(zip(users, states, reasons, told, strict=True)):
             held = Fingerprint(said[N_EVENTS], said[SUM_IDS], said[LAST_TS], self.schema.fingerprint)
-            source, skew = "default" if reason else "live", max(0, said[LAST_KNOWN] - now)
+            source, skew = "default" if reason else state.source, max(0, said[LAST_KNOWN] - now)
             verdict, vector = verdicts.get(row, self.cold), values.get(row)
-            consent = CONSENTS[said[CONSENT]]
-            answers.append(Answer(user, state.user, ats[row], skew, source, reason, verdict, consent, held, vector))
+            consent, degraded = CONSENTS[said[CONSENT]], state.source != "live"
+            about = (user, state.user, ats[row], skew, source, reason, verdict, consent, held, vector)
+            answers.append(Answer(*about, state.age, degraded))
         return answers
 
     def _live(
@@ -237,6 +245,8 @@ def _places(bundle: Bundle, names: tuple[str, ...]) -> NDArray[np.int64] | None:
 
 def _reason(state: State, mask: int) -> str:
     """Why nothing may or can be used of a person; empty where it can."""
+    if state.source == "lost":
+        return UNREADABLE
     if not mask & Purpose.PERSONALISATION.bit:
         return UNAGREED
     return "" if state.records or state.carry is not None else UNKNOWN

@@ -14,6 +14,7 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "ETHOGRAM_PROJECT": ("", "project folder; the paths below default to its `ethogram.yaml`"),
     "ETHOGRAM_HOME": ("~/.ethogram", "where the paths below start when there is no project, as in a container"),
     "ETHOGRAM_STATE": ("state.db", "state store and journal, one SQLite file"),
+    "ETHOGRAM_REDIS": ("", "address of a Redis, `redis://...`, that keeps the states; the file keeps the journal then"),
     "ETHOGRAM_BUNDLES": ("bundles", "folder whose file CURRENT names the bundle to serve"),
     "ETHOGRAM_LOG": ("log", "event log that accepted events are rolled into"),
     "ETHOGRAM_PREDICTIONS": ("predictions", "prediction log, Parquet by hour"),
@@ -59,6 +60,7 @@ class Settings:
     flush_s: float = 10.0
     clock: int | None = None
     memberships: Path | None = None
+    redis: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -94,6 +96,7 @@ class Settings:
             flush_s=_number(given, "ETHOGRAM_FLUSH_S"),
             clock=parse_instant(given["ETHOGRAM_CLOCK"]) if given.get("ETHOGRAM_CLOCK") else None,
             memberships=path("memberships"),
+            redis=given.get("ETHOGRAM_REDIS", ""),
         )
 
 

@@ -2,28 +2,28 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from json import dumps, loads
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from features.behaviour.schema import KNOWN, MISSING, TS, Lifetime, StateSchema
+from features.behaviour.schema import StateSchema
 from features.errors import ProjectError
-from features.instants import DAY
-from features.people import pseudonym
-from serving.identities import Aliases, Move
+from features.events import identity
+from features.events.batch import EventBatch
+from features.events.parts import locked
+from features.events.plan import TrackingPlan
+from serving import journal
+from serving.identities import Move, SqliteAliases
+from serving.settings import Settings
+from serving.state import LiveSchema, Row, State, StateStore, known_from, merged, routed, states_of, trimmed
 
 TAIL_ROWS = 16
 """Rows that a user's tail may have before it is folded into the base."""
-SLACK = DAY
-"""What folding keeps beyond the horizon."""
 
 MAPPED = 1 << 34
 """Bytes of the file that are read as memory, without a copy through the kernel."""
@@ -57,38 +57,18 @@ SELECT tails.user, records, NULL FROM who JOIN tails ON tails.schema = who.schem
 """
 
 
-@dataclass(frozen=True)
-class State:
-    """What the store holds of one user under one schema.
-
-    Attributes:
-        user: The canonical id.
-        records: Whole records in arrival order, empty for an unknown user.
-        carry: Life-time folds, None where there are none.
-    """
-
-    user: str
-    records: bytes = b""
-    carry: bytes | None = None
-
-
-@dataclass(frozen=True)
-class LiveSchema:
-    """A schema that appends go to; `filled` once it holds what the event log holds."""
-
-    id: int
-    schema: StateSchema
-    filled: bool
-
-
 class SqliteStore:
     """States, identity and journal behind one writer at a time and any number of readers.
 
     Several processes may share the file: a write begins with BEGIN IMMEDIATE and waits for its turn.
     """
 
+    behind: int | None = None
+    remote = False
+
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.journal = self
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._local = threading.local()
         self._turn = threading.Lock()
@@ -184,12 +164,31 @@ class SqliteStore:
                         (place,),
                     ).rowcount
 
-    def keep(self, schemas: Sequence[StateSchema]) -> None:
-        """Drop the filled generations of all other schemas."""
-        kept = {schema.fingerprint for schema in schemas}
-        for live in self.live():
-            if live.filled and live.schema.fingerprint not in kept:
-                self.drop(live.id)
+    def filling(self) -> AbstractContextManager[None]:
+        """One filler at a time."""
+        return locked(self.path.with_name(self.path.name + ".filling"))
+
+    def begin(self, schema: StateSchema, plan: TrackingPlan) -> LiveSchema:
+        """A new generation that is appended to from now on, and holds what waits in the journal."""
+        with self.writing() as db:
+            live = LiveSchema(self.declare(db, schema), schema, filled=False)
+            waiting = journal.read(db, plan)
+            if waiting is not None:
+                self.record(db, waiting.frame, into=[live])
+        return live
+
+    def load(self, live: LiveSchema, rows: Iterable[Row]) -> None:
+        """Add what the event log holds of users, before what has been appended; aliases are followed."""
+        given = list(rows)
+        with self.writing() as db:
+            found = SqliteAliases(db).resolve([user for user, _, _ in given])
+            for row in routed(given, found, live.schema):
+                self.put(db, live, *row)
+
+    def complete(self, live: LiveSchema) -> None:
+        """Let readers have a generation."""
+        with self.writing() as db:
+            db.execute("UPDATE schemas SET filled = 1 WHERE id = ?", (live.id,))
 
     # -- reading
 
@@ -215,6 +214,27 @@ class SqliteStore:
 
     # -- writing
 
+    def take(self, batch: EventBatch, held: pl.DataFrame) -> None:
+        """Keep cleaned events, and rows that could not be used: in the journal, and in every live generation."""
+        with self.writing() as db:
+            journal.refuse(db, held)
+            if batch.frame.height:
+                journal.write(db, batch.frame)
+                self.record(db, batch.frame)
+
+    def catch_up(self, plan: TrackingPlan) -> None:
+        """Nothing: journal and state share their transactions."""
+
+    def adopt(self, links: pl.DataFrame) -> None:
+        """Take in links (columns a, b, at), and give the records of ids to the person they turn out to be."""
+        with self.writing() as db:
+            self._join(db, links, self.live(db))
+
+    def _join(self, db: sqlite3.Connection, links: pl.DataFrame, live: Sequence[LiveSchema]) -> None:
+        for move in SqliteAliases(db).adopt(links):
+            for each in live:
+                self.move(db, each, move)
+
     def record(self, db: sqlite3.Connection, frame: pl.DataFrame, *, into: Sequence[LiveSchema] | None = None) -> None:
         """Append a cleaned batch's events to every live schema (or to `into`), then join what its links join.
 
@@ -223,15 +243,12 @@ class SqliteStore:
             frame: A cleaned batch's frame.
             into: The generations to write to.
         """
-        aliases = Aliases(db)
-        owned = aliases.own(frame)
+        owned = SqliteAliases(db).own(frame)
         live = self.live(db) if into is None else into
         for each in live:
             for user, records in states_of(each.schema, owned):
                 self._extend(db, each, user, records)
-        for move in aliases.link(frame):
-            for each in live:
-                self.move(db, each, move)
+        self._join(db, identity.links(frame), live)
 
     def _extend(self, db: sqlite3.Connection, live: LiveSchema, user: str, records: bytes) -> None:
         db.execute("INSERT INTO tails (schema, user, records) VALUES (?, ?, ?)", (live.id, user, records))
@@ -275,74 +292,21 @@ class SqliteStore:
             All ids that were the person's.
         """
         with self.writing() as db:
-            aliases = Aliases(db)
+            aliases = SqliteAliases(db)
             ids = aliases.ids(user)
             for one in ids:
                 db.execute("DELETE FROM bases WHERE user = ?", (one,))
                 db.execute("DELETE FROM tails WHERE user = ?", (one,))
-                db.execute("DELETE FROM arrivals WHERE owner = ?", (one,))
-                db.execute("DELETE FROM refusals WHERE instr(row, CAST(? AS BLOB))", (pseudonym(key, one),))
+            journal.erase(db, ids, key=key)
             aliases.forget(ids)
         return ids
 
 
-def states_of(schema: StateSchema, owned: pl.DataFrame) -> Iterator[tuple[str, bytes]]:
-    """(user, records) of a log frame's events, in the order of arrival."""
-    kept = owned.filter(pl.col("mark").is_null() & pl.col("event").is_in(list(schema.codes)))
-    if not kept.height:
-        return
-    kept = kept.sort("user", maintain_order=True)
-    slots = schema.encode(kept)
-    start = 0
-    for length, user in kept.select(pl.col("user").rle()).unnest("user").iter_rows():
-        yield user, slots[start : start + length].tobytes()
-        start += length
+def store_of(settings: Settings, *, owner: bool = False) -> StateStore:
+    """The store that the settings name; `owner`: this process takes events, into a journal of its own."""
+    file = SqliteStore(settings.state)
+    if not settings.redis:
+        return file
+    from serving.redis_store import RedisStore
 
-
-def known_from(schema: StateSchema, records: bytes, joined: int) -> bytes:
-    """The records of an id that joined a person at `joined`: none is known earlier."""
-    slots = np.frombuffer(records, np.int64).reshape(-1, schema.n_slots).copy()
-    np.maximum(slots[:, KNOWN], joined, out=slots[:, KNOWN])
-    return slots.tobytes()
-
-
-def trimmed(schema: StateSchema, records: bytes) -> bytes:
-    """The records that an answer from now on may need; all of them where a life-time fold may need them."""
-    if schema.lifetime:
-        return records
-    slots = np.frombuffer(records, np.int64).reshape(-1, schema.n_slots)
-    newest = int(slots[:, KNOWN].max(initial=0))
-    kept: NDArray[np.bool_] = slots[:, TS] > newest - schema.horizon - SLACK
-    return records if kept.all() else slots[kept].tobytes()
-
-
-def merged(schema: StateSchema, carry: bytes | None, other: bytes | None) -> bytes | None:
-    """The life-time folds of two ids that turned out to be one person."""
-    if carry is None or other is None:
-        return carry or other
-    one, two = np.frombuffer(carry, np.int64), np.frombuffer(other, np.int64)
-    folds = [_fold(*each) for each in zip(schema.lifetime, one[1:].tolist(), two[1:].tolist(), strict=True)]
-    return np.array([max(one[0], two[0]), *folds], np.int64).tobytes()
-
-
-def _fold(kind: Lifetime, one: int, two: int) -> int:
-    if kind.what in ("count", "sum"):
-        return one + two
-    if MISSING in (one, two):
-        return max(one, two)  # MISSING is the lowest number
-    if kind.what == "min" or (kind.what == "first" and not kind.property):
-        return min(one, two)
-    return max(one, two)
-
-
-def facts(store: SqliteStore) -> Mapping[str, object]:
-    """What is in the store, for people."""
-    count = store.reader.execute
-    return {
-        "path": str(store.path),
-        "schemas": [
-            {"fingerprint": live.schema.fingerprint, "filled": live.filled, "users": len(store.users(live.id))}
-            for live in store.live()
-        ],
-        "waiting": count("SELECT count(*) FROM arrivals").fetchone()[0],
-    }
+    return RedisStore(settings.redis, file, owner=owner)

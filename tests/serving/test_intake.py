@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from serving import intake
+from serving import intake, journal
 from serving.intake import Delivery, Intake, IntakeFull, Prepared, Receipt, Refused
 from serving.store import SqliteStore
 from tests.serving import shop
@@ -61,14 +61,14 @@ def test_a_delivery_that_cannot_be_read_fails_alone(store, plan):
 
 def test_a_delivery_that_cannot_be_written_fails_alone(store, plan, monkeypatch):
     told, desk = Told(3), Intake(store, clock)
-    write = intake.journal.write
+    write = journal.write
 
     def fails(db, frame):
         if "bob" in frame["user_id"]:
             raise OSError("the disk is full")
         write(db, frame)
 
-    monkeypatch.setattr(intake.journal, "write", fails)
+    monkeypatch.setattr(journal, "write", fails)
     prepare = preparing(plan)
     for place, user in enumerate(["ann", "bob", "cid"]):
         desk.submit(Delivery([shop.message(user)], shop.NOW, told.of(place), prepare))

@@ -1,5 +1,7 @@
 """No skew: batch over the log, appends one by one, and the answers of requests hold the same bits."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from features.behaviour.matrix import FeatureMatrix
 from features.instants import DAY, HOUR, MINUTE, SECOND
 from serving.scorer import Scorer
 from tests.serving import shop
+from tests.serving.servers import redis_server
 from tests.serving.test_store import House
 
 VIEWED, PRICE, REVENUE = "product_viewed.product_id", "product_viewed.price", "order_completed.revenue"
@@ -80,6 +83,45 @@ def test_batch_appends_and_requests_hold_the_same_bits(tmp_path, record_property
     house.store.close()
     record_property("values", n_values)
     assert n_values > (1_000_000 if n_users == 100 else 10_000)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_answers_about_ten_thousand_users_are_what_batch_computes(tmp_path, kind):
+    """Half of the events come from the log, half are appended: features to the bit, scores to 1e-6."""
+    n_users, random = 10_000, np.random.default_rng(5)
+    bundle = shop.bundle_in(tmp_path, definitions=FEATURES)
+    plan = shop.TrackingPlan.read(bundle.path / "plan.yaml")
+    with nullcontext() if kind == "sqlite" else redis_server() as server:
+        house = House(tmp_path / "house", plan, bundle.features, f"{server[0]}?socket_timeout=10" if server else "")
+        for part in range(4):
+            if part == 2:
+                house.roller.roll()
+                house.fill()
+            ages, events = random.integers(0, 80 * DAY, n_users), random.integers(3, size=n_users)
+            sent = [
+                shop.message(f"u{user}", KINDS[events[user]], shop.NOW - int(ages[user]), messageId=f"{part}-{user}")
+                for user in range(n_users)
+            ]
+            house.take(sent)
+        scorer, at = Scorer(bundle, house.store), house.received
+        users = [f"u{user}" for user in range(n_users)]
+        answers = [each for start in range(0, n_users, 64) for each in scorer.answers(users[start : start + 64], at)]
+        house.roller.roll()
+        house.store.close()
+    histories = house.log.histories(bundle.features.schema, users=users)
+    matrix = bundle.features.compute(histories, at)
+    places = {user: row for row, user in enumerate(matrix.users)}
+    rows = [places[answer.user] for answer in answers]
+    assert {answer.source for answer in answers} == {"live"}
+    np.testing.assert_array_equal(
+        np.stack([answer.values for answer in answers]).view(np.int64), matrix.values[rows].view(np.int64)
+    )
+    scores = bundle.score_matrix(matrix)
+    probability = [answer.verdict.scores["purchase_7d"]["probability"] for answer in answers]
+    np.testing.assert_allclose(probability, scores["purchase_7d"].probability[rows], rtol=0, atol=1e-6)
+    clusters = [answer.verdict.scores["behaviour"]["cluster"] for answer in answers]
+    np.testing.assert_array_equal(clusters, scores["behaviour"].cluster[rows])
 
 
 def _compared(batch: FeatureMatrix, appended: FeatureMatrix, answered: list) -> int:

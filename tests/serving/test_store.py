@@ -1,13 +1,14 @@
-"""What the store holds, however it came in, is what the event log holds."""
+"""What a store holds, however it came in, is what the event log holds: one contract for SQLite, Redis and a cluster."""
 
 import sqlite3
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,13 +18,19 @@ from features.behaviour.kinds import ANYTHING
 from features.behaviour.lifetime import boundary_of
 from features.behaviour.schema import TS, Lifetime
 from features.errors import ProjectError
+from features.events import quarantine
 from features.events.log import EventLog
+from features.events.plan import Purpose
 from features.instants import DAY, HOUR, MINUTE, SECOND
-from serving import journal
+from serving import journal, redis_store
 from serving.filling import fill
+from serving.fingerprint import CONSENT, seen
 from serving.journal import Roller
-from serving.store import TAIL_ROWS, SqliteStore, merged, trimmed
+from serving.redis_store import RedisStore
+from serving.state import keep, merged, trimmed
+from serving.store import TAIL_ROWS, SqliteStore, store_of
 from tests.serving import shop
+from tests.serving.servers import redis_cluster, redis_server
 
 PEOPLE = ("ann", "bob", "cid", "a-1", "a-2", "a-3")
 EVENTS = ("product_viewed", "order_completed", "page_viewed")
@@ -32,9 +39,9 @@ EVENTS = ("product_viewed", "order_completed", "page_viewed")
 class House:
     """A store and a log that are given the same cleaned batches."""
 
-    def __init__(self, folder, plan, features):
+    def __init__(self, folder, plan, features, url=""):
         self.plan, self.features = plan, features
-        self.store = SqliteStore(folder / "state.db")
+        self.store = store_of(shop.settings_in(folder, redis=url), owner=True)
         self.log = EventLog(folder / "log", plan, key=shop.KEY)
         self.roller = Roller(self.store, lambda: self.log, lambda: plan)
         self.received = shop.NOW
@@ -43,9 +50,7 @@ class House:
         """One delivery."""
         self.received += after
         batch = shop.cleaned(self.plan, sent, self.received).batch
-        with self.store.writing() as db:
-            journal.write(db, batch.frame)
-            self.store.record(db, batch.frame)
+        self.store.take(batch, quarantine.rejects([]))
 
     def fill(self):
         """The state of the features' schema, from the log and the journal."""
@@ -75,14 +80,35 @@ class House:
         np.testing.assert_array_equal(online.values.view(np.int64), batch.values.view(np.int64))
 
 
-@contextmanager
-def house(plan, definitions=None):
-    with tempfile.TemporaryDirectory() as folder:
-        made = House(Path(folder), plan, shop.features_of(plan, definitions))
-        try:
-            yield made
-        finally:
-            made.store.close()
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", *(pytest.param(kind, marks=pytest.mark.integration) for kind in ("redis", "cluster"))],
+)
+def house(request):
+    """What makes a house over a store of each kind, empty."""
+    with {"sqlite": nullcontext, "redis": redis_server, "cluster": redis_cluster}[request.param]() as server:
+        url = f"{server[0]}?socket_timeout=10" if server else ""
+
+        @contextmanager
+        def made(plan, definitions=None):
+            if url:
+                redis.Redis.from_url(url).flushall()
+            with tempfile.TemporaryDirectory() as folder:
+                found = House(Path(folder), plan, shop.features_of(plan, definitions), url)
+                try:
+                    yield found
+                finally:
+                    found.store.close()
+
+        yield made
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_waited_for():
+    """One process: nobody else has to notice a generation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redis_store.time, "sleep", lambda _: None)
+        yield
 
 
 def tracks():
@@ -121,7 +147,7 @@ deliveries = st.lists(st.lists(st.one_of(tracks(), tracks(), links()), min_size=
 
 @settings(max_examples=settings().max_examples // 3)
 @given(deliveries, st.integers(0, 12), st.integers(0, 12), st.data())
-def test_the_state_equals_the_log_to_the_bit(plan, sent, filled_after, rolled_after, data):
+def test_the_state_equals_the_log_to_the_bit(house, plan, sent, filled_after, rolled_after, data):
     """Events and links in any order, some delivered twice, the state filled and the journal rolled at any moment."""
     with house(plan) as made:
         for place, each in enumerate(sent):
@@ -136,19 +162,38 @@ def test_the_state_equals_the_log_to_the_bit(plan, sent, filled_after, rolled_af
             made.agrees(at)
 
 
-def test_many_small_deliveries_are_folded_and_nothing_is_lost(plan):
+def test_what_was_last_said_about_consent_outlives_the_horizon(house, plan):
+    with house(plan) as made:
+        made.fill()
+        refused = {"consent": {"categoryPreferences": {"personalisation": False}}}
+        made.take([shop.message("ann", ts=shop.NOW - 200 * DAY, context=refused)])
+        for step in range(70):
+            made.take([shop.message("ann", "page_viewed", shop.NOW - step * HOUR)])
+        (state,) = made.store.read(made.features.schema, ["ann"])
+        histories = Histories.from_states(made.features.schema, ["ann"], [state.records])
+        (told,) = seen(histories, np.array([made.received - 90 * DAY]), np.array([made.received]))
+        assert not told[CONSENT] & Purpose.PERSONALISATION.bit
+        assert len(histories.slots) == 71
+        made.take([shop.message("ann", "page_viewed", shop.NOW - 199 * DAY)])
+        for step in range(70):
+            made.take([shop.message("ann", "page_viewed", shop.NOW - step * HOUR)])
+        (state,) = made.store.read(made.features.schema, ["ann"])
+        assert len(state.records) // 8 // made.features.schema.n_slots <= 141
+
+
+def test_many_small_deliveries_are_folded_and_nothing_is_lost(house, plan):
     with house(plan) as made:
         made.fill()
         for step in range(3 * TAIL_ROWS):
             made.take([shop.message("ann", "page_viewed", shop.NOW - step * HOUR)])
         (live,) = made.store.live()
-        rows = made.store.reader.execute("SELECT count(*) FROM tails WHERE schema = ?", (live.id,)).fetchone()[0]
-        assert rows <= TAIL_ROWS
+        rows = made.store.journal.reader.execute("SELECT count(*) FROM tails WHERE schema = ?", (live.id,)).fetchone()
+        assert rows[0] <= TAIL_ROWS
         assert len(made.store.read(made.features.schema, ["ann"])[0].records) == 3 * TAIL_ROWS * 8 * live.schema.n_slots
         made.agrees(made.received)
 
 
-def test_a_rebuilt_state_equals_the_one_that_grew(plan):
+def test_a_rebuilt_state_equals_the_one_that_grew(house, plan):
     with house(plan) as made:
         made.fill()
         made.take([shop.message("a-1"), shop.message("bob", "order_completed", properties={"revenue": 3})])
@@ -163,7 +208,7 @@ def test_a_rebuilt_state_equals_the_one_that_grew(plan):
         made.agrees(made.received)
 
 
-def test_an_append_goes_to_every_live_schema(plan):
+def test_an_append_goes_to_every_live_schema(house, plan):
     wider = {"version": 1, "features": [{"sum": "product_viewed.price", "windows": ["7d"]}]}
     with house(plan) as made:
         other = shop.features_of(plan, wider)
@@ -173,24 +218,28 @@ def test_an_append_goes_to_every_live_schema(plan):
         state = made.store.read(other.schema, ["ann"])[0]
         histories = Histories.from_states(other.schema, ["ann"], [state.records])
         assert other.compute(histories, made.received).values.tolist() == [[2.5]]
-        made.store.keep([other.schema])
+        keep(made.store, [other.schema])
         assert [live.schema.fingerprint for live in made.store.live()] == [other.schema.fingerprint]
         assert made.store.filled(made.features.schema) is None
 
 
-def test_an_erased_person_leaves_nothing_behind(plan):
+def test_an_erased_person_leaves_nothing_behind(house, plan):
     with house(plan) as made:
         made.fill()
         made.take([shop.message("a-1"), shop.message("bob")])
         made.take([{"type": "identify", "userId": "ann", "anonymousId": "a-1"}])
         assert made.store.erase("a-1", key=shop.KEY) == ["a-1", "ann"]
-        left = "\n".join(made.store.reader.iterdump())
+        left = "\n".join(made.store.journal.reader.iterdump())
+        if isinstance(made.store, RedisStore):
+            with made.store._asking() as client:
+                left += "".join(f"{key} {client.dump(key)}" for key in client.scan_iter())
         assert "a-1" not in left
         assert "ann" not in left
         assert "bob" in left
 
 
-def test_a_failed_transaction_leaves_the_journal_and_the_state_as_they_were(plan):
+@pytest.mark.parametrize("house", ["sqlite"], indirect=True)
+def test_a_failed_transaction_leaves_the_journal_and_the_state_as_they_were(house, plan):
     with house(plan) as made:
         made.fill()
         batch = shop.cleaned(plan, [shop.message("ann")], shop.NOW).batch
@@ -241,7 +290,7 @@ LIFELONG = {
 }
 
 
-def test_what_lies_behind_the_horizon_is_carried_and_survives_a_merge(plan):
+def test_what_lies_behind_the_horizon_is_carried_and_survives_a_merge(house, plan):
     with house(plan, LIFELONG) as made:
         for user in ("ann", "a-1", "bob"):
             ages = (100, 200, 95, 3) if user == "ann" else (150, 1)
