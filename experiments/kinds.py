@@ -1,7 +1,9 @@
 """Kinds: which kinds of users are there? One clustering study from its training set to a judged model."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +31,11 @@ SHAPE: Mapping[str, Direction] = {
     "calinski_harabasz": "maximize",
 }
 LIKELIHOOD: Mapping[str, Direction] = {"bic": "minimize", "silhouette": "maximize"}
-OBJECTIVES: Mapping[str, Mapping[str, Direction]] = {"gaussian": LIKELIHOOD, "markov": LIKELIHOOD}
+DENSITY: Mapping[str, Direction] = {"silhouette": "maximize", "davies_bouldin": "minimize", "noise": "minimize"}
+OBJECTIVES: Mapping[str, Mapping[str, Direction]] = {
+    **dict.fromkeys(("gaussian", "markov"), LIKELIHOOD),
+    **dict.fromkeys(OF_DENSITY, DENSITY),
+}
 """What a search improves; SHAPE where nothing else is said."""
 
 SPACES: Mapping[str, Mapping[str, Range]] = {
@@ -91,7 +97,8 @@ def clusters(
     fingerprint = rows.matrix.fingerprint
     model = Model(name, "clusters", fingerprint, preparation, head, names=tuple(names), ids=line.ids, details=said)
     sound = quality.silhouette > null.mean() + 3 * null.std() and quality.silhouette > null.max()
-    above = f"silhouette {quality.silhouette:.4f}, without structure {null.mean():.4f} (at most {null.max():.4f})"
+    nothing = f"{null.mean():.4f} (at most {null.max():.4f})" if null.max() > -1 else "it finds none"
+    above = f"silhouette {quality.silhouette:.4f}, without structure {nothing}"
     per_cluster = [
         f"  id {line.ids[each]}  {shares[each]:6.1%}  found again {stable[each]:.2f}"
         f"  confidence {sure[places == each].mean():.2f}{_same(line, each)}  {names[each]}"
@@ -169,12 +176,15 @@ def _searched(spec: ClustersSpec, algorithm: Algorithm, x: Array, searcher: Sear
         found = clustering.quality(seen, fitted, seed=seed, sample=clustering.QUICK_SAMPLE)
         return {**found.to_dict(), VIOLATION: _violation(spec, found)}
 
-    space, first = spaces(SPACES.get(spec.algorithm, {}), spec.search.space), tuple[Mapping[str, float], ...]()
+    space = spaces(SPACES.get(spec.algorithm, {}), spec.search.space)
     if spec.algorithm not in OF_DENSITY:
-        first = () if space else tuple({"k": k} for k in range(spec.k[0], spec.k[1] + 1))
         space = {"k": Range(*spec.k, whole=True), **space}
-    most = {"most": len(first)} if first else {}
-    found = searcher(objective, space, direction=OBJECTIVES.get(spec.algorithm, SHAPE), first=first, **most)
+    options: dict[str, Any] = {"direction": OBJECTIVES.get(spec.algorithm, SHAPE)}
+    if all(each.whole for each in space.values()):  # few enough to try them all
+        values = product(*(range(int(each.low), int(each.high) + 1) for each in space.values()))
+        options["first"] = tuple(dict(zip(space, each, strict=True)) for each in values)
+        options["most"] = len(options["first"])
+    found = searcher(objective, space, **options)
     if found.best.figures[VIOLATION] > 0:
         best = found.best.figures
         raise StudyError(

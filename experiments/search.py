@@ -101,7 +101,7 @@ class Found:
         able = [trial for trial in complete if trial.figures.get(VIOLATION, 0.0) <= max(least, 0.0)]
         signs = {name: 1 if way == "minimize" else -1 for name, way in _aims(direction).items()}
         losses = np.array([[sign * trial.figures[name] for name, sign in signs.items()] for trial in able])
-        kept = [row for row, mine in enumerate(losses) if not _beaten(mine, losses)]
+        kept = [row for row in range(len(able)) if not _beaten(row, losses)]
         front, losses = tuple(able[row] for row in kept), losses[kept]
         width = np.ptp(losses, axis=0)
         lost = (losses - losses.min(axis=0)) / np.where(width > 0, width, 1.0)
@@ -178,9 +178,10 @@ def _aims(direction: Directions) -> Mapping[str, Direction]:
     return {"value": direction} if isinstance(direction, str) else direction
 
 
-def _beaten(mine: NDArray[np.float64], all_: NDArray[np.float64]) -> bool:
-    """Whether some loss is nowhere larger and somewhere smaller."""
-    return bool(((all_ <= mine).all(axis=1) & (all_ < mine).any(axis=1)).any())
+def _beaten(row: int, losses: NDArray[np.float64]) -> bool:
+    """Whether another loss is nowhere larger and somewhere smaller, or was the same before."""
+    nowhere, somewhere = (losses <= losses[row]).all(axis=1), (losses < losses[row]).any(axis=1)
+    return bool((nowhere & somewhere).any() or nowhere[:row].any())
 
 
 def _opened(storage: Path, name: str, seed: int, direction: Directions) -> "Study":

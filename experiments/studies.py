@@ -101,6 +101,14 @@ class PropensitySpec(StudySpec):
         return self
 
 
+class Business(Definition):
+    """What clusters are worth: who `did` an event `within` the time after, the sum of a `value`, and who came back."""
+
+    did: str
+    value: str | None = None
+    within: Duration
+
+
 class ClustersSpec(StudySpec):
     """`kind: clusters`: which kinds of users are there?"""
 
@@ -111,6 +119,7 @@ class ClustersSpec(StudySpec):
     cuts: CutsSpec = CutsSpec(every=7 * DAY, last=1)
     smallest_share: float = Field(0.02, ge=0, lt=0.5)
     most_noise: float = Field(0.3, ge=0, lt=1)
+    business: Business | None = None
     names: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
@@ -200,12 +209,17 @@ def unknowns(
                 yield where, f"unknown feature {name!r}. {nearest(name, there)}"
     if spec.cuts.on is not None:
         yield from _unknown_event(spec.cuts.on, ("cuts", "on"), plan)
-    if isinstance(spec, PropensitySpec):
-        for kind in ("did", "did_not"):
-            if (event := getattr(spec.predicts, kind)) is not None:
-                yield from _unknown_event(event, ("predicts", kind), plan)
-        if spec.predicts.value is not None:
-            yield from _unknown_property(spec.predicts.value, ("predicts", "value"), plan)
+    asked = spec.predicts if isinstance(spec, PropensitySpec) else spec.business
+    if asked is not None:
+        yield from _unknown_outcome(asked, "predicts" if isinstance(spec, PropensitySpec) else "business", plan)
+
+
+def _unknown_outcome(asked: Label | Business, where: str, plan: TrackingPlan) -> Iterator[tuple[tuple[Any, ...], str]]:
+    for kind in ("did", "did_not"):
+        if (event := getattr(asked, kind, None)) is not None:
+            yield from _unknown_event(event, (where, kind), plan)
+    if asked.value is not None:
+        yield from _unknown_property(asked.value, (where, "value"), plan)
 
 
 def _unknown_event(name: str, place: tuple[Any, ...], plan: TrackingPlan) -> Iterator[tuple[tuple[Any, ...], str]]:

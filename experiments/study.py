@@ -12,12 +12,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from experiments import card, fitting, kinds, studies
+from experiments import card, fitting, kinds, studies, worth
 from experiments.asked import asked
 from experiments.fitting import Fitted, Searcher
 from experiments.search import Directions, Found, Objective, Range, Tried, search
 from experiments.slices import Parts, Slice, parts_of, slices
-from experiments.studies import ClustersSpec, PropensitySpec
+from experiments.studies import Business, ClustersSpec, PropensitySpec
 from experiments.tracking import NUMBER, Tracking, scratch
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.learning import Lessons, freeze, latest, learnt
@@ -243,10 +243,21 @@ class Study:
         run = tracking.start(self.name, search=question, tags=self._tags(rows))
         with tracking.ending(run):
             fitted = self._fit(project, rows, _Recorder(tracking, run, say), question)
+            if isinstance(self.spec, ClustersSpec) and self.spec.business is not None:
+                fitted = self._worth(self.spec.business, project, rows, fitted)
             return self._keep(project, tracking, run, rows, parts, fitted, started)
 
+    def _worth(self, asked: Business, project: Project, rows: TrainingSet, fitted: Fitted) -> Fitted:
+        held = EventLog.of(project)
+        features = FeatureSet.of(project, held.plan, held.codes)
+        built = partial(self._built, held, features, held=held, told=None)
+        until, zone = int(rows.matrix.at.max()), features.schema.zone
+        return worth.added(fitted, asked, held, until, zone, lambda cuts: built(cuts=cuts))
+
     def _question(self, rows: TrainingSet) -> str:
-        spec = self.spec.model_dump(mode="json", exclude={"search": {"trials", "timeout"}, "gates": True})
+        spec = self.spec.model_dump(
+            mode="json", exclude={"search": {"trials", "timeout"}, "gates": True, "business": True}
+        )
         space = {name: vars(each) for name, each in fitting.SPACE.items()}
         return digest_of({"spec": spec, "data": rows.fingerprint, "space": space})[:16]
 

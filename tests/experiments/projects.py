@@ -36,6 +36,7 @@ studies:
     k: [2, 4]
     population: {did: any, within: 30d}
     features: [count_viewed_30d, active_days_any_30d, recency_any_s]
+    business: {did: bought, value: bought.revenue, within: 7d}
 """,
 }
 

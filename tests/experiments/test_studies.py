@@ -69,6 +69,10 @@ def test_a_mistake_is_named_with_file_line_and_nearest_match(tmp_path, keys, wor
         ({"preparation": "[log, autoencoder]"}, r"studies\.yaml:6: .*put 'standardise' before it"),
         ({"k": "[1, 4]"}, "k is"),
         ({"cuts": "{on: viewed, every: 7d, last: 4}"}, "`on` is for a propensity"),
+        ({"business": "{did: buoght, within: 7d}"}, r"yaml:\d+: .*business\.did: unknown event 'buoght'.*did you mean"),
+        ({"business": "{did: any, value: any.revenu, within: 7d}"}, r"business\.value: unknown property 'revenu'"),
+        ({"algorithm": "kmean"}, "'kmeans'"),
+        ({"algorithm": "markov", "preparation": "[log]"}, "takes no `preparation`"),
         ({"k": "[3, 4]", "names": "[a, b, c]"}, "need one k"),
     ],
 )

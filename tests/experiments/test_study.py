@@ -7,6 +7,7 @@ import sys
 
 import mlflow
 import numpy as np
+import polars as pl
 import pytest
 
 from experiments.release import history, promote, rollback, standing
@@ -15,7 +16,7 @@ from experiments.tracking import NUMBER, PARENT, Tracking
 from features.behaviour.feature_set import FeatureSet
 from features.errors import BundleError, DefinitionError, StudyError
 from features.events.log import EventLog
-from features.instants import DAY
+from features.instants import DAY, parse_instant
 from features.project import Project
 from tests.experiments import projects
 from training.bundle import Bundle, current
@@ -50,6 +51,24 @@ def test_clusters_are_the_two_kinds_that_were_planted(made):
     assert result.metrics["least_stability"] > 0.85
     model = Model.load(result.folder, verify=True)
     assert len(set(model.names)) == 2
+
+
+def test_what_clusters_were_worth_is_counted_of_who_was_in_them_before(made):
+    project, results = made
+    result, log = results["kinds"], EventLog.of(project)
+    features = FeatureSet.of(project, log.plan, log.codes)
+    until = int(parse_instant(result.training_set["cuts"]["train"][0]))
+    model = Model.load(result.folder)
+    matrix = features.compute(log.histories(features.schema), until - 7 * DAY)
+    seen = matrix.take(matrix.column("count_any_30d") > 0)
+    events = log.frame().filter(pl.col("ts").is_between(until - 7 * DAY, until, closed="right"))
+    bought = set(events.filter(pl.col("event") == "bought")["user"])
+    for place, id_ in enumerate(model.ids):
+        mine = seen.users[model.score(seen).cluster == place]
+        assert result.metrics[f"cluster_{id_}_converted"] == pytest.approx(np.mean([user in bought for user in mine]))
+        back = np.mean([user in set(events["user"]) for user in mine])
+        assert result.metrics[f"cluster_{id_}_came_back"] == pytest.approx(back)
+        assert f"id {id_}  {len(mine)} users  converted " in str(result)
 
 
 def test_runs_trials_figures_and_pictures_are_in_mlflow(made):
