@@ -91,7 +91,7 @@ class Occurrences:
 def _counting(histories: Histories, at: int) -> tuple[Ints, Ints]:
     """Of each row the places of the records that count, in order, without horizon or bound."""
     longest = int((histories.ends - histories.starts).max(initial=0))
-    room = scratch(n_events=longest, n_codes=histories.schema.n_codes, n_streams=1, n_folds=0, per_event=1)
+    room = scratch(n_events=longest, n_codes=histories.schema.n_codes)
     bounds, found, seen = np.full(histories.schema.n_codes, NEVER), np.empty(longest, np.int64), views(room)
     parts = []
     for start, end in zip(histories.starts, histories.ends, strict=True):

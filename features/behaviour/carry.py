@@ -6,9 +6,9 @@ from features.behaviour.compiled import Ints, compiled
 from features.behaviour.gather import Scratch, freed, gather, scratch, seat_of
 from features.behaviour.histories import Histories, empty_carry
 from features.behaviour.lifetime import FAMILY, fold, stream_of
-from features.behaviour.marks import Filters, filters_of, mark
+from features.behaviour.members import Kinds, kinds_of, settle
 from features.behaviour.schema import ID, TS
-from features.behaviour.table import Table, User, tabulate
+from features.behaviour.table import Asked, Table, User, tabulate
 from features.errors import SchemaError
 from features.instants import NEVER, iso
 
@@ -31,17 +31,16 @@ def fold_carry(histories: Histories, boundary: int) -> Histories:
     carry = histories.carry if histories.carry is not None else np.tile(empty_carry(schema), (len(histories), 1))
     if len(histories) and int(carry[:, 0].max()) > boundary:
         raise SchemaError(f"the state is folded up to {iso(int(carry[:, 0].max()))}, beyond {iso(boundary)}.")
-    kinds = list(dict.fromkeys(each.kind for each in schema.lifetime if each.kind.where))
-    filters = filters_of(kinds, schema)
-    table = tabulate(FAMILY, (), schema, kinds, [stream_of(each, schema) for each in schema.lifetime])
+    sources = [stream_of(each, schema) for each in schema.lifetime]
+    asked = Asked.of((), sources, schema.horizon)
+    table, kinds = tabulate(FAMILY, (), schema, asked, sources), kinds_of(asked.kinds, asked.windows, schema)
     lengths = histories.ends - histories.starts
     longest = int(lengths.max(initial=0))
-    streams = {"n_streams": 1, "n_folds": len(schema.lifetime), "per_event": 1, "n_words": filters.n_words}
-    room = scratch(n_events=longest, n_codes=schema.n_codes, **streams)
+    room = scratch(n_events=longest, n_codes=schema.n_codes, n_kinds=len(kinds.codes))
     folded = np.empty_like(carry)
     kept, ends = np.empty(int(lengths.sum()), np.int64), np.empty(len(histories), np.int64)
     _fold_rows(
-        histories.slots, histories.starts, histories.ends, carry, boundary, schema.code_bounds, table, filters,
+        histories.slots, histories.starts, histories.ends, carry, boundary, schema.code_bounds, table, kinds,
         room, folded, kept, ends,
     )  # fmt: skip
     slots = histories.slots[kept[: ends[-1] if len(ends) else 0]]
@@ -51,7 +50,7 @@ def fold_carry(histories: Histories, boundary: int) -> Histories:
 
 @compiled
 def _fold_rows(
-    slots: Ints, starts: Ints, ends: Ints, carry: Ints, boundary: int, bounds: Ints, table: Table, filters: Filters,
+    slots: Ints, starts: Ints, ends: Ints, carry: Ints, boundary: int, bounds: Ints, table: Table, kinds: Kinds,
     room: Scratch, folded: Ints, kept: Ints, kept_ends: Ints,
 ) -> None:  # fmt: skip
     """Fill `folded`, the places of the records to keep, and where each row's end."""
@@ -59,15 +58,16 @@ def _fold_rows(
     for row in range(len(starts)):
         start, end = starts[row], ends[row]
         n, _ = gather(slots, start, end, False, NEVER, carry[row, 0], NEVER, bounds, room)
-        mark(slots, room.rows, room.codes, n, filters, room.marks)
+        settle(slots, n, NEVER, kinds, room)
         user = User(
-            slots, room.rows, room.ts, room.codes, room.marks, filters.n_words, n, n, carry[row],
+            slots, room.rows, room.ts, room.codes, room.marks, 0, n, n, carry[row],
             room.spare, room.spare, room.spare, room.seats, room.era, room.counts, room.tally, room.folds, room.heap,
+            room.members, room.begins, room.ends, room.firsts,
         )  # fmt: skip
         past = 0
         while past < n and room.ts[past] <= boundary:
             past += 1
-        fold(user, 0, past, table, carry[row], folded[row])
+        fold(user, past, table, carry[row], folded[row])
         folded[row, 0] = boundary
         mask, era = freed(room.seats, room.era, past)
         for k in range(past):

@@ -16,13 +16,14 @@ from features.behaviour.table import (
     OPTION,
     SLOT,
     STEP,
-    STREAM,
     Family,
     Feature,
     Source,
     Table,
     User,
+    asked,
     enters,
+    first_of,
 )
 from features.behaviour.words import Words
 from features.document import Definition, Duration
@@ -105,33 +106,36 @@ class CartValue(Declaration):
 
 @compiled_inside
 def carts(user: User, at: int, table: Table, out: Floats) -> None:
-    """One pass from the newest event back; what has no window is read off at its end."""
-    tally, n_windows = user.tally, len(table.windows)
-    if n_windows == 0:
-        return
+    """A pass a stream, from the newest event back."""
+    tally = user.tally
     for stream in range(len(table.sources)):
-        tally[stream, TOTAL] = 0
+        tally[stream, TOTAL], high = 0, user.n
         tally[stream, ADDITION] = tally[stream, PURCHASE] = tally[stream, AFTER] = NEVER
-    first = 1 if table.windows[0] == 0 else 0
-    window = first
-    for k in range(user.n - 1, user.past - 1, -1):
-        ts = user.ts[place(k)]
-        while window < n_windows and ts <= at - table.windows[window]:
-            _read_off(tally, table, window, out)
-            window += 1
-        code = place(user.codes[place(k)])
-        for each in range(table.places[code], table.places[code + place(1)]):
-            if not enters(user, k, each, table):
+        for window in range(len(table.windows)):
+            begin, end = asked(stream, window, table)
+            if begin == end:
                 continue
-            stream, step = place(table.entries[place(each), OF_STREAM]), table.entries[place(each), STEP]
-            if table.sources[stream, CODE] == ABANDONED:
-                _abandoned(tally, stream, step, ts, at, table.sources[stream, OPTION])
+            low = first_of(user, stream, window, table)
+            for k in range(high - 1, low - 1, -1):
+                _comes(user, k, at, stream, table)
+            high = low
+            for each in range(begin, end):
+                factor = table.features[place(each), FACTOR]
+                if table.sources[place(stream), CODE] != ABANDONED:
+                    factor *= table.details[place(table.sources[place(stream), DETAIL] + 1)]
+                out[place(table.features[place(each), COLUMN])] = tally[stream, TOTAL] / factor
+
+
+@compiled_inside
+def _comes(user: User, k: int, at: int, stream: int, table: Table) -> None:
+    code = place(user.codes[place(k)])
+    for each in range(table.places[code], table.places[code + place(1)]):
+        if table.entries[place(each), OF_STREAM] == stream and enters(user, k, each, table):
+            step = table.entries[place(each), STEP]
+            if table.sources[place(stream), CODE] == ABANDONED:
+                _abandoned(user.tally, stream, step, user.ts[place(k)], at, table.sources[place(stream), OPTION])
             else:
                 _value(user, k, stream, step, table)
-    for rest in range(window, n_windows):
-        _read_off(tally, table, rest, out)
-    if first:
-        _read_off(tally, table, 0, out)
 
 
 @compiled_inside
@@ -159,16 +163,6 @@ def _value(user: User, k: int, stream: int, step: int, table: Table) -> None:
         quantity = user.slots[row, place(table.details[begin])]
     if step != BOUGHT and tally[stream, PURCHASE] == NEVER and price != MISSING:
         tally[stream, TOTAL] += price * quantity if step == ADDED else -price * quantity
-
-
-@compiled_inside
-def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
-    for each in range(table.edges[window], table.edges[window + 1]):
-        k = place(each)
-        stream, factor = place(table.features[k, STREAM]), table.features[k, FACTOR]
-        if table.sources[stream, CODE] != ABANDONED:
-            factor *= table.details[table.sources[stream, DETAIL] + 1]
-        out[place(table.features[k, COLUMN])] = tally[stream, TOTAL] / factor
 
 
 def _source(feature: Feature, schema: StateSchema) -> Source:

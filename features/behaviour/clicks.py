@@ -5,27 +5,30 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from features.behaviour.compiled import Floats, Ints, compiled_inside, place
+from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
     CODE,
     COLUMN,
     DETAIL,
+    KIND,
     NO_SLOT,
-    OF_STREAM,
     OPTION,
-    STREAM,
+    SLOT,
     Family,
     Feature,
     Source,
     Table,
     User,
-    value_of,
+    asked,
+    end_of,
+    first_of,
+    value_at,
 )
 from features.behaviour.words import Names, Words
 from features.document import Duration
-from features.instants import NEVER, SECOND
+from features.instants import SECOND
 
 STATS = ("rage_clicks", "dead_clicks")
 RAGE = 0
@@ -57,58 +60,48 @@ class Clicks(Declaration):
 
 @compiled_inside
 def clicks(user: User, at: int, table: Table, out: Floats) -> None:
-    """One pass from the newest event back; `later` is the next instant at which anything happened."""
-    tally, n_windows, window = user.tally, len(table.windows), 0
-    if n_windows == 0:
-        return
+    """A pass a stream, from the newest event back."""
     for stream in range(len(table.sources)):
-        tally[stream, 0] = 0
-    edge, later = at - table.windows[0], NEVER
-    for k in range(user.n - 1, user.past - 1, -1):
-        ts = user.ts[place(k)]
-        while ts <= edge:
-            _read_off(tally, table, window, out)
-            window += 1
-            if window == n_windows:
-                return
-            edge = at - table.windows[window]
-        if k + 1 < user.n and user.ts[place(k + 1)] > ts:
-            later = user.ts[place(k + 1)]
-        code = place(user.codes[place(k)])
-        for each in range(table.places[code], table.places[code + place(1)]):
-            value = value_of(user, k, each, table)
-            if value == MISSING:
-                continue
-            stream = place(table.entries[place(each), OF_STREAM])
-            within = table.sources[stream, OPTION]
-            if table.sources[stream, CODE] == RAGE:
-                tally[stream, 0] += _in_rage(user, k, table.entries[place(each), OF_STREAM], value, table)
-            else:
-                tally[stream, 0] += at - ts >= within and later - ts > within
-    for rest in range(window, n_windows):
-        _read_off(tally, table, rest, out)
+        count, high = 0, end_of(user, stream, table)
+        rage, within = table.sources[place(stream), CODE] == RAGE, table.sources[place(stream), OPTION]
+        oldest = user.firsts[place(table.sources[place(stream), KIND]), user.firsts.shape[1] - 1]  # within the horizon
+        for window in range(len(table.windows)):
+            low = first_of(user, stream, window, table)
+            for j in range(high - 1, low - 1, -1):
+                if rage:
+                    count += _in_rage(user, j, oldest, stream, table)
+                else:
+                    count += _is_dead(user, user.members[place(j)], at, within)
+            high = low
+            begin, end = asked(stream, window, table)
+            for each in range(begin, end):
+                out[place(table.features[place(each), COLUMN])] = count
 
 
 @compiled_inside
-def _in_rage(user: User, last: int, stream: int, value: int, table: Table) -> bool:
+def _in_rage(user: User, last: int, oldest: int, stream: int, table: Table) -> bool:
     """Whether the click is at least the n-th on its element within the time, itself included."""
-    missing = table.details[place(table.sources[place(stream), DETAIL])] - 1
-    since = user.ts[place(last)] - table.sources[place(stream), OPTION]
-    for k in range(last - 1, user.past - 1, -1):
-        if missing == 0 or user.ts[place(k)] < since:
+    slot, since = table.sources[place(stream), SLOT], user.ts[place(user.members[place(last)])]
+    missing, value = (
+        table.details[place(table.sources[place(stream), DETAIL])] - 1,
+        value_at(user, user.members[place(last)], slot),
+    )
+    since -= table.sources[place(stream), OPTION]
+    for j in range(last - 1, oldest - 1, -1):
+        k = user.members[place(j)]
+        if missing == 0 or value == MISSING or user.ts[place(k)] < since:
             break
-        code = place(user.codes[place(k)])
-        for each in range(table.places[code], table.places[code + place(1)]):
-            if table.entries[place(each), OF_STREAM] == stream and value_of(user, k, each, table) == value:
-                missing -= 1
+        missing -= value_at(user, k, slot) == value
     return bool(missing == 0)
 
 
 @compiled_inside
-def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
-    for each in range(table.edges[window], table.edges[window + 1]):
-        k = place(each)
-        out[place(table.features[k, COLUMN])] = tally[place(table.features[k, STREAM]), 0]
+def _is_dead(user: User, k: int, at: int, within: int) -> bool:
+    """Whether the time after an event is over, and what happened next, at any later instant, came after it."""
+    ts, later = user.ts[place(k)], k + 1
+    while later < user.n and user.ts[place(later)] == ts:
+        later += 1
+    return bool(at - ts >= within and (later == user.n or user.ts[place(later)] - ts > within))
 
 
 def _source(feature: Feature, schema: StateSchema) -> Source:

@@ -3,23 +3,24 @@
 from collections.abc import Iterator
 from math import exp, log
 
-import numpy as np
-
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration
 from features.behaviour.schema import MISSING
 from features.behaviour.table import (
     COLUMN,
     FACTOR,
-    OF_STREAM,
+    NO_SLOT,
     OPTION,
+    SLOT,
     STREAM,
     Family,
     Feature,
     Table,
     User,
+    end_of,
+    first_of,
     of_property,
-    value_of,
+    value_at,
 )
 from features.behaviour.words import Names, Words
 from features.document import Duration
@@ -49,26 +50,17 @@ class Decay(Declaration):
 
 @compiled_inside
 def decay(user: User, at: int, table: Table, out: Floats) -> None:
-    """One pass from the oldest event on: weighed values are added in this order everywhere, to the same last bit."""
-    if len(table.features) == 0:
-        return
-    sums = user.tally.view(np.float64)
-    for stream in range(len(table.sources)):
-        sums[stream, 0] = 0.0
-    for k in range(user.past, user.n):
-        code = place(user.codes[place(k)])
-        half_life, weight = 0, 0.0
-        for each in range(table.places[code], table.places[code + place(1)]):
-            value = value_of(user, k, each, table)
-            if value == MISSING:
-                continue
-            stream = place(table.entries[place(each), OF_STREAM])
-            if table.sources[stream, OPTION] != half_life:
-                half_life = table.sources[stream, OPTION]
-                weight = exp(-LN_2 * (at - user.ts[place(k)]) / half_life)
-            sums[stream, 0] += value * weight
+    """A pass a stream, from the oldest event on: weighed values are added in this order everywhere, to the last bit."""
     for each in range(len(table.features)):
-        out[table.features[each, COLUMN]] = sums[table.features[each, STREAM], 0] / table.features[each, FACTOR]
+        k = place(each)
+        stream, total = table.features[k, STREAM], 0.0
+        slot, half_life = table.sources[place(stream), SLOT], table.sources[place(stream), OPTION]
+        for j in range(first_of(user, stream, 0, table), end_of(user, stream, table)):
+            event = user.members[place(j)]
+            value = 1 if slot == NO_SLOT else value_at(user, event, slot)
+            if value != MISSING:
+                total += value * exp(-LN_2 * (at - user.ts[place(event)]) / half_life)
+        out[place(table.features[k, COLUMN])] = total / table.features[k, FACTOR]
 
 
 FAMILY = Family("decay", (Decay,), STATS, of_property)

@@ -6,38 +6,37 @@ from collections.abc import Iterator
 import numpy as np
 from pydantic import Field
 
-from features.behaviour.compiled import Floats, Ints, compiled_inside, place
+from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Listing, Spans
-from features.behaviour.distinct import streams_per_event
 from features.behaviour.gather import MIX, freed
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
     CODE,
     COLUMN,
     FACTOR,
-    OF_STREAM,
     OPTION,
+    SLOT,
     STAT,
-    STREAM,
     Family,
     Feature,
     Source,
     Table,
     User,
+    asked,
+    begin_of,
+    end_of,
+    first_of,
     put,
-    value_of,
+    value_at,
 )
 from features.behaviour.where import number_of
 from features.behaviour.words import Names, Words
 from features.errors import DefinitionError
 
 STATS = ("mode", "top_share", "share")
-MODE, TOP_SHARE, SHARE = range(len(STATS))
+MODE = 0
 COUNTED, GIVEN = 0, 1
 """A stream counts every value, its option being how many counts it ranks; or one given value, its option."""
-TOTAL, MOST, FIRST_MET, VALUE, RANKED = range(5)
-"""Places in a stream's tally: values; of the most frequent one (or the given one) how often, when it was met first
-and what it is; from RANKED on the greatest counts, in order."""
 
 
 class Frequencies(Listing):
@@ -86,89 +85,86 @@ def _slug(value: object) -> str:
 
 @compiled_inside
 def frequencies(user: User, at: int, table: Table, out: Floats) -> None:
-    """One pass from the newest event back; `heap` holds stream and count of each value, as they are met."""
-    n_windows, window, n_met = len(table.windows), 0, 0
-    if n_windows == 0:
-        return
-    _reset(user.tally, table)
-    mask, era = freed(user.seats, user.era, (user.n - user.past) * streams_per_event(table))
-    edge = at - table.windows[0]
-    for k in range(user.n - 1, user.past - 1, -1):
-        while user.ts[place(k)] <= edge:
-            _read_off(user.tally, table, window, out)
-            window += 1
-            if window == n_windows:
-                return
-            edge = at - table.windows[window]
-        code = place(user.codes[place(k)])
-        for each in range(table.places[code], table.places[code + place(1)]):
-            value = value_of(user, k, each, table)
+    """A pass a stream, from the newest event back; `heap` holds the count of each value, as they are met."""
+    for stream in range(len(table.sources)):
+        if table.sources[place(stream), CODE] == GIVEN:
+            _given(user, stream, table, out)
+        else:
+            _counted(user, stream, table, out)
+
+
+@compiled_inside
+def _given(user: User, stream: int, table: Table, out: Floats) -> None:
+    """The share of one value, the stream's option."""
+    slot, given = table.sources[place(stream), SLOT], table.sources[place(stream), OPTION]
+    total, matching, high = 0, 0, end_of(user, stream, table)
+    for window in range(len(table.windows)):
+        low = first_of(user, stream, window, table)
+        for j in range(high - 1, low - 1, -1):
+            value = value_at(user, user.members[place(j)], slot)
+            total, matching = total + (value != MISSING), matching + (value == given)
+        high = low
+        begin, end = asked(stream, window, table)
+        for each in range(begin, end):
+            out[place(table.features[place(each), COLUMN])] = matching / total if total else np.nan
+
+
+@compiled_inside
+def _counted(user: User, stream: int, table: Table, out: Floats) -> None:
+    """Every value's count, the greatest of them in order, and the value with the greatest.
+
+    Of equally frequent values the newest counts: going back, it is the one that was met first.
+    """
+    slot, n_ranked, high = (
+        table.sources[place(stream), SLOT],
+        table.sources[place(stream), OPTION],
+        end_of(user, stream, table),
+    )
+    mask, era = freed(user.seats, user.era, high - begin_of(user, stream, table))
+    total, n_met, most, first, mode, ranked = 0, 0, 0, 0, MISSING, user.tally[0]
+    for rank in range(n_ranked):
+        ranked[place(rank)] = 0
+    for window in range(len(table.windows)):
+        low = first_of(user, stream, window, table)
+        for j in range(high - 1, low - 1, -1):
+            value = value_at(user, user.members[place(j)], slot)
             if value == MISSING:
                 continue
-            stream = table.entries[place(each), OF_STREAM]
-            user.tally[place(stream), TOTAL] += 1
-            option = table.sources[place(stream), OPTION]
-            if table.sources[place(stream), CODE] == GIVEN:
-                user.tally[place(stream), MOST] += value == option
+            met = _met(user, mask, era, value, n_met)
+            count = 1 if met == n_met else user.heap[place(met)] + 1
+            user.heap[place(met)] = count
+            n_met, total = max(n_met, met + 1), total + 1
+            if count > most or (count == most and met < first):
+                most, first, mode = count, met, value
+            rank = 0
+            while rank < n_ranked and ranked[place(rank)] != count - 1:
+                rank += 1
+            if rank < n_ranked:
+                ranked[place(rank)] = count
+        high = low
+        begin, end = asked(stream, window, table)
+        for each in range(begin, end):
+            k = place(each)
+            column = place(table.features[k, COLUMN])
+            if table.features[k, STAT] == MODE:
+                put(out, column, mode, table.features[k, FACTOR])
                 continue
-            met = _met(user, mask, era, value, stream, n_met)
-            n_met = max(n_met, met + 1)
-            _rank(user.tally, place(stream), value, met, user.heap[place(2 * met + 1)], option)
-            user.heap[place(2 * met + 1)] += 1
-    for rest in range(window, n_windows):
-        _read_off(user.tally, table, rest, out)
+            among = 0
+            for rank in range(n_ranked):
+                among += ranked[place(rank)]
+            out[column] = among / total if total else np.nan
 
 
 @compiled_inside
-def _reset(tally: Ints, table: Table) -> None:
-    for stream in range(len(table.sources)):
-        for kept in range(RANKED + (table.sources[stream, OPTION] if table.sources[stream, CODE] == COUNTED else 0)):
-            tally[stream, kept] = 0
-
-
-@compiled_inside
-def _met(user: User, mask: int, era: int, value: int, stream: int, n_met: int) -> int:
-    """When the stream met the value first: its place in `heap`; a new value takes the place `n_met`."""
-    seat = place(((value + stream) * MIX >> 32) & mask)
+def _met(user: User, mask: int, era: int, value: int, n_met: int) -> int:
+    """When the value was met first; a new one takes the place `n_met`."""
+    seat = place((value * MIX >> 32) & mask)
     while user.seats[seat, 1] > era:
-        met = user.seats[seat, 1] - era - 1
-        if user.seats[seat, 0] == value and user.heap[place(2 * met)] == stream:
-            return int(met)
+        if user.seats[seat, 0] == value:
+            return int(user.seats[seat, 1] - era - 1)
         seat = place((seat + place(1)) & place(mask))
     user.seats[seat, 0], user.seats[seat, 1] = value, era + n_met + 1
-    user.heap[place(2 * n_met)], user.heap[place(2 * n_met + 1)] = stream, 0
     return n_met
-
-
-@compiled_inside
-def _rank(tally: Ints, stream: int, value: int, met: int, count: int, n_ranked: int) -> None:
-    """Account for a value that came `count` times before; going back, what is met first is the newest."""
-    most, first = tally[stream, MOST], tally[stream, FIRST_MET]
-    if count + 1 > most or (count + 1 == most and met < first):
-        tally[stream, MOST], tally[stream, FIRST_MET], tally[stream, VALUE] = count + 1, met, value
-    for k in range(RANKED, RANKED + n_ranked):
-        if tally[stream, place(k)] == count:
-            tally[stream, place(k)] += 1
-            break
-
-
-@compiled_inside
-def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
-    for each in range(table.edges[window], table.edges[window + 1]):
-        k = place(each)
-        stream, column = place(table.features[k, STREAM]), place(table.features[k, COLUMN])
-        stat, total = table.features[k, STAT], tally[stream, TOTAL]
-        if stat == MODE:
-            put(out, column, tally[stream, VALUE] if total else MISSING, table.features[k, FACTOR])
-        elif total == 0:
-            out[column] = np.nan
-        elif stat == SHARE:
-            out[column] = tally[stream, MOST] / total
-        else:
-            ranked = 0
-            for rank in range(RANKED, RANKED + table.sources[stream, OPTION]):
-                ranked += tally[stream, place(rank)]
-            out[column] = ranked / total
 
 
 def _source(feature: Feature, schema: StateSchema) -> Source:
@@ -177,7 +173,7 @@ def _source(feature: Feature, schema: StateSchema) -> Source:
 
 
 def _cells(source: Source) -> int:
-    return RANKED + (source.option if source.code == COUNTED else 0)
+    return source.option if source.code == COUNTED else 0
 
 
 FAMILY = Family("frequencies", (Frequencies,), STATS, _source, _cells)

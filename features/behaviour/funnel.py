@@ -23,6 +23,7 @@ from features.behaviour.table import (
     Source,
     Table,
     User,
+    asked,
     enters,
     of_steps,
 )
@@ -77,8 +78,6 @@ def funnel(user: User, at: int, table: Table, out: Floats) -> None:
         tally[stream, LEFT] = -1
         for step in range(table.sources[stream, CODE]):
             tally[stream, FIRST + step * PER_STEP + ATTEMPT] = -1
-    if len(table.entries) == 0:
-        return
     for k in range(user.past, user.n):
         code = place(user.codes[place(k)])
         for each in range(table.places[code + place(1)] - 1, table.places[code] - 1, -1):
@@ -87,10 +86,11 @@ def funnel(user: User, at: int, table: Table, out: Floats) -> None:
     for stream in range(len(table.sources)):
         for step in range(table.sources[stream, CODE] - 1):
             _leave(user, at, stream, step, table)
-    for window in range(len(table.windows)):
-        for each in range(table.edges[window], table.edges[window + 1]):
-            since = at - table.windows[window] if table.windows[window] else MISSING
-            out[table.features[each, COLUMN]] = _value(user, at, since, each, table)
+        for window in range(len(table.windows)):
+            since = at - table.windows[place(window)] if table.windows[place(window)] else MISSING
+            begin, end = asked(stream, window, table)
+            for each in range(begin, end):
+                out[place(table.features[place(each), COLUMN])] = _value(user, at, since, each, table)
 
 
 @compiled_inside

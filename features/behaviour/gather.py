@@ -27,20 +27,36 @@ class Scratch(NamedTuple):
     tally: Ints  # shape (n_streams, cells): a family's running totals
     folds: Ints  # as long as a carry
     marks: Ints  # see `marks.mark`
-    heap: Ints  # as long as the values that a family's streams take in, twice
+    heap: Ints  # twice as long
+    members: Ints  # see `members.settle`; what comes first, its own places, stays as it is
+    begins: Ints  # per kind
+    ends: Ints
+    firsts: Ints  # shape (n_kinds, n_windows)
 
 
 def scratch(
-    *, n_events: int, n_codes: int, n_streams: int, n_folds: int, per_event: int, cells: int = 1, n_words: int = 0
+    *,
+    n_events: int,
+    n_codes: int,
+    n_streams: int = 1,
+    n_folds: int = 0,
+    cells: int = 1,
+    n_words: int = 0,
+    n_kinds: int = 1,
+    n_windows: int = 1,
 ) -> Scratch:
-    """Room for users of up to `n_events` records, each of which enters at most `per_event` streams of a family."""
+    """Room for users of up to `n_events` records."""
     n = max(n_events, 1)
     rows, ts, codes, spare = (np.empty(n, np.int64) for _ in range(4))
-    seats = np.zeros((seats_for(n * max(per_event, 1)), 2), np.int64)
     tally = np.empty((max(n_streams, 1), cells), np.int64)
     counts, folds, marks = np.empty(n_codes, np.int64), np.empty(1 + n_folds, np.int64), np.empty(n * n_words, np.int64)
-    heap = np.empty(2 * n * max(per_event, 1), np.int64)
-    return Scratch(rows, ts, codes, spare, counts, seats, np.zeros(1, np.int64), tally, folds, marks, heap)
+    members = np.empty(n_kinds * n + 1, np.int64)
+    members[:n] = np.arange(n)
+    return Scratch(
+        rows, ts, codes, spare, counts, np.zeros((seats_for(n), 2), np.int64), np.zeros(1, np.int64), tally, folds,
+        marks, np.empty(2 * n, np.int64), members, np.empty(n_kinds, np.int64), np.empty(n_kinds, np.int64),
+        np.empty((n_kinds, n_windows), np.int64),
+    )  # fmt: skip
 
 
 @compiled_inside
@@ -49,6 +65,7 @@ def room_of(arrays: Ints) -> Scratch:
     return Scratch(
         vector(arrays, 0), vector(arrays, 1), vector(arrays, 2), vector(arrays, 3), vector(arrays, 4),
         grid(arrays, 5), vector(arrays, 6), grid(arrays, 7), vector(arrays, 8), vector(arrays, 9), vector(arrays, 10),
+        vector(arrays, 11), vector(arrays, 12), vector(arrays, 13), grid(arrays, 14),
     )  # fmt: skip
 
 
@@ -138,9 +155,11 @@ def are_settled(slots: Ints, starts: Ints, ends: Ints) -> bool:
 @compiled_inside
 def _as_they_are(slots: Ints, start: int, end: int, floor: int, at: int, room: Scratch) -> int:
     """What counts of settled records."""
-    kept = 0
-    while start < end and slots[place(start), TS] <= floor:
-        start += 1
+    kept, remaining = 0, end - start
+    while remaining > 0:
+        half = remaining >> 1
+        passed = slots[place(start + half), TS] <= floor
+        start, remaining = (start + half + 1, remaining - half - 1) if passed else (start, half)
     for row in range(start, end):
         record = place(row)
         ts = slots[record, TS]

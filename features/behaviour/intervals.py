@@ -6,27 +6,25 @@ import numpy as np
 
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
-from features.behaviour.schema import MISSING
+from features.behaviour.schema import StateSchema
 from features.behaviour.table import (
+    CODE,
     COLUMN,
-    OF_STREAM,
-    STAT,
-    STREAM,
     Family,
     Feature,
+    Source,
     Table,
     User,
-    enters,
-    of_property,
+    asked,
+    begin_of,
+    end_of,
+    first_of,
 )
 from features.behaviour.words import Names, Words
 from features.instants import SECOND
 
 STATS = ("mean_interval", "interval_variation")
 MEAN_INTERVAL = 0
-AFTER, N, NEWEST, TOTAL, DIFFERENCES, SQUARES = range(6)
-"""Places in a stream's tally: the event after, the number of intervals, the newest one, their sum; the sum of their
-differences from the newest and, in floating point, of those differences' squares."""
 
 
 class Intervals(Declaration):
@@ -47,63 +45,43 @@ class Intervals(Declaration):
 
 @compiled_inside
 def intervals(user: User, at: int, table: Table, out: Floats) -> None:
-    """One pass from the newest event back; an interval counts where both of its events are in the window."""
-    tally, n_windows, window = user.tally, len(table.windows), 0
-    if n_windows == 0:
-        return
+    """An interval counts where both of its events are in the window; the newest event ends the first of them.
+
+    Mean; standard deviation by the mean, of at least two intervals that are not all 0. Squares are of the differences
+    from the newest interval, from the newest back, in floating point.
+    """
     for stream in range(len(table.sources)):
-        tally[stream, AFTER] = MISSING
-        for cell in range(N, SQUARES + 1):
-            tally[stream, cell] = 0
-    edge = at - table.windows[0]
-    for k in range(user.n - 1, user.past - 1, -1):
-        while user.ts[place(k)] <= edge:
-            _read_off(user, table, window, out)
-            window += 1
-            if window == n_windows:
-                return
-            edge = at - table.windows[window]
-        code = place(user.codes[place(k)])
-        for each in range(table.places[code], table.places[code + place(1)]):
-            if enters(user, k, each, table):
-                _add(user, place(table.entries[place(each), OF_STREAM]), user.ts[place(k)])
-    for rest in range(window, n_windows):
-        _read_off(user, table, rest, out)
+        varies, end = table.sources[place(stream), CODE] != MEAN_INTERVAL, end_of(user, stream, table)
+        squares, newest, j = 0.0, 0, end - 2
+        if j >= begin_of(user, stream, table):
+            newest = _instant(user, end - 1) - _instant(user, j)
+        for window in range(len(table.windows)):
+            low = first_of(user, stream, window, table)
+            while varies and j >= low:
+                difference = float(_instant(user, j + 1) - _instant(user, j) - newest)
+                squares += difference * difference
+                j -= 1
+            n = max(end - low - 1, 0)
+            total = _instant(user, end - 1) - _instant(user, low) if n else 0
+            begin, until = asked(stream, window, table)
+            for each in range(begin, until):
+                column = place(table.features[place(each), COLUMN])
+                if not varies:
+                    out[column] = total / (n * SECOND) if n > 0 else np.nan
+                elif n < 2 or total == 0:
+                    out[column] = np.nan
+                else:
+                    mean = (total - n * newest) / n
+                    out[column] = np.sqrt(max(squares / n - mean * mean, 0.0)) / (total / n)
 
 
 @compiled_inside
-def _add(user: User, stream: int, ts: int) -> None:
-    """An event that is older than those before it."""
-    tally = user.tally
-    after, tally[stream, AFTER] = tally[stream, AFTER], ts
-    if after == MISSING:
-        return
-    interval = after - ts
-    if tally[stream, N] == 0:
-        tally[stream, NEWEST] = interval
-    difference = interval - tally[stream, NEWEST]
-    tally[stream, N] += 1
-    tally[stream, TOTAL] += interval
-    tally[stream, DIFFERENCES] += difference
-    tally.view(np.float64)[stream, SQUARES] += float(difference) * float(difference)
+def _instant(user: User, member: int) -> int:
+    return int(user.ts[place(user.members[place(member)])])
 
 
-@compiled_inside
-def _read_off(user: User, table: Table, window: int, out: Floats) -> None:
-    """Mean; standard deviation by the mean, of at least two intervals that are not all 0."""
-    tally = user.tally
-    for each in range(table.edges[window], table.edges[window + 1]):
-        k = place(each)
-        stream, column = place(table.features[k, STREAM]), place(table.features[k, COLUMN])
-        n, total = tally[stream, N], tally[stream, TOTAL]
-        if table.features[k, STAT] == MEAN_INTERVAL:
-            out[column] = total / (n * SECOND) if n > 0 else np.nan
-        elif n < 2 or total == 0:
-            out[column] = np.nan
-        else:
-            mean = tally[stream, DIFFERENCES] / n
-            square = tally.view(np.float64)[stream, SQUARES] / n - mean * mean
-            out[column] = np.sqrt(max(square, 0.0)) / (total / n)
+def _source(feature: Feature, schema: StateSchema) -> Source:
+    return Source((feature.kind,), code=STATS.index(feature.stat))
 
 
-FAMILY = Family("intervals", (Intervals,), STATS, of_property)
+FAMILY = Family("intervals", (Intervals,), STATS, _source)

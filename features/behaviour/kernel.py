@@ -22,6 +22,7 @@ from features.behaviour import (
     funnel,
     intervals,
     lifetime,
+    members,
     orders,
     recency,
     rhythm,
@@ -32,12 +33,13 @@ from features.behaviour import (
     transitions,
 )
 from features.behaviour.categories import Lists, listed, lists_of
-from features.behaviour.compiled import Floats, Ints, compiled, compiled_inside, grid, place, vector, views
+from features.behaviour.compiled import Floats, Ints, compiled, compiled_inside, grid, vector, views
 from features.behaviour.gather import gather, room_of, scratch
 from features.behaviour.histories import Histories, empty_carry
 from features.behaviour.marks import Filters, filters, filters_of, mark
+from features.behaviour.members import kinds, kinds_of, settle
 from features.behaviour.schema import StateSchema
-from features.behaviour.table import N_ARRAYS, Feature, Table, User, table, tabulate
+from features.behaviour.table import N_ARRAYS, Asked, Feature, User, table, tabulate
 
 FAMILIES = (
     totals.FAMILY,
@@ -96,31 +98,30 @@ class Program:
 
     Attributes:
         tables: In the order of FAMILIES.
-        filters: Of all kinds with a `where`.
-        arrays: The views of the tables' arrays, the filters', the bounds, the zone's steps, the categories' lists,
-            and the formulas'.
+        kinds: Whose members are settled before the families' loops.
+        filters: Of the steps with a `where`.
+        arrays: The views of the tables' arrays, the kinds', the filters', the bounds, the zone's steps, the
+            categories' lists, and the formulas'.
         numbers: n_words, horizon, whether anything is folded over a life-time.
     """
 
     def __init__(self, features: Sequence[Feature], schema: StateSchema) -> None:
-        self.tables, self.filters = _tables(features, schema)
+        folds = {lifetime.FAMILY.name: [lifetime.stream_of(each, schema) for each in schema.lifetime]}
+        first = {family.name: folds.get(family.name, []) for family in FAMILIES}
+        sources = [each for family in FAMILIES for each in family.sources(features, schema, first[family.name])]
+        asked = Asked.of(features, sources, schema.horizon)
+        self.tables = [tabulate(family, features, schema, asked, first[family.name]) for family in FAMILIES]
+        self.kinds, self.filters = kinds_of(asked.kinds, asked.windows, schema), filters_of(asked.marked, schema)
         self._alive = [array for table in self.tables for array in table]
+        self._alive += [*self.kinds[:-1], *self.kinds.filters[:-1]]
         self._alive += [*self.filters[:-1], schema.code_bounds, *schema.zone_steps]
         self._alive += [*lists_of(features), *formulas.formulas_of(features)]
         self.arrays = views(self._alive)
         self.numbers = np.array([self.filters.n_words, schema.horizon, bool(schema.lifetime)], np.int64)
 
 
-def _tables(features: Sequence[Feature], schema: StateSchema) -> tuple[list[Table], Filters]:
-    folds = {lifetime.FAMILY.name: [lifetime.stream_of(each, schema) for each in schema.lifetime]}
-    first = [folds.get(family.name, []) for family in FAMILIES]
-    sources = [family.sources(features, schema, mine) for family, mine in zip(FAMILIES, first, strict=True)]
-    kinds = list(dict.fromkeys(k for mine in sources for source in mine for k in source.kinds if k.where))
-    tables = [tabulate(family, features, schema, kinds, mine) for family, mine in zip(FAMILIES, first, strict=True)]
-    return tables, filters_of(kinds, schema)
-
-
-FILTERS = len(FAMILIES) * N_ARRAYS
+KINDS = len(FAMILIES) * N_ARRAYS
+FILTERS = KINDS + members.N_ARRAYS
 BOUNDS, ZONE_STARTS, ZONE_OFFSETS, LISTS = (FILTERS + len(Filters._fields) - 1 + k for k in range(4))
 FORMULAS = LISTS + len(Lists._fields)
 """Where a program's arrays are."""
@@ -133,10 +134,10 @@ def run(
 ) -> None:  # fmt: skip
     """Fill the rows `first:last` of `values` and `capped`; a carry or an instant of one row holds for all."""
     room, n_words, horizon = room_of(scratch), numbers[0], numbers[1]
-    passing, bounds = filters(arrays, FILTERS, n_words), vector(arrays, BOUNDS)
+    asked, passing, bounds = kinds(arrays, KINDS), filters(arrays, FILTERS, n_words), vector(arrays, BOUNDS)
     zone_starts, zone_offsets = vector(arrays, ZONE_STARTS), vector(arrays, ZONE_OFFSETS)
     lists = Lists(vector(arrays, LISTS), vector(arrays, LISTS + 1), vector(arrays, LISTS + 2))
-    asked = formulas.Formulas(
+    made = formulas.Formulas(
         grid(arrays, FORMULAS), vector(arrays, FORMULAS + 1), vector(arrays, FORMULAS + 2),
         vector(arrays, FORMULAS + 3), vector(arrays, FORMULAS + 4),
     )  # fmt: skip
@@ -146,16 +147,15 @@ def run(
         floor = mine[0] if numbers[2] else boundary
         n, capped[row] = gather(slots, starts[row], ends[row], settled, now, floor, boundary, bounds, room)
         mark(slots, room.rows, room.codes, n, passing, room.marks)
-        past = 0
-        while past < n and room.ts[place(past)] <= now - horizon:
-            past += 1
+        settle(slots, n, now, asked, room)
         user = User(
-            slots, room.rows, room.ts, room.codes, room.marks, n_words, past, n, mine, zone_starts, zone_offsets,
-            room.spare, room.seats, room.era, room.counts, room.tally, room.folds, room.heap,
+            slots, room.rows, room.ts, room.codes, room.marks, n_words, room.firsts[0, len(asked.windows) - 1], n, mine,
+            zone_starts, zone_offsets, room.spare, room.seats, room.era, room.counts, room.tally, room.folds, room.heap,
+            room.members, room.begins, room.ends, room.firsts,
         )  # fmt: skip
         all_families(user, now, arrays, values[row])
         listed(values[row], lists)
-        formulas.formulas(values[row], asked)
+        formulas.formulas(values[row], made)
 
 
 class Kernel:
@@ -165,7 +165,7 @@ class Kernel:
         self.schema = schema
         self.n_features = len(features)
         self.program = Program(features, schema)
-        self._cells = max([6, *(f.cells(s) for f in FAMILIES for s in f.sources(features, schema))])
+        self._cells = max([1, *(f.cells(s) for f in FAMILIES for s in f.sources(features, schema))])
         self._no_carry = empty_carry(schema)[None]
         self._extension = extension.Extension(features, schema)
         self._rooms = threading.local()
@@ -204,9 +204,10 @@ class Kernel:
                 n_codes=self.schema.n_codes,
                 n_streams=max(len(table.sources) for table in tables),
                 n_folds=len(self.schema.lifetime),
-                per_event=max(int(np.diff(table.places).max()) for table in tables),
                 cells=self._cells,
                 n_words=self.program.filters.n_words,
+                n_kinds=len(self.program.kinds.codes),
+                n_windows=len(self.program.kinds.windows),
             )
             self._rooms.views, self._rooms.n_events = views(self._rooms.scratch), 2 * n_events
         return self._rooms.views  # type: ignore[no-any-return] # a thread's own

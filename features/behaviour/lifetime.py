@@ -11,7 +11,7 @@ from features.behaviour.table import (
     FACTOR,
     LIFETIME,
     NO_SLOT,
-    OF_STREAM,
+    SLOT,
     STAT,
     STREAM,
     TS_SLOT,
@@ -20,8 +20,10 @@ from features.behaviour.table import (
     Source,
     Table,
     User,
+    begin_of,
+    end_of,
     put,
-    value_of,
+    value_at,
 )
 from features.behaviour.words import Names, Words
 from features.instants import DAY, SECOND
@@ -77,35 +79,33 @@ def _source(feature: Feature, schema: StateSchema) -> Source:
 
 
 @compiled_inside
-def fold(user: User, first: int, last: int, table: Table, carry: Ints, into: Ints) -> None:
-    """Fold the events `first <= k < last` upon `carry`, whose place 0 is its boundary, into `into`."""
-    for each in range(len(carry)):
-        into[each] = carry[each]
-    if len(table.entries) == 0:
-        return
-    for k in range(first, last):
-        code = place(user.codes[place(k)])
-        for each in range(table.places[code], table.places[code + place(1)]):
-            value = value_of(user, k, each, table)
+def fold(user: User, last: int, table: Table, carry: Ints, into: Ints) -> None:
+    """Fold the events before the `last` upon `carry`, whose place 0 is its boundary, into `into`."""
+    into[0] = carry[0]
+    for stream in range(len(table.sources)):
+        slot, kind, so_far = table.sources[place(stream), SLOT], table.sources[place(stream), CODE], carry[stream + 1]
+        for j in range(begin_of(user, stream, table), end_of(user, stream, table)):
+            k = user.members[place(j)]
+            if k >= last:
+                break
+            value = 1 if slot == NO_SLOT else value_at(user, k, slot)
             if value == MISSING:
                 continue
-            stream = place(table.entries[place(each), OF_STREAM])
-            kind = table.sources[stream, CODE]
-            so_far = into[stream + place(1)]
             if kind in (COUNT, SUM):
-                into[stream + place(1)] += value
+                so_far += value
             elif so_far == MISSING or kind == LAST:
-                into[stream + place(1)] = value
+                so_far = value
             elif kind == MIN:
-                into[stream + place(1)] = min(so_far, value)
+                so_far = min(so_far, value)
             elif kind == MAX:
-                into[stream + place(1)] = max(so_far, value)
+                so_far = max(so_far, value)
+        into[stream + 1] = so_far
 
 
 @compiled_inside
 def lifetime(user: User, at: int, table: Table, out: Floats) -> None:
     """The carry, the unbounded past and the bounded present, folded in order."""
-    fold(user, 0, user.n, table, user.carry, user.folds)
+    fold(user, user.n, table, user.carry, user.folds)
     for k in range(len(table.features)):
         stat, factor = table.features[k, STAT], table.features[k, FACTOR]
         value = user.folds[table.features[k, STREAM] + 1]

@@ -68,7 +68,7 @@ def mark(slots: Ints, rows: Ints, codes: Ints, n: int, filters: Filters, marks: 
 
 @compiled_inside
 def satisfied(slots: Ints, row: int, one: int, filters: Filters) -> bool:
-    """Whether a record passes a filter."""
+    """Whether a record passes the tests of a filter; one without tests lets every record pass."""
     for test in range(filters.tests[place(one)], filters.tests[place(one + 1)]):
         value = slots[place(row), place(filters.slots[place(test)])]
         within = False

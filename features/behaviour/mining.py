@@ -15,7 +15,7 @@ from features.behaviour.kinds import Kind
 from features.behaviour.lifetime import boundary_of
 from features.behaviour.marks import Filters, filters_of, mark
 from features.behaviour.schema import MISSING
-from features.behaviour.table import STEP, Family, Source, Table, User, enters, tabulate
+from features.behaviour.table import STEP, Asked, Family, Source, Table, User, enters, tabulate
 from features.errors import StudyError
 from features.instants import MINUTE, format_duration, iso
 
@@ -114,15 +114,12 @@ def mine(
 def sequences_of(histories: Histories, at: NDArray[np.int64], kinds: tuple[Kind, ...], *, gap: int) -> Sequences:
     """The sessions of each row within the horizon, as of its instant."""
     schema = histories.schema
-    where = list(dict.fromkeys(kind for kind in kinds if kind.where))
-    filters = filters_of(where, schema)
     one = Source(kinds, option=gap)
-    table = tabulate(Family("mining", (), (), lambda _, __: one), (), schema, where, [one])
+    asked = Asked.of((), [one], schema.horizon)
+    filters = filters_of(asked.marked, schema)
+    table = tabulate(Family("mining", (), (), lambda _, __: one), (), schema, asked, [one])
     lengths = histories.ends - histories.starts
-    room = scratch(
-        n_events=int(lengths.max(initial=0)), n_codes=schema.n_codes, n_streams=1, n_folds=0, per_event=1,
-        n_words=filters.n_words,
-    )  # fmt: skip
+    room = scratch(n_events=int(lengths.max(initial=0)), n_codes=schema.n_codes, n_words=filters.n_words)
     items, ends = np.empty(int(lengths.sum()), np.int64), np.empty(int(lengths.sum()), np.int64)
     n, n_sessions = _sessions(
         histories.slots, histories.starts, histories.ends, histories.settled, at, schema.horizon, gap,
@@ -145,6 +142,7 @@ def _sessions(
         user = User(
             slots, room.rows, room.ts, room.codes, room.marks, filters.n_words, 0, n, room.spare,
             room.spare, room.spare, room.spare, room.seats, room.era, room.counts, room.tally, room.folds, room.heap,
+            room.members, room.begins, room.ends, room.firsts,
         )  # fmt: skip
         begin = total
         for k in range(n):

@@ -13,12 +13,13 @@ from features.behaviour.table import (
     OPTION,
     STAT,
     STEP,
-    STREAM,
     Family,
     Feature,
     Table,
     User,
+    asked,
     enters,
+    first_of,
     leads,
     of_steps,
 )
@@ -28,8 +29,8 @@ from features.instants import MINUTE, parse_instant
 
 STATS = ("ngram", "pattern", "has_pattern")
 HAS_PATTERN = 2
-COUNT, BIT = 0, 1
-"""Places in a stream's tally: finds, and the bit of its first step."""
+BIT = 0
+"""Place in a stream's tally: the bit of its first step."""
 WORD = 62
 TESTED = -1 << 63
 """Of the steps that an event code is: more of them depend on filters."""
@@ -83,6 +84,8 @@ def orders(user: User, at: int, table: Table, out: Floats) -> None:
 def _of_word(user: User, at: int, table: Table, gap: int, begin: int, out: Floats) -> int:
     """One pass from the newest event back, so that a find is in the windows that its first event is in.
 
+    What is found at an event is kept, a bit an order, and counted afterwards: no find can be guessed.
+
     Args:
         user: Whose events.
         at: As of.
@@ -96,31 +99,21 @@ def _of_word(user: User, at: int, table: Table, gap: int, begin: int, out: Float
     """
     end, firsts, lasts, direct = _laid_out(user.tally, table, gap, begin)
     _match(user.counts, user.tally, table, gap, begin, end)
-    n_windows, window, edge = len(table.windows), 0, at - table.windows[0]
-    following, awaited = 0, lasts & ~direct
+    following, awaited, later, finds = 0, lasts & ~direct, at, user.spare
     for k in range(user.n - 1, user.past - 1, -1):
         ts = user.ts[place(k)]
-        while ts <= edge:
-            _read_off(user.tally, table, window, gap, begin, end, out)
-            window += 1
-            if window == n_windows:
-                return end
-            edge = at - table.windows[window]
-        if k < user.n - 1 and user.ts[place(k + 1)] - ts > gap:
+        if later - ts > gap:
             following, awaited = 0, lasts & ~direct
-        steps = user.counts[place(user.codes[place(k)])]
+        later, steps = ts, user.counts[place(user.codes[place(k)])]
         if steps < 0:
             steps = _tested(user, k, steps & ~TESTED, table, gap, begin, end)
         following = (following >> 1 | lasts) & steps & direct
         came = awaited & steps
         awaited = awaited & ~came | (came & ~firsts) >> 1
-        found = (following | came) & firsts
-        if found:
-            for stream in range(begin, end):
-                if table.sources[stream, OPTION] == gap:
-                    user.tally[stream, COUNT] += found >> user.tally[stream, BIT] & 1
-    for rest in range(window, n_windows):
-        _read_off(user.tally, table, rest, gap, begin, end, out)
+        finds[place(k)] = following | came
+    for stream in range(begin, end):
+        if table.sources[place(stream), OPTION] == gap:
+            _read_off(user, stream, table, out)
     return end
 
 
@@ -136,7 +129,7 @@ def _laid_out(tally: Ints, table: Table, gap: int, begin: int) -> tuple[int, int
             firsts, lasts = firsts | 1 << bit, lasts | 1 << (bit + n - 1)
             if table.details[table.sources[end, DETAIL]]:
                 direct |= ((1 << n) - 1) << bit
-            tally[end, COUNT], tally[end, BIT] = 0, bit
+            tally[end, BIT] = bit
             bit += n
         end += 1
     return end, firsts, lasts, direct
@@ -166,12 +159,18 @@ def _tested(user: User, k: int, steps: int, table: Table, gap: int, begin: int, 
 
 
 @compiled_inside
-def _read_off(tally: Ints, table: Table, window: int, gap: int, begin: int, end: int, out: Floats) -> None:
-    for k in range(table.edges[window], table.edges[window + 1]):
-        stream, column = table.features[k, STREAM], table.features[k, COLUMN]
-        if begin <= stream < end and table.sources[stream, OPTION] == gap:
-            count = tally[stream, COUNT]
-            out[column] = min(count, 1) if table.features[k, STAT] == HAS_PATTERN else count
+def _read_off(user: User, stream: int, table: Table, out: Floats) -> None:
+    """Count the finds whose first event is in a window."""
+    bit, count, high = user.tally[place(stream), BIT], 0, user.n
+    for window in range(len(table.windows)):
+        low = first_of(user, stream, window, table)
+        for k in range(low, high):
+            count += user.spare[place(k)] >> bit & 1
+        high = low
+        first, until = asked(stream, window, table)
+        for each in range(first, until):
+            once = table.features[place(each), STAT] == HAS_PATTERN
+            out[place(table.features[place(each), COLUMN])] = min(count, 1) if once else count
 
 
 FAMILY = Family("orders", (Orders,), STATS, of_steps)

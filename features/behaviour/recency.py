@@ -6,7 +6,7 @@ import numpy as np
 
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
-from features.behaviour.table import COLUMN, OF_STREAM, STREAM, Family, Feature, Table, User, enters, of_property
+from features.behaviour.table import COLUMN, STREAM, Family, Feature, Table, User, end_of, first_of, of_property
 from features.behaviour.words import Names, Words
 from features.instants import SECOND
 
@@ -53,22 +53,13 @@ class Rfm(Declaration):
 
 @compiled_inside
 def recency(user: User, at: int, table: Table, out: Floats) -> None:
-    """Look back until every kind of event was met once; `tally` marks those that were."""
-    met = 0
-    for stream in range(len(table.sources)):
-        user.tally[stream, 0] = -1
-    for k in range(user.n - 1, user.past - 1, -1):
-        code = place(user.codes[place(k)])
-        for each in range(table.places[code], table.places[code + place(1)]):
-            stream = place(table.entries[place(each), OF_STREAM])
-            if user.tally[stream, 0] < 0 and enters(user, k, each, table):
-                user.tally[stream, 0] = at - user.ts[place(k)]
-                met += 1
-        if met == len(table.sources):
-            break
+    """A stream's newest event, where it is within the horizon."""
     for k in range(len(table.features)):
-        since = user.tally[table.features[k, STREAM], 0]
-        out[table.features[k, COLUMN]] = since / SECOND if since >= 0 else np.nan
+        stream = table.features[place(k), STREAM]
+        newest, since = end_of(user, stream, table) - 1, np.nan
+        if newest >= first_of(user, stream, 0, table):
+            since = (at - user.ts[place(user.members[place(newest)])]) / SECOND
+        out[place(table.features[place(k), COLUMN])] = since
 
 
 FAMILY = Family("recency", (Recency, Rfm), STATS, of_property)

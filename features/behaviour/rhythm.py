@@ -6,21 +6,22 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from features.behaviour.compiled import Floats, Ints, compiled_inside, place
+from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.schema import HEAD, OFFSET_BITS, OFFSET_SHIFT, OFFSET_ZERO
 from features.behaviour.table import (
     COLUMN,
-    OF_STREAM,
     PART,
-    STREAM,
     Family,
     Feature,
     Source,
     Table,
     User,
-    enters,
+    asked,
+    end_of,
+    first_of,
     of_property,
+    value_at,
 )
 from features.behaviour.words import Names, Words
 from features.instants import DAY, HOUR, MINUTE
@@ -28,8 +29,8 @@ from features.instants import DAY, HOUR, MINUTE
 STATS = ("hour_share", "weekday_share")
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 HOURS, THURSDAY = 24, 3
-"""A stream's tally has the hours, then the weekdays, then all of them; the first day of the epoch was a Thursday."""
-ALL = HOURS + len(WEEKDAYS)
+"""A tally has the hours, then the weekdays; the first day of the epoch was a Thursday."""
+CELLS = HOURS + len(WEEKDAYS)
 
 Hour = Annotated[int, Field(ge=0, le=HOURS)]
 
@@ -54,37 +55,34 @@ class Rhythm(Declaration):
                         said = name if stat == STATS[1] else f"{begin:02}:00 to {(begin + length) % HOURS:02}:00"
                         yield Feature(
                             f"{stat}_{called}_{name}_{text}", "rhythm", stat, called, kind,
-                            window=window, part=begin * ALL + length, said=said,
+                            window=window, part=begin * CELLS + length, said=said,
                         )  # fmt: skip
 
 
 @compiled_inside
 def rhythm(user: User, at: int, table: Table, out: Floats) -> None:
-    """One pass from the newest event back; local time is by the offset that came with the event."""
-    tally, n_windows, window = user.tally, len(table.windows), 0
-    if n_windows == 0:
-        return
+    """A pass a stream, from the newest event back; local time is by the offset that came with the event."""
     for stream in range(len(table.sources)):
-        for cell in range(ALL + 1):
-            tally[stream, cell] = 0
-    edge = at - table.windows[0]
-    for k in range(user.n - 1, user.past - 1, -1):
-        while user.ts[place(k)] <= edge:
-            _read_off(tally, table, window, out)
-            window += 1
-            if window == n_windows:
-                return
-            edge = at - table.windows[window]
-        code = place(user.codes[place(k)])
-        for each in range(table.places[code], table.places[code + place(1)]):
-            if enters(user, k, each, table):
-                local = user.ts[place(k)] + _offset(user.slots[place(user.rows[place(k)]), HEAD])
-                stream = place(table.entries[place(each), OF_STREAM])
-                tally[stream, place(local // HOUR % HOURS)] += 1
-                tally[stream, place(HOURS + (local // DAY + THURSDAY) % len(WEEKDAYS))] += 1
-                tally[stream, ALL] += 1
-    for rest in range(window, n_windows):
-        _read_off(tally, table, rest, out)
+        tally, end = user.tally[0], end_of(user, stream, table)
+        high = end
+        for cell in range(CELLS):
+            tally[place(cell)] = 0
+        for window in range(len(table.windows)):
+            low = first_of(user, stream, window, table)
+            for j in range(high - 1, low - 1, -1):
+                k = user.members[place(j)]
+                local = user.ts[place(k)] + _offset(value_at(user, k, HEAD))
+                day = local // DAY
+                tally[place((local - day * DAY) // HOUR)] += 1
+                tally[place(HOURS + (day + THURSDAY) % len(WEEKDAYS))] += 1
+            high = low
+            begin, until = asked(stream, window, table)
+            for each in range(begin, until):
+                k = place(each)
+                first, length, n = table.features[k, PART] // CELLS, table.features[k, PART] % CELLS, 0
+                for cell in range(first, first + length):
+                    n += tally[place(cell - HOURS if cell >= HOURS > first else cell)]
+                out[place(table.features[k, COLUMN])] = n / (end - low) if end > low else np.nan
 
 
 @compiled_inside
@@ -93,20 +91,8 @@ def _offset(head: int) -> int:
     return ((head >> OFFSET_SHIFT & ((1 << OFFSET_BITS) - 1)) - OFFSET_ZERO) * MINUTE
 
 
-@compiled_inside
-def _read_off(tally: Ints, table: Table, window: int, out: Floats) -> None:
-    for each in range(table.edges[window], table.edges[window + 1]):
-        k = place(each)
-        stream = place(table.features[k, STREAM])
-        begin, length = table.features[k, PART] // ALL, table.features[k, PART] % ALL
-        n = 0
-        for cell in range(begin, begin + length):
-            n += tally[stream, place(cell - HOURS if cell >= HOURS > begin else cell)]
-        out[place(table.features[k, COLUMN])] = n / tally[stream, ALL] if tally[stream, ALL] > 0 else np.nan
-
-
 def _cells(source: Source) -> int:
-    return ALL + 1
+    return CELLS
 
 
 FAMILY = Family("rhythm", (Rhythm,), STATS, of_property, _cells)

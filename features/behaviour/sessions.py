@@ -4,27 +4,27 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, Ints, compiled_inside, place
+from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
-from features.behaviour.distinct import is_new, streams_per_event
+from features.behaviour.distinct import is_new
 from features.behaviour.gather import freed
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
+    CODE,
     COLUMN,
-    NO_SLOT,
-    OF_STREAM,
     OPTION,
     SLOT,
     STAT,
-    STREAM,
     Family,
     Feature,
     Source,
     Table,
     User,
+    asked,
+    begin_of,
+    end_of,
     leads,
-    of_property,
-    value_of,
+    value_at,
 )
 from features.behaviour.words import Names, Words
 from features.document import Definition, Duration
@@ -34,9 +34,10 @@ GAP = 30 * MINUTE
 BASE = ("sessions", "session_minutes", "session_depth", "bounce_share")
 OVER = (*BASE, "session_pause_minutes", "session_count", "session_distinct")
 STATS = (*OVER, "current_session_minutes", "current_session_count", "current_session_distinct")
-SESSIONS, MINUTES, DEPTH, BOUNCES, PAUSES, COUNTED, DISTINCT, OPEN_MINUTES, OPEN_COUNTED, OPEN_DISTINCT = range(10)
-CELLS = 6
-"""Of a stream's tally: SESSIONS to PAUSES of its gap, then what it counts within sessions."""
+SESSIONS, MINUTES, DEPTH, BOUNCES, PAUSES = range(len(BASE) + 1)
+OPEN_MINUTES = len(OVER)
+RUNS, COUNTED, ONCE = range(3)
+"""What a stream is: the sessions of a gap, events within them, different values within each of them."""
 
 
 class Gap(Definition):
@@ -107,41 +108,21 @@ def _within(entry: Declaration, spec: Within, words: Words, what: str, text: str
 @compiled_inside
 def sessions(user: User, at: int, table: Table, out: Floats) -> None:
     """There is rarely more than one gap."""
-    for stream in range(len(table.sources)):
-        if leads(stream, table):
-            _of_gap(user, at, table, stream, out)
-
-
-@compiled_inside
-def _of_gap(user: User, at: int, table: Table, lead: int, out: Floats) -> None:
-    """From the newest session back; a session is in the windows that its last event is in.
-
-    The last session is open until `at - last > gap`; until then it is in none, and in the features without a window.
-    """
-    tally, gap, n_windows = user.tally, table.sources[lead, OPTION], len(table.windows)
-    mask, era = freed(user.seats, user.era, (user.n - user.past) * streams_per_event(table))
-    _forget(tally, table, gap)
-    window, newer, n = 0, 0, _ends(user, gap)
-    for number in range(n - 1, -1, -1):
-        end, begin = user.spare[place(number)], user.spare[place(number - 1)] + 1 if number else user.past
-        first, last = user.ts[place(begin)], user.ts[place(end)]
-        while window < n_windows and at - last > gap and last <= at - table.windows[window]:
-            _read_off(tally, table, window, lead, out)
-            window += 1
-        if window == n_windows:
-            return
-        if len(table.entries):
-            for k in range(begin, end + 1):
-                _count(user, k, table, gap, mask, era, number)
-        _account(tally, lead, end - begin + 1, last - first, newer - last)
-        newer = first
-        if at - last <= gap:
-            if table.windows[0] == 0:
-                _read_off(tally, table, 0, lead, out)
-                window = 1
-            _forget(tally, table, gap)
-    for rest in range(window, n_windows):
-        _read_off(tally, table, rest, lead, out)
+    for lead in range(len(table.sources)):
+        if not leads(lead, table):
+            continue
+        gap = table.sources[place(lead), OPTION]
+        number, over = _ends(user, gap), user.n
+        if number > 0 and at - user.ts[place(user.n - 1)] <= gap:
+            number -= 1
+            over = _begin(user, number)
+        for stream in range(lead, len(table.sources)):
+            if table.sources[place(stream), OPTION] != gap:
+                continue
+            if table.sources[place(stream), CODE] == RUNS:
+                _runs(user, at, stream, number, over, table, out)
+            else:
+                _counted(user, at, stream, number, over, table, out)
 
 
 @compiled_inside
@@ -158,67 +139,103 @@ def _ends(user: User, gap: int) -> int:
 
 
 @compiled_inside
-def _forget(tally: Ints, table: Table, gap: int) -> None:
-    for stream in range(len(table.sources)):
-        if table.sources[stream, OPTION] == gap:
-            for cell in range(CELLS):
-                tally[stream, cell] = 0
+def _begin(user: User, number: int) -> int:
+    """The first event of a session."""
+    return user.spare[place(number - 1)] + 1 if number > 0 else user.past
 
 
 @compiled_inside
-def _count(user: User, k: int, table: Table, gap: int, mask: int, era: int, number: int) -> None:
-    """Count event k within session `number`; what is counted once is met for the first time there."""
-    code = place(user.codes[place(k)])
-    for each in range(table.places[code], table.places[code + place(1)]):
-        stream = table.entries[place(each), OF_STREAM]
-        if table.sources[place(stream), OPTION] != gap:
-            continue
-        value = value_of(user, k, each, table)
-        if value == MISSING:
-            continue
-        once = table.sources[place(stream), SLOT] != NO_SLOT
-        if not once or is_new(user.seats, mask, era, value, number * len(table.sources) + stream):
-            user.tally[place(stream), COUNTED] += 1
+def _runs(user: User, at: int, stream: int, number: int, over: int, table: Table, out: Floats) -> None:
+    """The sessions themselves, from the newest that is over back; one is in the windows that its last event is in.
+
+    Args:
+        user: Whose.
+        at: As of: the last session is open until `at - last > gap`.
+        stream: Of the gap.
+        number: How many sessions are over.
+        over: The first event of the open one; behind the last event without one.
+        table: The family's.
+        out: The row.
+    """
+    n, length, bounces, pauses, begin, newer = 0, 0, 0, 0, over, 0
+    for window in range(len(table.windows)):
+        edge = at - table.windows[place(window)]
+        while table.windows[place(window)] > 0 and number > 0 and user.ts[place(begin - 1)] > edge:
+            end, number = begin, number - 1
+            begin, last = _begin(user, number), user.ts[place(end - 1)]
+            pauses += newer - last if n else 0
+            newer = user.ts[place(begin)]
+            n, length, bounces = n + 1, length + last - newer, bounces + (end - begin == 1)
+        first, until = asked(stream, window, table)
+        for each in range(first, until):
+            stat, column = table.features[place(each), STAT], place(table.features[place(each), COLUMN])
+            if stat == OPEN_MINUTES:
+                out[column] = (user.ts[place(user.n - 1)] - user.ts[place(over)]) / MINUTE if over < user.n else 0.0
+            elif stat == SESSIONS:
+                out[column] = n
+            elif n == 0 or (stat == PAUSES and n == 1):
+                out[column] = np.nan
+            elif stat == MINUTES:
+                out[column] = length / (n * MINUTE)
+            elif stat == PAUSES:
+                out[column] = pauses / ((n - 1) * MINUTE)
+            else:
+                out[column] = (over - begin if stat == DEPTH else bounces) / n
 
 
 @compiled_inside
-def _account(tally: Ints, lead: int, n_events: int, length: int, pause: int) -> None:
-    """A session more, older than those before it; the pause is the one after it."""
-    if tally[lead, SESSIONS] > 0:
-        tally[lead, PAUSES] += pause
-    tally[lead, SESSIONS] += 1
-    tally[lead, MINUTES] += length
-    tally[lead, DEPTH] += n_events
-    tally[lead, BOUNCES] += n_events == 1
+def _counted(user: User, at: int, stream: int, number: int, over: int, table: Table, out: Floats) -> None:
+    """What is counted within the same sessions, or within the open one alone; what counts once is met first there."""
+    once, slot = table.sources[place(stream), CODE] == ONCE, table.sources[place(stream), SLOT]
+    high, n, count = end_of(user, stream, table), 0, 0
+    low = _since(user, stream, over, high, table)
+    for window in range(len(table.windows)):
+        edge = at - table.windows[place(window)]
+        in_the_open_one = table.windows[place(window)] == 0
+        if in_the_open_one:
+            count = _different(user, low, high, slot) if once else high - low
+        high = low
+        while not in_the_open_one and number > 0 and user.ts[place(user.spare[place(number - 1)])] > edge:
+            number -= 1
+            low = _since(user, stream, _begin(user, number), high, table)
+            count += _different(user, low, high, slot) if once else high - low
+            n, high = n + 1, low
+        first, until = asked(stream, window, table)
+        for each in range(first, until):
+            column = place(table.features[place(each), COLUMN])
+            if in_the_open_one:
+                out[column] = count
+            else:
+                out[column] = count / n if n > 0 else np.nan
+        count = 0 if in_the_open_one else count
 
 
 @compiled_inside
-def _read_off(tally: Ints, table: Table, window: int, lead: int, out: Floats) -> None:
-    n = tally[lead, SESSIONS]
-    for k in range(table.edges[window], table.edges[window + 1]):
-        stream, stat, column = table.features[k, STREAM], table.features[k, STAT], table.features[k, COLUMN]
-        if table.sources[stream, OPTION] != table.sources[lead, OPTION]:
-            continue
-        if stat == SESSIONS:
-            out[column] = n
-        elif stat == OPEN_MINUTES:
-            out[column] = tally[lead, MINUTES] / MINUTE
-        elif stat in (OPEN_COUNTED, OPEN_DISTINCT):
-            out[column] = tally[stream, COUNTED]
-        elif n == 0 or (stat == PAUSES and n == 1):
-            out[column] = np.nan
-        elif stat == PAUSES:
-            out[column] = tally[lead, PAUSES] / ((n - 1) * MINUTE)
-        elif stat in (COUNTED, DISTINCT):
-            out[column] = tally[stream, COUNTED] / n
-        else:
-            out[column] = tally[lead, stat] / (n * MINUTE if stat == MINUTES else n)
+def _since(user: User, stream: int, begin: int, end: int, table: Table) -> int:
+    """The first member before the member `end` that is not before the event `begin`."""
+    first = begin_of(user, stream, table)
+    while end > first and user.members[place(end - 1)] >= begin:
+        end -= 1
+    return end
+
+
+@compiled_inside
+def _different(user: User, low: int, high: int, slot: int) -> int:
+    """The different values of some members."""
+    mask, era = freed(user.seats, user.era, high - low)
+    count = 0
+    for j in range(high - 1, low - 1, -1):
+        value = value_at(user, user.members[place(j)], slot)
+        count += value != MISSING and is_new(user.seats, mask, era, value)
+    return count
 
 
 def _source(feature: Feature, schema: StateSchema) -> Source:
     """What is counted within the sessions of a gap; no event enters the stream of the sessions themselves."""
-    if feature.stat.endswith(("count", "distinct")):
-        return of_property(feature, schema)
+    if feature.stat.endswith("count"):
+        return Source((feature.kind,), code=COUNTED, option=feature.option)
+    if feature.stat.endswith("distinct"):
+        return Source((feature.kind,), schema.slot(feature.property), ONCE, feature.option)
     return Source((), option=feature.option)
 
 

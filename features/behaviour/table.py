@@ -22,7 +22,7 @@ LIFETIME = -1
 NO_SLOT, TS_SLOT = -1, TS
 """What a stream reads instead of a property: nothing (it counts events), the instant."""
 
-SLOT, CODE, OPTION, DETAIL = range(4)
+SLOT, CODE, OPTION, DETAIL, KIND = range(5)
 OF_STREAM, STEP, FILTER = range(3)
 STAT, STREAM, FACTOR, COLUMN, PART = range(5)
 
@@ -200,17 +200,19 @@ class Source(NamedTuple):
 class Table(NamedTuple):
     """The features of one family.
 
-    A stream is what one pass over the events accumulates: the events of a kind, or one property of them. Several
-    features, one a window and a statistic, read the same stream. An entry is the way of one event code into a stream.
+    A stream is what one pass over events accumulates: the members of a kind, or one property of them. Several features,
+    one a window and a statistic, read the same stream. Where a stream takes several kinds, its steps, an entry is the
+    way of one event code into it.
     """
 
     windows: Ints  # ascending, microseconds
+    spans: Ints  # their places among all families' windows
     places: Ints  # shape (n_codes + 1,): the entries of code c are entries[places[c]:places[c + 1]]
     entries: Ints  # shape (n_entries, 3): stream, step, filter (see `marks`)
-    sources: Ints  # shape (n_streams, 4): slot, code, option, where its detail begins
+    sources: Ints  # shape (n_streams, 5): slot, code, option, where its detail begins, kind (see `members`)
     details: Ints
-    edges: Ints  # shape (n_windows + 1,): the features of window w are features[edges[w]:edges[w + 1]]
-    features: Ints  # shape (n_features, 5): statistic, stream (or ~event code), factor (0: a category), column, part
+    edges: Ints  # shape (n_streams * n_windows + 1,): see `asked`
+    features: Ints  # shape (n_features, 5): statistic, stream, factor (0: a category), column, part
 
 
 N_ARRAYS = len(Table._fields)
@@ -221,8 +223,8 @@ def table(arrays: Ints, family: int) -> Table:
     """A family's table among the views of all families' arrays."""
     k = family * N_ARRAYS
     return Table(
-        vector(arrays, k), vector(arrays, k + 1), grid(arrays, k + 2), grid(arrays, k + 3), vector(arrays, k + 4),
-        vector(arrays, k + 5), grid(arrays, k + 6),
+        vector(arrays, k), vector(arrays, k + 1), vector(arrays, k + 2), grid(arrays, k + 3), grid(arrays, k + 4),
+        vector(arrays, k + 5), vector(arrays, k + 6), grid(arrays, k + 7),
     )  # fmt: skip
 
 
@@ -250,6 +252,41 @@ class User(NamedTuple):
     tally: Ints  # scratch: shape (n_streams, cells)
     folds: Ints  # scratch: as long as `carry`
     heap: Ints  # scratch: see `gather.Scratch`
+    members: Ints  # see `members.settle`, as the three that follow
+    begins: Ints
+    ends: Ints
+    firsts: Ints
+
+
+@compiled_inside
+def begin_of(user: User, stream: int, table: Table) -> int:
+    """The first member of a stream's kind, however old it is."""
+    return int(user.begins[place(table.sources[place(stream), KIND])])
+
+
+@compiled_inside
+def end_of(user: User, stream: int, table: Table) -> int:
+    """Behind the newest member of a stream's kind."""
+    return int(user.ends[place(table.sources[place(stream), KIND])])
+
+
+@compiled_inside
+def first_of(user: User, stream: int, window: int, table: Table) -> int:
+    """The first member of a stream's kind that is in a window of the family."""
+    return int(user.firsts[place(table.sources[place(stream), KIND]), place(table.spans[place(window)])])
+
+
+@compiled_inside
+def asked(stream: int, window: int, table: Table) -> tuple[int, int]:
+    """The features that read a stream in a window: `features[begin:end]`."""
+    edge = stream * len(table.windows) + window
+    return table.edges[place(edge)], table.edges[place(edge + 1)]
+
+
+@compiled_inside
+def value_at(user: User, k: int, slot: int) -> int:
+    """What event k says in a slot."""
+    return int(user.slots[place(user.rows[place(k)]), place(slot)])
 
 
 @compiled_inside
@@ -271,15 +308,6 @@ def leads(stream: int, table: Table) -> bool:
 
 
 @compiled_inside
-def value_of(user: User, k: int, entry: int, table: Table) -> int:
-    """What event k brings into an entry's stream: its slot, 1 without one; MISSING where the filter keeps it out."""
-    if not enters(user, k, entry, table):
-        return MISSING
-    slot = table.sources[place(table.entries[place(entry), OF_STREAM]), SLOT]
-    return 1 if slot < 0 else user.slots[place(user.rows[place(k)]), place(slot)]
-
-
-@compiled_inside
 def put(out: Floats, column: int, value: int, factor: int) -> None:
     """A property's value, NaN where it is MISSING; a hash, which has no factor, as it is: see `categories.listed`."""
     if factor == 0:
@@ -288,8 +316,8 @@ def put(out: Floats, column: int, value: int, factor: int) -> None:
         out[column] = np.nan if value == MISSING else value / factor
 
 
-def _cells(source: Source) -> int:
-    return 6
+def _cells(_source: Source) -> int:
+    return 0
 
 
 @dataclass(frozen=True)
@@ -300,7 +328,7 @@ class Family:
         name: The name that its features carry.
         declarations: What may stand in features.yaml for it.
         stats: The statistics that its loop knows; a feature's code is the place in this list.
-        source: The stream that a feature reads; None where it counts the events of a code.
+        source: The stream that a feature reads; none where it has no table.
         cells: How many integers of `User.tally` a stream needs.
     """
 
@@ -320,7 +348,7 @@ def tabulate(
     family: Family,
     features: Sequence[Feature],
     schema: StateSchema,
-    filters: Sequence[Kind],
+    asked: "Asked",
     first: Iterable[Source] = (),
 ) -> Table:
     """The table of a family's features within all `features`, whose places are the columns.
@@ -329,25 +357,64 @@ def tabulate(
         family: Whose.
         features: Every declared feature.
         schema: Where properties are.
-        filters: All kinds with a `where`; a filter's number is its place.
+        asked: What all families ask for.
         first: Streams to accumulate first, in this order, needed or not.
     """
     sources = family.sources(features, schema, first)
-    mine = sorted((each.window, column) for column, each in enumerate(features) if each.family == family.name)
-    windows = sorted({window for window, _ in mine})
-    rows = [_row(family, features[column], schema, sources, column) for _, column in mine]
-    entries = [_entries(code, sources, schema, filters) for code in range(schema.n_codes)]
+    rows = [
+        _row(family, each, schema, sources, column)
+        for column, each in enumerate(features)
+        if each.family == family.name
+    ]
+    windows = sorted({features[row[COLUMN]].window for row in rows})
+    places = [row[STREAM] * len(windows) + windows.index(features[row[COLUMN]].window) for row in rows]
+    order = sorted(range(len(rows)), key=lambda k: (places[k], rows[k][COLUMN]))
+    entries = [_entries(code, sources, schema, asked.marked) for code in range(schema.n_codes)]
     details = np.cumsum([0, *(len(source.detail) for source in sources)])
-    heads = [(s.slot, s.code, s.option, begin) for s, begin in zip(sources, details, strict=False)]
+    heads = [(s.slot, s.code, s.option, begin, asked.place_of(s)) for s, begin in zip(sources, details, strict=False)]
     return Table(
         windows=np.array(windows, np.int64),
+        spans=np.array([asked.span_of(window) for window in windows], np.int64),
         places=np.cumsum([0, *map(len, entries)], dtype=np.int64),
         entries=np.array([each for of_code in entries for each in of_code], np.int64).reshape(-1, 3),
-        sources=np.array(heads, np.int64).reshape(-1, 4),
+        sources=np.array(heads, np.int64).reshape(-1, 5),
         details=np.array([number for source in sources for number in source.detail], np.int64),
-        edges=np.array([*np.searchsorted([window for window, _ in mine], windows), len(mine)], np.int64),
-        features=np.array(rows, np.int64).reshape(-1, 5),
+        edges=np.searchsorted([places[k] for k in order], np.arange(len(sources) * len(windows) + 1)).astype(np.int64),
+        features=np.array([rows[k] for k in order], np.int64).reshape(-1, 5),
     )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What several families ask for, settled once for all.
+
+    Attributes:
+        kinds: Beside any event, those of streams that take one.
+        marked: Those with a `where` among the steps of streams that take several; a filter's number is its place.
+        windows: Ascending; the last is the horizon.
+    """
+
+    kinds: tuple[Kind, ...]
+    marked: tuple[Kind, ...]
+    windows: tuple[int, ...]
+
+    @classmethod
+    def of(cls, features: Iterable[Feature], sources: Iterable[Source], horizon: int) -> Self:
+        """Of all features and streams."""
+        every = [source.kinds for source in sources]
+        return cls(
+            tuple(dict.fromkeys(kinds[0] for kinds in every if len(kinds) == 1 and kinds[0] != ANYTHING)),
+            tuple(dict.fromkeys(kind for kinds in every if len(kinds) > 1 for kind in kinds if kind.where)),
+            tuple(sorted({each.window for each in features if 0 < each.window < horizon} | {horizon})),
+        )
+
+    def place_of(self, source: Source) -> int:
+        """A stream's kind, see `members.kinds_of`; any event where it takes none, or several."""
+        return (ANYTHING, *self.kinds).index(source.kinds[0]) if len(source.kinds) == 1 else 0
+
+    def span_of(self, window: int) -> int:
+        """The place of a window; the horizon's where there is none."""
+        return self.windows.index(window) if window > 0 else len(self.windows) - 1
 
 
 def _entries(
@@ -356,6 +423,7 @@ def _entries(
     return [
         (stream, step, filters.index(kind) if kind.where else NO_FILTER)
         for stream, source in enumerate(sources)
+        if len(source.kinds) > 1
         for step, kind in enumerate(source.kinds)
         if not kind.events or code in kind.codes(schema)
     ]
@@ -365,7 +433,7 @@ def _row(
     family: Family, feature: Feature, schema: StateSchema, sources: list[Source], column: int
 ) -> tuple[int, int, int, int, int]:
     source = family.source(feature, schema)
-    stream = sources.index(source) if source else ~feature.kind.codes(schema)[0]
+    stream = sources.index(source) if source else 0
     factor = 0 if feature.top else schema.factor(feature.property)
     return family.stats.index(feature.stat), stream, factor, column, feature.part
 

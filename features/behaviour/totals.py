@@ -2,31 +2,31 @@
 
 from collections.abc import Iterator
 
-from features.behaviour.compiled import Floats, Ints, compiled_inside, place
+from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Listing, Windows
-from features.behaviour.schema import MISSING, StateSchema
+from features.behaviour.schema import MISSING
 from features.behaviour.table import (
     COLUMN,
     FACTOR,
-    OF_STREAM,
+    NO_SLOT,
+    SLOT,
     STAT,
-    STREAM,
     Family,
     Feature,
-    Source,
     Table,
     User,
+    asked,
+    end_of,
+    first_of,
     of_property,
     put,
-    value_of,
+    value_at,
 )
 from features.behaviour.words import Names, Words
 from features.errors import DefinitionError
 
 STATS = ("count", "sum", "mean", "min", "max", "first", "last")
 COUNT, SUM, MEAN, MIN, MAX, FIRST, LAST = range(len(STATS))
-PLACES, PLACE = 6, (0, 1, 1, 2, 3, 4, 5)
-"""Where in a stream's tally a statistic is kept."""
 
 
 class Totals(Listing):
@@ -63,70 +63,37 @@ class Totals(Listing):
 
 @compiled_inside
 def totals(user: User, at: int, table: Table, out: Floats) -> None:
-    """One pass from the newest event back; a window's features are read off where its edge is crossed."""
-    n_windows, window = len(table.windows), 0
-    if n_windows == 0:
-        return
-    _reset(user, table)
-    edge = at - table.windows[0]
-    for k in range(user.n - 1, user.past - 1, -1):
-        while user.ts[place(k)] <= edge:
-            _read_off(user, table, window, user.n - 1 - k, out)
-            window += 1
-            if window == n_windows:
-                return
-            edge = at - table.windows[window]
-        code = place(user.codes[place(k)])
-        user.counts[code] += 1
-        for each in range(table.places[code], table.places[code + place(1)]):
-            value = value_of(user, k, each, table)
-            if value != MISSING:
-                _add(user.tally, place(table.entries[place(each), OF_STREAM]), value)
-    for rest in range(window, n_windows):
-        _read_off(user, table, rest, user.n - user.past, out)
-
-
-@compiled_inside
-def _reset(user: User, table: Table) -> None:
-    for code in range(len(user.counts)):
-        user.counts[code] = 0
+    """A pass a stream, from the newest event back; a window's features are read off where it ends."""
     for stream in range(len(table.sources)):
-        for kept in range(PLACES):
-            user.tally[stream, kept] = 0
+        slot, end = table.sources[place(stream), SLOT], end_of(user, stream, table)
+        n, total, least, most, oldest, newest, high = 0, 0, MISSING, MISSING, MISSING, MISSING, end
+        for window in range(len(table.windows)):
+            low = first_of(user, stream, window, table)
+            if slot == NO_SLOT:
+                n = end - low
+            else:
+                for j in range(high - 1, low - 1, -1):
+                    value = value_at(user, user.members[place(j)], slot)
+                    if value == MISSING:
+                        continue
+                    least, most = min(value, least) if n else value, max(value, most)
+                    newest, oldest = newest if n else value, value
+                    n, total = n + 1, total + value
+            high = low
+            begin, until = asked(stream, window, table)
+            for each in range(begin, until):
+                k = place(each)
+                stat, factor, value = table.features[k, STAT], table.features[k, FACTOR], 0
+                if stat == COUNT:
+                    value = n
+                elif stat <= MEAN:
+                    value = total if n or stat == SUM else MISSING
+                    factor *= max(n, 1) if stat == MEAN else 1
+                elif stat <= MAX:
+                    value = least if stat == MIN else most
+                else:
+                    value = oldest if stat == FIRST else newest
+                put(out, place(table.features[k, COLUMN]), value, factor)
 
 
-@compiled_inside
-def _add(tally: Ints, stream: int, value: int) -> None:
-    """Account for a value that is older than those before it."""
-    if tally[stream, PLACE[COUNT]] == 0:
-        for stat in (MIN, MAX, LAST):
-            tally[stream, PLACE[stat]] = value
-    tally[stream, PLACE[COUNT]] += 1
-    tally[stream, PLACE[SUM]] += value
-    tally[stream, PLACE[MIN]] = min(tally[stream, PLACE[MIN]], value)
-    tally[stream, PLACE[MAX]] = max(tally[stream, PLACE[MAX]], value)
-    tally[stream, PLACE[FIRST]] = value
-
-
-@compiled_inside
-def _read_off(user: User, table: Table, window: int, n_events: int, out: Floats) -> None:
-    """Write a window's features, when `n_events` events of any kind were met."""
-    for each in range(table.edges[window], table.edges[window + 1]):
-        k = place(each)
-        stat, column = table.features[k, STAT], place(table.features[k, COLUMN])
-        if table.features[k, STREAM] < 0:
-            code = ~table.features[k, STREAM]
-            out[column] = user.counts[place(code)] if code > 0 else n_events
-            continue
-        stream = place(table.features[k, STREAM])
-        n, value = user.tally[stream, PLACE[COUNT]], user.tally[stream, place(PLACE[stat])]
-        factor = table.features[k, FACTOR] * (max(n, 1) if stat == MEAN else 1)
-        put(out, column, MISSING if n == 0 and stat not in (COUNT, SUM) else value, factor)
-
-
-def _source(feature: Feature, schema: StateSchema) -> Source | None:
-    plain = feature.stat == "count" and not feature.kind.where and len(feature.kind.events) < 2
-    return None if plain else of_property(feature, schema)
-
-
-FAMILY = Family("totals", (Totals,), STATS, _source)
+FAMILY = Family("totals", (Totals,), STATS, of_property)

@@ -13,19 +13,20 @@ from features.behaviour.table import (
     CODE,
     COLUMN,
     DETAIL,
+    FILTER,
     OF_STREAM,
     OPTION,
     PART,
     STAT,
     STEP,
-    STREAM,
     Family,
     Feature,
     Source,
     Table,
     User,
+    asked,
     enters,
-    leads,
+    first_of,
     of_steps,
 )
 from features.behaviour.words import Names, Words
@@ -34,10 +35,8 @@ from features.instants import MINUTE
 
 STATS = ("transition", "entropy", "transition_entropy", "moves")
 TRANSITION, ENTROPY, MOVES = 0, 1, 3
-AFTER, SESSION, MET, FIRST = range(4)
-"""Places in a stream's tally: the step that came after, its session, the event met last. Of n kinds there follow n
-counts of events, n of departures, and n * n of moves from one to the next."""
-
+TESTED = -2
+"""The step of an event code whose first step depends on a filter."""
 
 BITS = np.array([0.0, *(n * log2(n) for n in range(1, 256))])
 """n * log2(n): most counts are small, and logarithms slow."""
@@ -79,113 +78,116 @@ class Transitions(Declaration):
 
 @compiled_inside
 def transitions(user: User, at: int, table: Table, out: Floats) -> None:
-    """There is rarely more than one gap."""
-    for stream in range(len(table.sources)):
-        if leads(stream, table):
-            _of_gap(user, at, table, table.sources[stream, OPTION], out)
+    """A pass a stream, from the newest event back; a move counts where both of its events are in the window.
 
-
-@compiled_inside
-def _of_gap(user: User, at: int, table: Table, gap: int, out: Floats) -> None:
-    """One pass from the newest event back; a move counts where both of its events are in the window.
-
-    An event that fits several kinds is of the first of them; one that fits none is passed over.
+    An event that fits several kinds is of the first of them; one that fits none is passed over. Where nothing comes
+    after it in its session, the move leads to the end: without a branch, as no pause can be guessed.
     """
-    tally, n_windows, window, session = user.tally, len(table.windows), 0, 0
-    _forget(tally, table, gap)
-    edge = at - table.windows[0]
-    for k in range(user.n - 1, user.past - 1, -1):
-        ts = user.ts[place(k)]
-        while ts <= edge:
-            _read_off(tally, table, window, gap, out)
-            window += 1
-            if window == n_windows:
-                return
-            edge = at - table.windows[window]
-        if k < user.n - 1 and user.ts[place(k + 1)] - ts > gap:
-            session += 1
-        code = place(user.codes[place(k)])
-        for each in range(table.places[code], table.places[code + place(1)]):
-            stream = place(table.entries[place(each), OF_STREAM])
-            ours = table.sources[stream, OPTION] == gap and tally[stream, MET] != k
-            if ours and enters(user, k, each, table):
-                tally[stream, MET] = k
-                _move(tally, stream, table.sources[stream, CODE], table.entries[place(each), STEP], session)
-    for rest in range(window, n_windows):
-        _read_off(tally, table, rest, gap, out)
-
-
-@compiled_inside
-def _forget(tally: Ints, table: Table, gap: int) -> None:
     for stream in range(len(table.sources)):
-        if table.sources[stream, OPTION] == gap:
-            n = table.sources[stream, CODE]
-            for cell in range(FIRST + n * (n + 2)):
-                tally[stream, cell] = 0
-            tally[stream, SESSION] = tally[stream, MET] = -1
+        n, gap = table.sources[place(stream), CODE], table.sources[place(stream), OPTION]
+        moves, later, after, high = user.tally[0], at, n, user.n
+        tested = _match(user.counts, stream, table)
+        for cell in range(n * (n + 1)):
+            moves[place(cell)] = 0
+        for window in range(len(table.windows)):
+            low = first_of(user, stream, window, table)
+            for k in range(high - 1, low - 1, -1):
+                step, ts = user.counts[place(user.codes[place(k)])], user.ts[place(k)]
+                if tested and step == TESTED:
+                    step = _tested(user, k, stream, table)
+                after, later = n if later - ts > gap else after, ts
+                if step >= 0:
+                    moves[place(step * (n + 1) + after)] += 1
+                    after = step
+            high = low
+            begin, end = asked(stream, window, table)
+            if begin < end:
+                _summed(moves, n)
+            for each in range(begin, end):
+                stat, column = table.features[place(each), STAT], place(table.features[place(each), COLUMN])
+                if stat == TRANSITION:
+                    out[column] = _chance(moves, table, stream, table.features[place(each), PART])
+                elif stat == MOVES:
+                    one, other = table.features[place(each), PART] // n, table.features[place(each), PART] % n
+                    out[column] = moves[place(one * (n + 1) + other)]
+                else:
+                    out[column] = _entropy(moves, n, stat == ENTROPY)
 
 
 @compiled_inside
-def _move(tally: Ints, stream: int, n: int, step: int, session: int) -> None:
-    """An event of kind `step`, older than those before it."""
-    tally[stream, place(FIRST + step)] += 1
-    if tally[stream, SESSION] == session:
-        tally[stream, place(FIRST + n + step)] += 1
-        tally[stream, place(FIRST + n * (2 + step) + tally[stream, AFTER])] += 1
-    tally[stream, AFTER], tally[stream, SESSION] = step, session
+def _match(steps: Ints, stream: int, table: Table) -> bool:
+    """For each event code the step that it is, -1 without one, or TESTED; whether there is such a one."""
+    tested = False
+    for code in range(len(steps)):
+        steps[place(code)] = -1
+        for each in range(table.places[place(code)], table.places[place(code + 1)]):
+            if table.entries[place(each), OF_STREAM] == stream and steps[place(code)] == -1:
+                by_filter = table.entries[place(each), FILTER] >= 0
+                steps[place(code)] = TESTED if by_filter else table.entries[place(each), STEP]
+                tested = tested or by_filter
+    return tested
 
 
 @compiled_inside
-def _read_off(tally: Ints, table: Table, window: int, gap: int, out: Floats) -> None:
-    for each in range(table.edges[window], table.edges[window + 1]):
-        stream, stat, column = table.features[each, STREAM], table.features[each, STAT], table.features[each, COLUMN]
-        if table.sources[stream, OPTION] != gap:
-            continue
-        if stat == TRANSITION:
-            out[column] = _chance(tally, table, stream, table.features[each, PART])
-        elif stat == MOVES:
-            out[column] = tally[stream, FIRST + 2 * table.sources[stream, CODE] + table.features[each, PART]]
-        else:
-            out[column] = _entropy(tally, stream, table.sources[stream, CODE], stat == ENTROPY)
+def _tested(user: User, k: int, stream: int, table: Table) -> int:
+    """The first step that event k is; -1 without one."""
+    code = place(user.codes[place(k)])
+    for each in range(table.places[code], table.places[code + place(1)]):
+        if table.entries[place(each), OF_STREAM] == stream and enters(user, k, each, table):
+            return int(table.entries[place(each), STEP])
+    return -1
 
 
 @compiled_inside
-def _chance(tally: Ints, table: Table, stream: int, part: int) -> float:
+def _summed(moves: Ints, n: int) -> None:
+    """Behind the moves, from each kind to each kind or the end, write how many begin at each; with the end, without."""
+    for step in range(n):
+        leaving = 0
+        for after in range(n):
+            leaving += moves[place(step * (n + 1) + after)]
+        moves[place(n * (n + 1) + step)] = leaving + moves[place(step * (n + 1) + n)]
+        moves[place(n * (n + 2) + step)] = leaving
+
+
+@compiled_inside
+def _chance(moves: Ints, table: Table, stream: int, part: int) -> float:
     """(moves + alpha) / (departures + n * alpha); missing without a departure."""
-    n, begin = table.sources[stream, CODE], table.sources[stream, DETAIL]
-    departures = tally[stream, FIRST + n + part // n]
+    n, begin = table.sources[place(stream), CODE], table.sources[place(stream), DETAIL]
+    step, departures = part // n, moves[place(n * (n + 2) + part // n)]
     if departures == 0:
         return np.nan
-    alpha, unit = table.details[begin], table.details[begin + 1]
-    return float((tally[stream, FIRST + 2 * n + part] * unit + alpha) / (departures * unit + n * alpha))
+    alpha, unit = table.details[place(begin)], table.details[place(begin + 1)]
+    return float((moves[place(step * (n + 1) + part % n)] * unit + alpha) / (departures * unit + n * alpha))
 
 
 @compiled_inside
-def _entropy(tally: Ints, stream: int, n: int, of_kinds: bool) -> float:
+def _entropy(moves: Ints, n: int, of_kinds: bool) -> float:
     """Bits: of the kinds, or of the next kind where the present one is known; missing without an event, or a move."""
-    begin = FIRST if of_kinds else FIRST + n
-    total = 0
+    begin, total = n * (n + 1 if of_kinds else n + 2), 0
     for cell in range(begin, begin + n):
-        total += tally[stream, cell]
+        total += moves[place(cell)]
     if total == 0:
         return np.nan
     if of_kinds:
-        return (total * log2(total) - _bits(tally, stream, begin, n)) / total
-    return (_bits(tally, stream, begin, n) - _bits(tally, stream, begin + n, n * n)) / total
+        return (total * log2(total) - _bits(moves, begin, n)) / total
+    together = 0.0
+    for step in range(n):
+        together += _bits(moves, step * (n + 1), n)
+    return (_bits(moves, begin, n) - together) / total
 
 
 @compiled_inside
-def _bits(tally: Ints, stream: int, begin: int, n: int) -> float:
+def _bits(moves: Ints, begin: int, n: int) -> float:
     """The sum of c * log2(c) over n counts."""
     bits = 0.0
     for cell in range(begin, begin + n):
-        count = tally[stream, cell]
+        count = moves[place(cell)]
         bits += BITS[place(count)] if count < len(BITS) else count * log2(count)
     return bits
 
 
 def _cells(source: Source) -> int:
-    return FIRST + len(source.kinds) * (len(source.kinds) + 2)
+    return len(source.kinds) * (len(source.kinds) + 3)
 
 
 FAMILY = Family("transitions", (Transitions,), STATS, of_steps, _cells)

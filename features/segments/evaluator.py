@@ -278,7 +278,7 @@ class Evaluator:
         return self._rooms.views  # type: ignore[no-any-return] # a thread's own
 
     def _made(self, n_events: int, *, explained: bool = False) -> tuple[Scratch, Room]:
-        sizes = {"n_events": n_events, "n_codes": self.schema.n_codes, "n_streams": 1, "n_folds": 0, "per_event": 1}
+        sizes = {"n_events": n_events, "n_codes": self.schema.n_codes}
         return scratch(**sizes), room(self.program, n_events, explained=explained)
 
 
