@@ -173,4 +173,8 @@ def _source(feature: Feature, schema: StateSchema) -> Source:
     return Source(feature.steps, schema.slot(feature.property), STATS.index("cart_value"), detail=detail)
 
 
-FAMILY = Family("carts", (AbandonedCarts, CartValue), STATS, _source)
+def _cells(_source: Source) -> int:
+    return AFTER + 1
+
+
+FAMILY = Family("carts", (AbandonedCarts, CartValue), STATS, _source, _cells)

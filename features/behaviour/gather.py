@@ -27,7 +27,7 @@ class Scratch(NamedTuple):
     tally: Ints  # shape (n_streams, cells): a family's running totals
     folds: Ints  # as long as a carry
     marks: Ints  # see `marks.mark`
-    heap: Ints  # twice as long
+    heap: Ints  # as long as the rows
     members: Ints  # see `members.settle`; what comes first, its own places, stays as it is
     begins: Ints  # per kind
     ends: Ints
@@ -54,7 +54,7 @@ def scratch(
     members[:n] = np.arange(n)
     return Scratch(
         rows, ts, codes, spare, counts, np.zeros((seats_for(n), 2), np.int64), np.zeros(1, np.int64), tally, folds,
-        marks, np.empty(2 * n, np.int64), members, np.empty(n_kinds, np.int64), np.empty(n_kinds, np.int64),
+        marks, np.empty(n, np.int64), members, np.empty(n_kinds, np.int64), np.empty(n_kinds, np.int64),
         np.empty((n_kinds, n_windows), np.int64),
     )  # fmt: skip
 

@@ -51,21 +51,36 @@ def settle(slots: Ints, n: int, at: int, kinds: Kinds, room: Scratch) -> None:
         room.firsts[0, place(window)] = first
     room.begins[0], room.ends[0] = 0, n
     to = len(room.rows)
-    for one in range(1, len(kinds.codes)):
-        kind, begin, tested = place(one), 0, kinds.filters.tests[place(one)] < kinds.filters.tests[place(one + 1)]
-        room.begins[kind] = to
-        for window in range(n_windows, -1, -1):
-            end = room.firsts[0, place(window - 1)] if window > 0 else n
-            for k in range(begin, end):
-                room.members[place(to)] = k
-                comes = kinds.codes[kind, place(room.codes[place(k)])]
-                if tested and comes:
-                    comes = int(satisfied(slots, room.rows[place(k)], one, kinds.filters))
-                to += comes
-            if window > 0:
-                room.firsts[kind, place(window - 1)] = to
-            begin = end
-        room.ends[kind] = to
+    for kind in range(1, len(kinds.codes)):
+        room.begins[place(kind)] = to
+        if kinds.filters.tests[place(kind)] < kinds.filters.tests[place(kind + 1)]:
+            to = _passing(slots, kind, n, to, kinds, room)
+        else:
+            to = _coming(kind, n, to, kinds, room)
+        room.ends[place(kind)] = to
+        for window in range(n_windows):
+            first = room.firsts[0, place(window)]
+            room.firsts[place(kind), place(window)] = room.spare[place(first)] if first < n else to
+
+
+@compiled_inside
+def _coming(kind: int, n: int, to: int, kinds: Kinds, room: Scratch) -> int:
+    """Write at `to` which events have a code of the kind, and how far that was at each event; behind the last one."""
+    for k in range(n):
+        room.members[place(to)], room.spare[place(k)] = k, to
+        to += kinds.codes[place(kind), place(room.codes[place(k)])]
+    return to
+
+
+@compiled_inside
+def _passing(slots: Ints, kind: int, n: int, to: int, kinds: Kinds, room: Scratch) -> int:
+    """The same for a kind with tests."""
+    for k in range(n):
+        room.spare[place(k)] = to
+        if kinds.codes[place(kind), place(room.codes[place(k)])]:
+            room.members[place(to)] = k
+            to += satisfied(slots, room.rows[place(k)], kind, kinds.filters)
+    return to
 
 
 @compiled_inside

@@ -15,6 +15,7 @@ from features.behaviour.table import (
     STEP,
     Family,
     Feature,
+    Source,
     Table,
     User,
     asked,
@@ -173,4 +174,8 @@ def _read_off(user: User, stream: int, table: Table, out: Floats) -> None:
             out[place(table.features[place(each), COLUMN])] = min(count, 1) if once else count
 
 
-FAMILY = Family("orders", (Orders,), STATS, of_steps)
+def _cells(_source: Source) -> int:
+    return BIT + 1
+
+
+FAMILY = Family("orders", (Orders,), STATS, of_steps, _cells)

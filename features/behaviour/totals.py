@@ -26,7 +26,7 @@ from features.behaviour.words import Names, Words
 from features.errors import DefinitionError
 
 STATS = ("count", "sum", "mean", "min", "max", "first", "last")
-COUNT, SUM, MEAN, MIN, MAX, FIRST, LAST = range(len(STATS))
+SUM, MEAN, MIN, MAX, FIRST = range(1, 6)
 
 
 class Totals(Listing):
@@ -63,37 +63,45 @@ class Totals(Listing):
 
 @compiled_inside
 def totals(user: User, at: int, table: Table, out: Floats) -> None:
-    """A pass a stream, from the newest event back; a window's features are read off where it ends."""
+    """Events are as many as their kind has members in a window; values take a pass."""
     for stream in range(len(table.sources)):
-        slot, end = table.sources[place(stream), SLOT], end_of(user, stream, table)
-        n, total, least, most, oldest, newest, high = 0, 0, MISSING, MISSING, MISSING, MISSING, end
-        for window in range(len(table.windows)):
-            low = first_of(user, stream, window, table)
-            if slot == NO_SLOT:
-                n = end - low
+        if table.sources[place(stream), SLOT] == NO_SLOT:
+            end = end_of(user, stream, table)
+            for window in range(len(table.windows)):
+                begin, until = asked(stream, window, table)
+                for each in range(begin, until):
+                    out[place(table.features[place(each), COLUMN])] = end - first_of(user, stream, window, table)
+        else:
+            _of_values(user, stream, table, out)
+
+
+@compiled_inside
+def _of_values(user: User, stream: int, table: Table, out: Floats) -> None:
+    """From the newest event back; a window's features are read off where it ends."""
+    slot, high = table.sources[place(stream), SLOT], end_of(user, stream, table)
+    n, total, least, most, oldest, newest = 0, 0, MISSING, MISSING, MISSING, MISSING
+    for window in range(len(table.windows)):
+        low = first_of(user, stream, window, table)
+        for j in range(high - 1, low - 1, -1):
+            value = value_at(user, user.members[place(j)], slot)
+            if value == MISSING:
+                continue
+            least, most = min(value, least) if n else value, max(value, most)
+            newest, oldest = newest if n else value, value
+            n, total = n + 1, total + value
+        high = low
+        begin, until = asked(stream, window, table)
+        for each in range(begin, until):
+            k = place(each)
+            stat, factor = table.features[k, STAT], table.features[k, FACTOR]
+            if stat <= MEAN:
+                value = total if n or stat == SUM else MISSING
+                factor *= max(n, 1) if stat == MEAN else 1
+            elif stat <= MAX:
+                value = least if stat == MIN else most
             else:
-                for j in range(high - 1, low - 1, -1):
-                    value = value_at(user, user.members[place(j)], slot)
-                    if value == MISSING:
-                        continue
-                    least, most = min(value, least) if n else value, max(value, most)
-                    newest, oldest = newest if n else value, value
-                    n, total = n + 1, total + value
-            high = low
-            begin, until = asked(stream, window, table)
-            for each in range(begin, until):
-                k = place(each)
-                stat, factor, value = table.features[k, STAT], table.features[k, FACTOR], 0
-                if stat == COUNT:
-                    value = n
-                elif stat <= MEAN:
-                    value = total if n or stat == SUM else MISSING
-                    factor *= max(n, 1) if stat == MEAN else 1
-                elif stat <= MAX:
-                    value = least if stat == MIN else most
-                else:
-                    value = oldest if stat == FIRST else newest
-                put(out, place(table.features[k, COLUMN]), value, factor)
+                value = oldest if stat == FIRST else newest
+            put(out, place(table.features[k, COLUMN]), value, factor)
 
 
 FAMILY = Family("totals", (Totals,), STATS, of_property)
