@@ -41,6 +41,7 @@ SHARED = {
     "carry": ("count", "sum", "min", "max", "first", "last", "tenure"),
     "categories": ("first", "last", "mode", "trait"),
     "formulas": ("count", "ratio", "difference", "score", "trend", "rfm_score", "recency", "tenure"),
+    "members": ("count", "sum", "first", "recency", "active_days"),
     "mining": ("count",),
 }
 """Of modules that are no family: what the entries have that show them."""
