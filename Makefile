@@ -9,7 +9,7 @@ QUIET := BENTOML_DO_NOT_TRACK=True DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test integration prove lint bench docs lock locks-are-fresh clean
+.PHONY: help setup demo test integration prove lint bench docs lock audit locks-are-fresh clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,9 @@ docs: $(DEV_STAMP) ## run what the documentation shows
 
 lock: $(VENV)/bin/uv ## resolve the three lock files from pyproject.toml
 	@$(BIN)/python -m tests.locks --write
+
+audit: $(VENV)/bin/uv ## look up the locked versions in the advisory databases (network)
+	@for lock in core serving development; do $(BIN)/uv tool run pip-audit --disable-pip --no-deps -r requirements/$$lock.lock || exit 1; done
 
 clean: ## remove the environment, caches and the demo's folder
 	rm -rf $(VENV) build demo-shop .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

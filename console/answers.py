@@ -38,7 +38,7 @@ def serve(
     as_json: JsonOption = False,
 ) -> None:
     """Take events and answer which segments a user is in, until stopped."""
-    settings = _settings(project)
+    settings = settings_of(project)
     _check_door(host, settings)
     listening = _listen(host, port)
     signal.signal(signal.SIGTERM, _leave)  # the server raises the signal again once it has finished
@@ -88,7 +88,7 @@ def rebuild(
     """Make anew what is derived from the event log; a running service goes on answering meanwhile."""
     if not state:
         raise ProjectError("nothing to rebuild is named. Hint: `ethogram rebuild --state`.")
-    settings = _settings(project)
+    settings = settings_of(project)
     from serving.filling import refill
 
     report = refill(settings, now=settings.clock or time.time_ns() // 1000)
@@ -107,7 +107,7 @@ def bento(
     from serving.packing import build, pack
     from training.bundle import current
 
-    folder = bundle or current(_settings(project).bundles)
+    folder = bundle or current(settings_of(project).bundles)
     if folder is None:
         raise ProjectError("no bundle has been published. Hint: `ethogram promote`.")
     model = pack(folder)
@@ -120,7 +120,8 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def _settings(project: Path | None) -> "Settings":
+def settings_of(project: Path | None) -> "Settings":
+    """The service's settings; a project that is named comes before the environment's."""
     from serving.settings import Settings
 
     if project is not None:
@@ -129,8 +130,10 @@ def _settings(project: Path | None) -> "Settings":
 
 
 def _check_door(host: str, settings: "Settings") -> None:
-    if settings.api_key is None and host not in ("127.0.0.1", "::1", "localhost"):
-        raise ProjectError(f"--host {host} reaches beyond this machine. Hint: set ETHOGRAM_API_KEY first.")
+    if not settings.ring().needed and host not in ("127.0.0.1", "::1", "localhost"):
+        raise ProjectError(
+            f"--host {host} reaches beyond this machine. Hint: `ethogram keys create`, or set ETHOGRAM_API_KEY, first."
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -15,11 +15,11 @@ import numpy as np
 
 from experiments.release import published
 from experiments.study import DIGEST
-from experiments.tracking import CHAMPION, Registered, Tracking
+from experiments.tracking import CHALLENGER, CHAMPION, Registered, Tracking
 from features.behaviour.histories import Histories
 from features.errors import BundleError
 from features.project import Project
-from training.bundle import Bundle, current
+from training import bundle
 
 LOGGER = logging.getLogger("ethogram.follow")
 EVERY_S = 4.0
@@ -43,31 +43,44 @@ class Step:
 
 
 class Follower:
-    """One project's alias and folder of bundles; a version that was refused is not fetched again."""
+    """One project's aliases and folder of bundles; a version that was refused is not fetched again."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
         self.tracking = Tracking(project)
         self._refused: dict[int, str] = {}
 
-    def look(self) -> Step:
-        """Resolve the alias once, and publish what it names if it is another bundle and a sound one."""
-        champion = self.tracking.alias(self.project.name, CHAMPION)
-        if champion is None:
+    def look(self, alias: str = CHAMPION, pointer: str = bundle.CURRENT) -> Step:
+        """Resolve an alias once, and publish what it names if it is another bundle and a sound one."""
+        named, folder = self.tracking.alias(self.project.name, alias), self.project.path("bundles")
+        if named is None:
+            if alias != CHAMPION:
+                (folder / pointer).unlink(missing_ok=True)
             return Step(None)
-        there = self._there()
-        if there == champion.tags.get(DIGEST):
-            return Step(champion.version)
-        if champion.version not in self._refused:
+        if self._there(pointer) == named.tags.get(DIGEST):
+            return Step(named.version)
+        if named.version not in self._refused:
             try:
-                published(self.project, self.tracking, champion, check)
-                return Step(champion.version, changed=True)
+                published(self.project, self.tracking, named, self._check, pointer)
+                return Step(named.version, changed=True)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it, what is published stays
-                self._refused[champion.version] = f"version {champion.version} is refused: {error}"
-        return Step(champion.version, fault=self._refused[champion.version])
+                fault = f"version {named.version} is refused: {error}"
+                return Step(named.version, fault=self._refused.get(named.version, fault))
+        return Step(named.version, fault=self._refused[named.version])
 
-    def _there(self) -> str | None:
-        folder = current(self.project.path("bundles"))
+    def _check(self, folder: Path, registered: Registered) -> None:
+        """`check`, whose verdict is final; a version that could not be fetched is tried again."""
+        try:
+            check(folder, registered)
+        except Exception as error:
+            self._refused[registered.version] = f"version {registered.version} is refused: {error}"
+            raise
+
+    def _there(self, pointer: str) -> str | None:
+        try:
+            folder = bundle.current(self.project.path("bundles"), pointer)
+        except BundleError:  # it names what is gone
+            return None
         return folder.name if folder else None
 
 
@@ -77,16 +90,16 @@ def check(folder: Path, registered: Registered) -> None:
     Raises:
         BundleError: a byte differs, a golden row comes out otherwise, a score is no number, or it is too slow.
     """
-    bundle = Bundle.load(folder, verify=True)
-    if bundle.digest != registered.tags.get(DIGEST):
-        raise BundleError(f"its digest is {bundle.digest[:12]}, the registry names another.")
+    found = bundle.Bundle.load(folder, verify=True)
+    if found.digest != registered.tags.get(DIGEST):
+        raise BundleError(f"its digest is {found.digest[:12]}, the registry names another.")
     if not (folder / "plan.yaml").exists():
         raise BundleError("it carries no plan.yaml, so no event could be taken in.")
-    nobody = Histories.from_states(bundle.schema, ["nobody"], [b""])
+    nobody = Histories.from_states(found.schema, ["nobody"], [b""])
     taken = []
     for _ in range(21):
         begun = time.perf_counter()
-        scores = bundle.score_matrix(bundle.computed.compute(nobody, time.time_ns() // 1000))
+        scores = found.score_matrix(found.computed.compute(nobody, time.time_ns() // 1000))
         taken.append(time.perf_counter() - begun)
     for study, each in scores.items():
         if not np.isfinite(each.column()).all():
@@ -97,18 +110,21 @@ def check(folder: Path, registered: Registered) -> None:
 
 def follow(project: Project, *, parent: int | None = None) -> None:
     """Look again and again, with jitter so that many followers do not come at once; until `parent` is gone."""
-    follower, told = Follower(project), Step(None)
+    follower = Follower(project)
+    told: dict[str, Step] = {}
     while parent is None or os.getppid() == parent:
-        try:
-            step = follower.look()
-        except Exception:
-            LOGGER.exception("the registry cannot be read; what is published stays")
-        else:
+        for alias, pointer in ((CHAMPION, bundle.CURRENT), (CHALLENGER, bundle.CHALLENGER)):
+            try:
+                step = follower.look(alias, pointer)
+            except Exception:
+                LOGGER.exception("the registry cannot be read; what is published stays")
+                follower = Follower(project)  # with a connection of its own
+                break
             if step.changed:
-                LOGGER.info("version %s is published", step.version)
-            elif step.fault and step != told:
-                LOGGER.error("%s", step.fault)
-            told = step
+                LOGGER.info("%s: version %s is published", alias, step.version)
+            elif step.fault and step != told.get(alias):
+                LOGGER.error("%s: %s", alias, step.fault)
+            told[alias] = step
         time.sleep(EVERY_S * random.uniform(0.75, 1.25))
 
 

@@ -18,7 +18,7 @@ from features.segments.program import Snapshot
 from features.segments.segment_set import SegmentSet
 from features.segments.snapshots import Columns, Work
 from features.segments.snapshots import taken as bounds_taken
-from training.bundle import Bundle, current, publish
+from training.bundle import CURRENT, Bundle, current, publish
 from training.model import Model
 
 SEGMENTS = "ethogram.segments"
@@ -340,6 +340,7 @@ def published(
     tracking: Tracking,
     registered: Registered,
     check: Callable[[Path, Registered], None] = lambda _folder, _registered: None,
+    pointer: str = CURRENT,
 ) -> Path:
     """The bundle of a version, published: from the folder that has it already, else from the registry.
 
@@ -348,18 +349,19 @@ def published(
         tracking: Its registry.
         registered: The version.
         check: Raises where the bundle that was found must not be published.
+        pointer: The file of the bundles folder that names it.
     """
     digest, bundles = registered.tags[DIGEST], project.path("bundles")
-    there = current(bundles) if (bundles / "CURRENT").exists() else None
+    there = current(bundles, pointer)
     if there is not None and there.name == digest:
         return there
     if (bundles / digest).exists():
         check(bundles / digest, registered)
-        return publish(bundles / digest, bundles)
+        return publish(bundles / digest, bundles, pointer=pointer)
     with scratch() as temporary:
         found = tracking.fetch(registered, Path(temporary))
         check(found, registered)
-        return publish(found, bundles)
+        return publish(found, bundles, pointer=pointer)
 
 
 def _listed(models: Mapping[str, int]) -> str:

@@ -23,7 +23,7 @@ REQUIREMENTS = ("numpy", "numba", "polars", "pydantic", "ruamel.yaml", "xxhash")
 """What scoring needs; named, so that MLflow infers nothing by importing."""
 
 LOADER = "experiments.tracking"
-CHAMPION, PREVIOUS = "champion", "previous"
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,9 @@ class Tracking:
 
         try:
             found = self.client.get_model_version_by_alias(name, alias)
-        except MlflowException:
+        except MlflowException as problem:
+            if problem.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise  # a registry that is away says nothing about its aliases
             return None
         return Registered(found.name, int(found.version), dict(found.tags), str(found.source))
 

@@ -31,6 +31,7 @@ class Settings(Definition):
     studies: str = ".ethogram/studies"
     memberships: str = ".ethogram/memberships"
     mlflow: str = ".ethogram/mlflow.db"
+    keys: str = ".ethogram/keys.json"
     places: str = ""
 
     @field_validator("zone")

@@ -26,6 +26,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LOGGER = logging.getLogger("ethogram.door")
 PASSED_BODY = 1_048_576
 
+PAGE = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"), (b"referrer-policy", b"no-referrer"))
+PLAIN = (*PAGE, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
+"""What browsers are told; pages, which are BentoML's, bring scripts of their own."""
+UNKEPT = (b"cache-control", b"no-store")
+
 
 class Door:
     """Raw ASGI: routes, key, limits, problems, metrics, draining.
@@ -71,7 +76,7 @@ class Door:
                 route = route_of(request)
                 template = route.template
                 if not route.open:
-                    admit(request)
+                    admit(request, route.scope, own=route.own)
                 if route.limit:
                     request.body = await body_of(request, receive, route.limit)
                 reply = await route.answer(request)
@@ -92,7 +97,10 @@ class Door:
             (b"content-type", reply.content_type),
             (b"content-length", str(len(reply.body)).encode()),
             (b"x-request-id", request.id.encode()),
+            *(PAGE if reply.content_type.startswith(b"text/html") else PLAIN),
         ]
+        if "cache-control" not in reply.headers:
+            headers.append(UNKEPT)
         headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
         if self.runtime.settings.origins:
             headers += shared(request)
@@ -103,7 +111,7 @@ class Door:
 
     async def _pass(self, request: Request, receive: Receive) -> Reply:
         """What BentoML answers, after the same key and size checks; its errors become problems."""
-        admit(request)
+        admit(request, "read")
         body = await body_of(request, receive, PASSED_BODY)
         given = [{"type": "http.request", "body": body, "more_body": False}]
         start: Message = {}

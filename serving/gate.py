@@ -1,7 +1,6 @@
 """Gate: who may ask, how often, and how much they may send."""
 
 import asyncio
-import hmac
 import math
 import time
 from base64 import b64decode
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
 
 BODY_S = 10.0
 """How long the whole of a body may take to arrive."""
+
+REMEMBERED = 100_000
+"""Callers whose rate is counted; whoever has not asked for longest may begin anew."""
 
 CHALLENGE = {"www-authenticate": 'Bearer realm="ethogram"'}
 
@@ -40,32 +42,39 @@ class Limiter:
         if held < 1:
             wait = math.ceil((1 - held) / self.rate)
             raise Problem(429, f"more than {self.rate:g} requests a second.", {"retry-after": str(wait)})
+        self._buckets.pop(key, None)
         self._buckets[key] = held - 1, now
+        if len(self._buckets) > REMEMBERED:  # browsers' tokens name people
+            self._buckets.pop(next(iter(self._buckets)))
 
 
-def admit(request: "Request", written: str | None = None) -> None:
-    """Let a caller in, or raise a Problem: with a key set it must be shown; without one only this machine is let in.
+def admit(request: "Request", scope: str, *, own: bool = False, written: str | None = None) -> None:
+    """Let a caller in, or raise a Problem: where there are keys one must be shown; else only this machine is let in.
 
     Args:
         request: Who asks.
+        scope: What the key must be for.
+        own: Whether a browser's token is enough: the answer is about the person whom it names.
         written: The key in the body, as Segment's libraries may send it.
     """
-    key = request.runtime.settings.api_key
-    if key is None:
-        if not _is_local(request.scope.get("client")):
+    keys = request.runtime.keys
+    if not keys.needed:
+        if not _is_local(request.scope.get("client")) or request.header(b"x-forwarded-for"):
             raise Problem(
-                401,
-                "no key is set, so only callers on this machine are answered. Hint: set ETHOGRAM_API_KEY.",
-                CHALLENGE,
+                401, "there is no key, so only this machine is answered. Hint: `ethogram keys create`.", CHALLENGE
             )
         request.runtime.limiter.take("")
         return
     shown = _shown(request) or written
     if shown is None:
         raise Problem(401, "a key is needed. Hint: send `Authorization: Bearer KEY`.", CHALLENGE)
-    if not hmac.compare_digest(shown.encode(), key.encode()):
-        raise Problem(401, "the key is not known.", CHALLENGE)
-    request.runtime.limiter.take(shown)
+    caller = keys.caller(shown)
+    if caller is None:
+        raise Problem(401, "the key is not known, or the token is not valid any more.", CHALLENGE)
+    if not caller.may(scope) and not (own and caller.subject is not None):
+        raise Problem(403, f"this key is not for {scope!r}. Hint: `ethogram keys create --scope {scope}`.")
+    request.subject = caller.subject
+    request.runtime.limiter.take(caller.name)
 
 
 def _is_local(client: tuple[str, int] | None) -> bool:

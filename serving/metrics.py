@@ -36,6 +36,8 @@ class Metrics:
         self.state_failures = counter("state_failures", "Readings of the state, and turns of catching up, that failed.")
         self.swaps = counter("bundle_swaps", "Bundles taken into service.")
         self.swap_failures = counter("bundle_failures", "Bundles refused; the one before stayed in service.")
+        self.challengers = counter("challengers", "Challengers taken into the shadow.")
+        self.shadow = counter("shadow", "Answers that the challenger was to give as well.", "outcome")
         self.predictions = counter("predictions", "Rows of the prediction log.", "outcome")
         about = ("name", "version", "digest")
         self.bundle = Gauge("bundle_info", "The bundle in service.", about, namespace=NAMESPACE, registry=registry)

@@ -123,9 +123,9 @@ class PredictionLog:
 
 
 def forget(folder: Path, ids: Iterable[str], *, key: bytes) -> int:
-    """Remove the answers about these ids from the prediction log; the number of rows removed."""
+    """Remove the answers about these ids from the prediction log, the challenger's too; the number of rows removed."""
     hidden, removed = [pseudonym(key, one) for one in sorted(ids)], 0
-    for path in sorted(folder.glob("*/*.parquet")):
+    for path in sorted(folder.rglob("*.parquet")):
         rows = pl.read_parquet(path)
         kept = rows.filter(~pl.col("user").is_in(hidden))
         if kept.height < rows.height:

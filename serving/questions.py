@@ -86,7 +86,7 @@ async def ask(request: Request) -> Reply:
 async def explain(request: Request) -> Reply:
     """POST /v1/explain: why a user is in every declared segment or not, and what moves each propensity."""
     question, runtime = _read(QUESTION, request.body, '{"user_id": "..."}'), request.runtime
-    name, release = named(question.user), runtime.release()
+    name, release = _permitted(request, question.user), runtime.release()
     told = await asyncio.to_thread(release.scorer.explain, name, runtime.now(), question.context)
     body = ENCODER.encode({**told, "bundle": release.about, "request_id": request.id})
     return Reply(body, headers={"x-model-version": str(release.bundle.version), "cache-control": "no-store"})
@@ -101,16 +101,24 @@ async def look_up(request: Request) -> Reply:
 
 
 def _one(request: Request, user: str | None, context: Json | None = None) -> Reply:
-    told, version = _fresh(request, answer(request.runtime, user, request.id, context))
+    told, version = _fresh(request, answer(request.runtime, _permitted(request, user), request.id, context))
     return Reply(ENCODER.encode(told), headers={"x-model-version": version, "cache-control": "no-store"})
 
 
 def _without_scores(request: Request, user: str | None) -> Reply:
-    told, version = _fresh(request, answer(request.runtime, user, request.id))
+    told, version = _fresh(request, answer(request.runtime, _permitted(request, user), request.id))
     del told["scores"]
     reply = Reply(ENCODER.encode(told), headers={"x-model-version": version})
     same = ("user_id", "canonical_id", "segments", "source", "reason", "consent", "bundle")
     return revalidated(request, reply, *(told.get(name) for name in same))
+
+
+def _permitted(request: Request, user: str | None) -> str:
+    """The id asked for, or a Problem: 403 where the caller may ask about another person only."""
+    name = named(user)
+    if request.subject is not None and name != request.subject:
+        raise Problem(403, "this token is for another user.")
+    return name
 
 
 def _fresh(request: Request, answered: tuple[Json, str]) -> tuple[Json, str]:

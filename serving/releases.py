@@ -12,10 +12,9 @@ from features.errors import EthogramError
 from serving.collection import Preparation
 from serving.predictions import Ring
 from serving.scorer import Scorer
-from training.bundle import Bundle
+from training.bundle import CURRENT, Bundle
 
 LOGGER = logging.getLogger("ethogram.releases")
-CURRENT = "CURRENT"
 LOOK_S = 1.0
 
 
@@ -55,8 +54,11 @@ class Releases:
         previous: The one before.
     """
 
-    def __init__(self, folder: Path, packed: Path | None, open_release: Callable[[Bundle], Release]) -> None:
+    def __init__(
+        self, folder: Path, packed: Path | None, open_release: Callable[[Bundle], Release], *, pointer: str = CURRENT
+    ) -> None:
         self.folder = folder
+        self.pointer = pointer
         self.packed = packed
         self.current: Release | None = None
         self.previous: Release | None = None
@@ -71,9 +73,9 @@ class Releases:
         self._thread = threading.Thread(target=self._run, name="ethogram-releases", daemon=True)
 
     def wanted(self) -> str | None:
-        """The digest that CURRENT names; None where there is no such file."""
+        """The digest that the pointer names; None where there is no such file."""
         try:
-            return (self.folder / CURRENT).read_text(encoding="utf-8").strip() or None
+            return (self.folder / self.pointer).read_text(encoding="utf-8").strip() or None
         except OSError:
             return None
 
@@ -88,6 +90,8 @@ class Releases:
     def _look(self) -> bool:
         digest = self.wanted()
         if digest is None:
+            if self.pointer != CURRENT:  # a challenger is taken back; a champion answers until there is another
+                self.current = None
             return self.current is None and self._first_of(self._fallbacks())
         if self.current is not None and self.current.bundle.digest == digest and not self.stale():
             self._refused.clear()

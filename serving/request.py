@@ -29,7 +29,7 @@ class Reply:
 class Request:
     """A request with what the handlers need of it."""
 
-    __slots__ = ("body", "headers", "id", "method", "path", "runtime", "scope")
+    __slots__ = ("body", "headers", "id", "method", "path", "runtime", "scope", "subject")
 
     def __init__(self, scope: MutableMapping[str, Any], runtime: Runtime) -> None:
         self.scope = scope
@@ -38,6 +38,7 @@ class Request:
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.body = b""
+        self.subject: str | None = None
         given = self.header(b"x-request-id")
         self.id = given if given.isascii() and given.isprintable() and 0 < len(given) <= 64 else secrets.token_hex(16)
 
@@ -76,12 +77,16 @@ class Route:
         answer: The handler.
         limit: Bytes of body it takes; 0: the body is not read.
         open: Not asked for a key at the door; the handler may ask.
+        scope: What a key must be for.
+        own: Whether a browser's token is enough, for the person whom it names.
     """
 
     template: str
     answer: Callable[[Request], Awaitable[Reply]]
     limit: int = 0
     open: bool = False
+    scope: str = "read"
+    own: bool = False
 
 
 def revalidated(request: Request, reply: Reply, *meaning: object) -> Reply:

@@ -37,7 +37,7 @@ async def model(request: Request) -> Reply:
     """GET /v1/model: what is in service."""
     release = request.runtime.release()
     bundle = release.bundle
-    previous = request.runtime.releases.previous
+    previous, challenger = request.runtime.releases.previous, request.runtime.challengers.current
     studies = {
         study: {"kind": model.kind, "digest": model.digest, "threshold": model.threshold, "names": model.names}
         for study, model in bundle.models.items()
@@ -51,6 +51,7 @@ async def model(request: Request) -> Reply:
         "schema": bundle.schema.fingerprint,
         "studies": studies,
         "previous": previous.bundle.digest if previous else None,
+        "challenger": challenger.bundle.digest if challenger else None,
         "fault": request.runtime.releases.fault or None,
     }
     return revalidated(request, Reply(ENCODER.encode(told), headers={"x-model-version": str(bundle.version)}))
@@ -96,7 +97,7 @@ async def describe(request: Request) -> Reply:
 async def collect(request: Request) -> Reply:
     """POST /v1/{track,identify,page,screen,group,alias,batch}: 200 once journal and state hold the events."""
     document = collection.document_of(request.body)
-    admit(request, collection.key_in(document))
+    admit(request, "write", written=collection.key_in(document))
     messages = collection.messages_of(document, request.path.rpartition("/")[2])
     runtime = request.runtime
     release = runtime.release()
@@ -157,11 +158,11 @@ async def exposition(request: Request) -> Reply:
 def _routes() -> dict[str, dict[str, Route]]:
     found = {
         "/v1/segments": {
-            "POST": Route("/v1/segments", ask, ASKED),
-            "GET": Route("/v1/segments", look_up),
+            "POST": Route("/v1/segments", ask, ASKED, own=True),
+            "GET": Route("/v1/segments", look_up, own=True),
         },
         "/v1/segments:batch": {"POST": Route("/v1/segments:batch", ask_batch, BATCH_ASKED)},
-        "/v1/explain": {"POST": Route("/v1/explain", explain, ASKED)},
+        "/v1/explain": {"POST": Route("/v1/explain", explain, ASKED, own=True)},
         "/v1/score": {"POST": Route("/v1/score", score, collection.BATCH_BYTES)},
         "/v1/model": {"GET": Route("/v1/model", model)},
         "/v1/catalogue": {"GET": Route("/v1/catalogue", catalogue)},
@@ -169,7 +170,7 @@ def _routes() -> dict[str, dict[str, Route]]:
         "/readyz": {"GET": Route("/readyz", ready, open=True)},
         "/openapi.yaml": {"GET": Route("/openapi.yaml", describe)},
         "/openapi.json": {"GET": Route("/openapi.json", describe)},
-        "/metrics": {"GET": Route("/metrics", exposition)},
+        "/metrics": {"GET": Route("/metrics", exposition, scope="admin")},
     }
     for kind in collection.KINDS:
         found[f"/v1/{kind}"] = {"POST": Route(f"/v1/{kind}", collect, collection.BATCH_BYTES, open=True)}

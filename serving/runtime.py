@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from features.behaviour.histories import Histories
+from features.behaviour.schema import StateSchema
 from features.errors import BundleError, StoreError
 from features.events.log import EventLog
 from features.events.places import Places
@@ -28,9 +29,11 @@ from serving.problems import Problem
 from serving.releases import Release, Releases
 from serving.scorer import Answer, Scorer
 from serving.settings import Settings
+from serving.shadow import EVERY_S as SHADOW_S
+from serving.shadow import Shadow
 from serving.state import LOOK_S, State, keep
 from serving.store import store_of
-from training.bundle import Bundle
+from training.bundle import CHALLENGER, Bundle
 
 SWITCH_S = 0.0005
 """How long the intake may keep the interpreter from the thread that answers; Python's own 5 ms are felt."""
@@ -50,15 +53,20 @@ class Runtime:
         self.settings = settings
         self.metrics = Metrics()
         self.draining = False
+        self.keys = settings.ring()
         self.limiter = Limiter(settings.rate)
         self.store = store_of(settings, owner=True)
         self.states = Fallback(self.store)
         self.intake = Intake(self.store, self.arrival)
-        self.releases = Releases(settings.bundles, packed, self._release)
+        self.releases = Releases(settings.bundles, packed, self._champion)
         self.predictions = PredictionLog(settings.predictions, settings.key)
+        self.challengers = Releases(settings.bundles, None, self._challenger, pointer=CHALLENGER)
+        self.shadowed = PredictionLog(settings.predictions / "challenger", settings.key)
+        self.shadow = Shadow(lambda: self.challengers.current)
         self.roller = Roller(self.store, self.log, lambda: plan_of(self.release().bundle))
         self.catching_up = Periodic("states", self._catch_up, self.metrics.state_failures.inc)
         self._unfilled = False
+        self._beside: StateSchema | None = None
         self._last_arrival = 0
         self._shift = 0 if settings.clock is None else settings.clock - time.time_ns() // 1000
         self._wire()
@@ -72,6 +80,9 @@ class Runtime:
         self.releases.stale = lambda: self._unfilled or self._applied != self._written()
         self.states.on_failure = metrics.state_failures.inc
         self.releases.on_failure = metrics.swap_failures.inc
+        self.challengers.on_swap = lambda _: metrics.challengers.inc()
+        self.challengers.on_failure = metrics.swap_failures.inc
+        self.shadow.on_done = lambda outcome, n: metrics.shadow.labels(outcome).inc(n)
         self.predictions.on_written = lambda outcome, rows: metrics.predictions.labels(outcome).inc(rows)
 
     def open(self) -> None:
@@ -81,18 +92,24 @@ class Runtime:
         if self.store.remote:
             self.catching_up.start(LOOK_S)
         self.releases.start()
+        self.challengers.start()
+        self.shadow.thread.start(SHADOW_S)
+        self.shadowed.thread.start(self.settings.flush_s)
         self.roller.thread.start(self.settings.roll_s)
         self.predictions.thread.start(self.settings.flush_s)
 
     def close(self) -> None:
         """Take in what was sent, write what is held, let go."""
+        self.challengers.stop()
         self.releases.stop()
         self.intake.stop()
         if self.store.remote:
             self.catching_up.stop()
         if self.releases.current is not None:
             self.roller.thread.stop()
-        self.predictions.thread.stop()
+        self.shadow.thread.stop()
+        for log in (self.predictions, self.shadowed):
+            log.thread.stop()
         self.store.close()
 
     def release(self) -> Release:
@@ -133,11 +150,25 @@ class Runtime:
         """Log and count an answer."""
         if not release.ring.put(request_id, answer):
             self.metrics.predictions.labels("dropped").inc()
+        if self.challengers.current is not None and answer.source == "live":
+            self.shadow.put(request_id, answer)
         self.metrics.answer(answer.source)
         if answer.skew:
             self.metrics.skew.observe(answer.skew / 1e6)
 
-    def _release(self, bundle: Bundle) -> Release:
+    def _champion(self, bundle: Bundle) -> Release:
+        """A bundle that answers; as of now neither its state nor its memberships are stale."""
+        self._applied = self._written()
+        release = self._release(bundle, self.predictions)
+        self._unfilled = not self._filled(bundle)
+        return release
+
+    def _challenger(self, bundle: Bundle) -> Release:
+        """A bundle that answers nobody."""
+        self._beside = bundle.schema
+        return self._release(bundle, self.shadowed)
+
+    def _release(self, bundle: Bundle, log: PredictionLog) -> Release:
         """A bundle checked, its state filled, its code warm: all before it answers anybody."""
         if not (bundle.path / "plan.yaml").exists():
             raise BundleError("the bundle carries no plan.yaml, so no event could be taken in.")
@@ -146,11 +177,10 @@ class Runtime:
         plan = plan_of(bundle)
         places, erased = Places(self.settings.places), collection.Erased(self.settings.log)
         prepare = collection.preparation(plan, self.settings.key, erased, places)
-        self._unfilled = not self._filled(bundle)
-        self._applied = self._written()
+        self._filled(bundle)
         scorer = Scorer(bundle, self.states, self.settings.memberships)
         warm(scorer)
-        return Release(scorer, self.predictions.follow(scorer), prepare, time.time_ns() // 1000)
+        return Release(scorer, log.follow(scorer), prepare, time.time_ns() // 1000)
 
     def _filled(self, bundle: Bundle) -> bool:
         """Whether the state of the bundle's schema is there; while the store is not, degraded answers are better."""
@@ -180,7 +210,7 @@ class Runtime:
         self.metrics.swapped(release.bundle)
         needed = [each for each in (release, self.releases.previous) if each is not None]
         try:
-            keep(self.store, [each.scorer.schema for each in needed])
+            keep(self.store, [*(each.scorer.schema for each in needed), *([self._beside] if self._beside else [])])
         except StoreError as error:
             LOGGER.warning("%s; states of bundles before stay", error)
         gc.collect()

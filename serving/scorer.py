@@ -106,6 +106,10 @@ class Scorer:
         """The same for many users, in their order."""
         return self.answer_states(users, self._states(users), now, context)
 
+    def answers_at(self, users: Sequence[str], ats: Sequence[int]) -> list[Answer]:
+        """What would have been said as of these instants, of what was known then."""
+        return self.answer_states(users, self._states(users), 0, ats=ats)
+
     def explain(self, user: str, now: int, context: Context = None) -> dict[str, Any]:
         """Why the user is in every declared segment or not, as of the instant of an answer: plain values."""
         (state,) = self._states([user])
@@ -140,29 +144,42 @@ class Scorer:
         told: list[list[int]] = seen(histories, floors, until).tolist()
         return told
 
+    def _seen_at(self, histories: Histories, ats: Sequence[int]) -> list[list[int]]:
+        at = np.array(ats, np.int64)
+        told: list[list[int]] = seen(histories, at - self.schema.horizon, at).tolist()
+        return told
+
     def _states(self, users: Sequence[str]) -> list[State]:
         asked = [user for user in users if not is_denied(user)]
         found = dict(zip(asked, self.store.read(self.schema, asked), strict=True))
         return [found.get(user) or State(user) for user in users]
 
     def answer_states(
-        self, users: Sequence[str], states: Sequence[State], now: int, context: Context = None
+        self,
+        users: Sequence[str],
+        states: Sequence[State],
+        now: int,
+        context: Context = None,
+        *,
+        ats: Sequence[int] | None = None,
     ) -> list[Answer]:
-        """The same for states that have been read, one per user."""
+        """The same for states that have been read, one per user; `ats` fixes the instants, whatever is known since."""
         if not states:
             return []
         names, records = [state.user for state in states], [state.records for state in states]
         histories = Histories.from_states(self.schema, names, records, [state.carry for state in states])
-        told = self._seen(histories, now)
+        told = self._seen(histories, now) if ats is None else self._seen_at(histories, ats)
         reasons = [_reason(state, row[CONSENT]) for state, row in zip(states, told, strict=True)]
-        ats = [min(max(now, row[LAST_KNOWN]), now + AHEAD) for row in told]
+        if ats is None:
+            ats = [min(max(now, row[LAST_KNOWN]), now + AHEAD) for row in told]
         live = [row for row, reason in enumerate(reasons) if not reason]
         values, verdicts = self._live(histories, ats, live, context)
         verdicts |= self._unknown(histories, ats, [k for k, reason in enumerate(reasons) if reason == UNKNOWN], context)
         answers = []
         for row, (user, state, reason, said) in enumerate(zip(users, states, reasons, told, strict=True)):
             held = Fingerprint(said[N_EVENTS], said[SUM_IDS], said[LAST_TS], self.schema.fingerprint)
-            source, skew = "default" if reason else state.source, max(0, said[LAST_KNOWN] - now)
+            source = "default" if reason else state.source
+            skew = max(0, said[LAST_KNOWN] - (now or ats[row]))
             verdict, vector = verdicts.get(row, self.cold), values.get(row)
             consent, degraded = CONSENTS[said[CONSENT]], state.source != "live"
             about = (user, state.user, ats[row], skew, source, reason, verdict, consent, held, vector)

@@ -9,6 +9,9 @@ from typing import Self
 from features.errors import ProjectError
 from features.instants import parse_instant
 from features.project import SETTINGS, Project, private_key
+from serving.keys import Keys
+
+SECRET_BYTES = 32
 
 VARIABLES: Mapping[str, tuple[str, str]] = {
     "ETHOGRAM_PROJECT": ("", "project folder; the paths below default to its `ethogram.yaml`"),
@@ -27,7 +30,12 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
         "database of places in MaxMind's format; without it, and without a project's, none is known",
     ),
     "ETHOGRAM_KEY": ("", "secret behind pseudonyms and tombstones; without it a private file made on first use"),
-    "ETHOGRAM_API_KEY": ("", "key that callers must show; without it only callers on this machine are answered"),
+    "ETHOGRAM_KEYS": (
+        "keys.json",
+        "file of `ethogram keys`; without any key only this machine is answered",
+    ),
+    "ETHOGRAM_API_KEY": ("", "one more key, of every scope"),
+    "ETHOGRAM_JWT_KEY": ("", "secret of 32 bytes or more that signs browsers' tokens (HS256)"),
     "ETHOGRAM_RATE": ("0", "requests a second that a key may make, twice as many at once; 0: as many as it likes"),
     "ETHOGRAM_ORIGINS": ("", "web origins, separated by commas, whose pages may read answers"),
     "ETHOGRAM_DRAIN_S": ("1", "seconds between reporting not ready and the end of new connections"),
@@ -52,7 +60,9 @@ class Settings:
     key: bytes
     places: Path | None = None
     project: Project | None = None
+    keys: Path = Path("keys.json")
     api_key: str | None = None
+    jwt_key: str | None = None
     rate: float = 0.0
     origins: frozenset[str] = frozenset()
     drain_s: float = 1.0
@@ -88,7 +98,9 @@ class Settings:
             key=_key(given, project, home),
             places=path("places") if given.get("ETHOGRAM_PLACES") or (project and project.places) else None,
             project=project,
+            keys=path("keys"),
             api_key=given.get("ETHOGRAM_API_KEY") or None,
+            jwt_key=_secret(given.get("ETHOGRAM_JWT_KEY")),
             rate=_number(given, "ETHOGRAM_RATE", "requests a second", 1_000_000),
             origins=frozenset(each.strip() for each in given.get("ETHOGRAM_ORIGINS", "").split(",") if each.strip()),
             drain_s=_number(given, "ETHOGRAM_DRAIN_S"),
@@ -98,6 +110,16 @@ class Settings:
             memberships=path("memberships"),
             redis=given.get("ETHOGRAM_REDIS", ""),
         )
+
+    def ring(self) -> Keys:
+        """Who may ask."""
+        return Keys(self.keys, single=self.api_key, token_key=self.jwt_key)
+
+
+def _secret(text: str | None) -> str | None:
+    if text and len(text.encode()) < SECRET_BYTES:
+        raise ProjectError(f"ETHOGRAM_JWT_KEY must have at least {SECRET_BYTES} bytes. Got {len(text.encode())}.")
+    return text or None
 
 
 def _project(given: Mapping[str, str]) -> Project | None:

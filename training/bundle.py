@@ -21,7 +21,8 @@ from features.segments.segment_set import SegmentSet
 from training.model import Model, Scores, digest_of, dump_json, file_digests, read_json, write_json
 
 MANIFEST = "bundle.json"
-CURRENT = "CURRENT"
+CURRENT, CHALLENGER = "CURRENT", "CHALLENGER"
+"""Files that name a bundle: the one that answers, and one that scores beside it."""
 SEGMENTS = "segments.json"
 
 
@@ -147,8 +148,8 @@ class Bundle:
         return {study: model.score(matrix) for study, model in self.models.items()}
 
 
-def publish(bundle: Path | str, bundles: Path | str) -> Path:
-    """Copy a bundle to `bundles/<digest>/` and point `bundles/CURRENT` at it, each in one step.
+def publish(bundle: Path | str, bundles: Path | str, *, pointer: str = CURRENT) -> Path:
+    """Copy a bundle to `bundles/<digest>/` and point `bundles/CURRENT` (or another file) at it, each in one step.
 
     A follower sees the old release or the new one, never a part. Publishing what is there already only moves CURRENT,
     which is how a rollback works.
@@ -171,22 +172,22 @@ def publish(bundle: Path | str, bundles: Path | str) -> Path:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     _checked_manifest(target)
-    _replace(bundles / CURRENT, digest + "\n")
+    _replace(bundles / pointer, digest + "\n")
     return target
 
 
-def current(bundles: Path | str) -> Path | None:
+def current(bundles: Path | str, pointer: str = CURRENT) -> Path | None:
     """The folder of the published bundle, or None where nothing was published.
 
     Raises:
         BundleError: CURRENT names a folder that is not there.
     """
-    pointer = Path(bundles) / CURRENT
-    if not pointer.exists():
+    named = Path(bundles) / pointer
+    if not named.exists():
         return None
-    target = Path(bundles) / pointer.read_text(encoding="utf-8").strip()
+    target = Path(bundles) / named.read_text(encoding="utf-8").strip()
     if not (target / MANIFEST).exists():
-        raise BundleError(f"{pointer} names {target.name!r}, which is not there. Hint: `ethogram promote`.")
+        raise BundleError(f"{named} names {target.name!r}, which is not there. Hint: `ethogram promote`.")
     return target
 
 

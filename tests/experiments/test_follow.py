@@ -1,5 +1,6 @@
 """Moving the alias in the registry is all that a release takes."""
 
+import json
 import shutil
 import sys
 import time
@@ -7,13 +8,15 @@ import time
 import httpx
 import pytest
 
+from experiments import follow
 from experiments.follow import Follower
 from experiments.release import DIGEST
 from experiments.tracking import CHAMPION, Tracking
 from features.project import Project
 from tests.serving import shop
+from tests.serving.servers import loaded
 from tests.serving.test_service import free_port, running
-from training.bundle import current
+from training.bundle import _write_manifest, current
 
 pytestmark = pytest.mark.integration
 
@@ -68,6 +71,122 @@ def test_the_alias_alone_decides_what_is_served(project, tmp_path):
         assert slowest < 2, f"a request took {slowest:.2f} s"
         _, back = watched(http, lambda: tracking.set_alias("shop", CHAMPION, one), bundle.digest)
         assert back < 15
+
+
+def altered(folder, bundle, **changes):
+    """A copy of a bundle under a digest of its own: per file, a change of its JSON, or its text."""
+    copy = folder / f"{len(changes)}-{'-'.join(changes)}"
+    shutil.copytree(bundle.path, copy)
+    for name, change in changes.items():
+        file = next(copy.rglob(name.replace("__", ".")))
+        document = json.loads(file.read_text()) if file.exists() and file.suffix == ".json" else None
+        file.write_text(change if isinstance(change, str) else json.dumps(change(document)))
+    _write_manifest(copy, "shop", "9")
+    return copy, json.loads((copy / "bundle.json").read_text())["digest"]
+
+
+def set_to(**more):
+    return lambda document: {**document, **more}
+
+
+def bad_bundles(folder, bundle):
+    """Per fault, a folder to register and the digest to name."""
+    other, wrong = altered(folder, bundle, model__json=set_to(features="0" * 16))
+    holes, nan = altered(folder, bundle, centroids__json=lambda each: json.loads(json.dumps(each), parse_float=_nan))
+    corrupt = folder / "corrupt"
+    shutil.copytree(bundle.path, corrupt)
+    (corrupt / "features.json").write_text("{}", encoding="utf-8")
+    return {
+        "corrupt": (corrupt, "1" * 64),
+        "wrong schema": (other, wrong),
+        "no numbers": (holes, nan),
+    }
+
+
+def _nan(_text):
+    return float("nan")
+
+
+def test_under_load_no_bad_champion_is_served_and_no_request_fails(project, tmp_path, monkeypatch):
+    """Missing, corrupt, made for other features, without numbers, too slow; the registry away at a poll."""
+    bundle, stricter = shop.bundle_in(tmp_path / "one"), shop.bundle_in(tmp_path / "two", version="2", threshold=0.0)
+    tracking = Tracking(project)
+    good, better = registered(tracking, bundle), registered(tracking, stricter)
+    tracking.set_alias("shop", CHAMPION, good)
+    follower = Follower(project)
+    assert follower.look().changed
+    versions = {}
+    for fault, (folder, digest) in bad_bundles(tmp_path / "bad", bundle).items():
+        run = tracking.start("bundle", search=fault, tags={})
+        with tracking.ending(run):
+            versions[fault] = tracking.register(run, folder, "shop", tags={DIGEST: digest}).version
+    versions["missing"] = tracking.client.create_model_version(
+        "shop", str(tmp_path / "nowhere"), tags={DIGEST: "2" * 64}
+    ).version
+    port = free_port()
+    command = [sys.executable, "-m", "console.cli", "serve", "--port", str(port), "-C", str(project.root)]
+    with running(command, port, tmp_path) as (http, _), loaded(port) as load:
+        for fault, version in versions.items():
+            tracking.set_alias("shop", CHAMPION, int(version))
+            step = follower.look()
+            assert step.fault, fault
+            assert not step.changed
+        monkeypatch.setattr(follow, "LATENCY_S", 0.0)
+        tracking.set_alias("shop", CHAMPION, better)
+        assert "ms, more than" in follower.look().fault
+        until(http, stricter.digest)  # the service's own follower knows no such limit
+        tracking.set_alias("shop", CHAMPION, int(versions["corrupt"]))
+        time.sleep(6)
+        assert http.get("/v1/model").json()["digest"] == stricter.digest
+        away = project.root / ".ethogram" / "mlflow.db"
+        away.rename(away.with_suffix(".away"))
+        away.mkdir()
+        time.sleep(6)
+        away.rmdir()
+        away.with_suffix(".away").rename(away)
+        _, seen = watched(http, lambda: tracking.set_alias("shop", CHAMPION, good), bundle.digest)
+        assert seen < 30
+        assert (load.failed, load.answered > 100) == ([], True)
+
+
+def test_two_services_of_one_project_follow_together_and_start_while_the_registry_is_away(project, tmp_path):
+    bundle, stricter = shop.bundle_in(tmp_path / "one"), shop.bundle_in(tmp_path / "two", version="2", threshold=0.0)
+    tracking = Tracking(project)
+    one, two = registered(tracking, bundle), registered(tracking, stricter)
+    tracking.set_alias("shop", CHAMPION, one)
+    assert Follower(project).look().changed
+    away = project.root / ".ethogram" / "mlflow.db"
+    away.rename(away.with_suffix(".away"))
+    away.mkdir()
+    ports = free_port(), free_port()
+    commands = [
+        [sys.executable, "-m", "console.cli", "serve", "--port", str(port), "-C", str(project.root)] for port in ports
+    ]
+    folders = [tmp_path / str(port) for port in ports]
+    for folder in folders:
+        folder.mkdir()
+    with (
+        running(commands[0], ports[0], folders[0]) as (http, _),
+        running(commands[1], ports[1], folders[1]) as (other, _),
+    ):
+        assert http.get("/v1/model").json()["digest"] == bundle.digest
+        time.sleep(6)
+        away.rmdir()
+        away.with_suffix(".away").rename(away)
+        with loaded(ports[1]) as load:
+            slowest, seen = watched(http, lambda: tracking.set_alias("shop", CHAMPION, two), stricter.digest)
+            assert seen < 15
+            assert slowest < 2
+            until(other, stricter.digest)
+            assert load.failed == []
+
+
+def until(http, digest):
+    for _ in range(400):
+        if http.get("/v1/model").json()["digest"] == digest:
+            return
+        time.sleep(0.1)
+    raise AssertionError(http.get("/v1/model").text)
 
 
 def watched(http: httpx.Client, move, digest):

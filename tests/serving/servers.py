@@ -1,11 +1,14 @@
-"""Real Redis servers on loopback, for tests."""
+"""Real Redis servers on loopback, and callers that never stop asking, for tests."""
 
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
+import httpx
 import redis
 
 from tests.serving.test_service import free_port
@@ -49,3 +52,49 @@ def wait(port):
         else:
             return
     raise AssertionError("redis-server does not start")
+
+
+@dataclass
+class Load:
+    """What came of questions asked all the time."""
+
+    answered: int = 0
+    slowest: float = 0.0
+    failed: list = field(default_factory=list)
+    accepted: list = field(default_factory=list)
+
+
+@contextmanager
+def loaded(port, *, patience_s=5.0, writes=False, headers=None):
+    """A caller that asks, or sends events, all the time; connection errors count as failures."""
+    load, stop = Load(), threading.Event()
+
+    def ask():
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=patience_s, headers=headers) as http:
+            while not stop.is_set():
+                begun, name = time.monotonic(), f"m-{load.answered + len(load.failed)}"
+                try:
+                    if writes:
+                        event = {"userId": "ann", "event": "Product Viewed", "messageId": name}
+                        reply = http.post("/v1/track", json=event)
+                    else:
+                        reply = http.post("/v1/segments", json={"user_id": "ann"})
+                except httpx.TransportError as error:
+                    load.failed.append(repr(error))
+                    time.sleep(0.05)
+                    continue
+                load.slowest = max(load.slowest, time.monotonic() - begun)
+                if reply.status_code == 200:
+                    load.answered += 1
+                    load.accepted.append(name)
+                else:
+                    load.failed.append(f"{reply.status_code} {reply.text[:200]}")
+                time.sleep(0.005)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield load
+    finally:
+        stop.set()
+        thread.join()

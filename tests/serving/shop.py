@@ -136,6 +136,7 @@ def settings_in(folder, **changes):
         log=folder / "log",
         predictions=folder / "predictions",
         key=KEY,
+        keys=folder / "keys.json",
         roll_s=3600,
         flush_s=3600,
         drain_s=0.2,

@@ -2,11 +2,13 @@
 
 import json
 
+import polars as pl
 import pytest
 
+from serving import shadow
 from serving.packing import pack
 from tests.serving import shop
-from training.bundle import publish
+from training.bundle import CHALLENGER, publish
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +84,45 @@ async def test_the_packed_bundle_answers_where_the_published_one_is_broken(bundl
     async with shop.serving(settings, packed=bundle.path, patience=1) as (http, runtime):
         runtime.releases.look()
         assert await version(http) == "1"
+
+
+@pytest.mark.parametrize("other", ["stricter", "wider"])
+async def test_a_challenger_scores_what_was_answered_from_and_answers_nobody(published, other, request):
+    challenger = request.getfixturevalue(other)
+    async with shop.serving(published) as (http, runtime):
+        await http.post("/v1/track", json=shop.message("ann", properties={"price": 2}))
+        publish(challenger.path, published.bundles, pointer=CHALLENGER)
+        runtime.challengers.look()
+        assert (await http.get("/v1/model")).json()["challenger"] == challenger.digest
+        told = (await http.post("/v1/segments", json={"user_id": "ann"}, headers={"x-request-id": "one"})).json()
+        assert told["bundle"]["version"] == "1"
+        await http.post("/v1/track", json=shop.message("ann", properties={"price": 3}))  # not what was answered from
+        runtime.shadow.work()
+        for log in (runtime.predictions, runtime.shadowed):
+            log.flush()
+        (row,), (shadow,) = (
+            pl.read_parquet(list(published.predictions.glob(place))).to_dicts()
+            for place in ("*T*/*.parquet", "challenger/*/*.parquet")
+        )
+        for name in ("request_id", "user", "at", "n_events", "sum_ids", "last_ts", "f_count_any_1d"):
+            assert shadow[name] == row[name], name
+        assert (row["bundle"], shadow["bundle"]) == (told["bundle"]["digest"], challenger.digest)
+        assert 'ethogram_shadow_total{outcome="scored"} 1.0' in (await http.get("/metrics")).text
+        (published.bundles / CHALLENGER).unlink()
+        runtime.challengers.look()
+        assert (await http.get("/v1/model")).json()["challenger"] is None
+
+
+async def test_what_the_shadow_cannot_keep_up_with_is_dropped_and_counted(published, stricter, monkeypatch):
+    monkeypatch.setattr(shadow, "CAPACITY", 2)
+    async with shop.serving(published) as (http, runtime):
+        runtime.shadow.thread.stop()
+        publish(stricter.path, published.bundles, pointer=CHALLENGER)
+        runtime.challengers.look()
+        await http.post("/v1/track", json=shop.message("ann"))
+        for _ in range(5):
+            assert (await http.post("/v1/segments", json={"user_id": "ann"})).status_code == 200
+        assert 'ethogram_shadow_total{outcome="dropped"} 3.0' in (await http.get("/metrics")).text
 
 
 @pytest.mark.integration

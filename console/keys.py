@@ -1,0 +1,59 @@
+"""Commands about keys: `create` one, `list` them, `revoke` one."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.options import OPERATIONS, JsonOption, ProjectOption
+from console.terminal import answer, table
+
+if TYPE_CHECKING:
+    from serving.keys import Keys
+
+
+def register(app: typer.Typer) -> None:
+    """Add `keys`."""
+    commands = typer.Typer(help="Who may ask the service, and for what.", no_args_is_help=True)
+    commands.command("create")(create)
+    commands.command("list")(list_keys)
+    commands.command("revoke")(revoke)
+    app.add_typer(commands, name="keys", rich_help_panel=OPERATIONS)
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="Whose key it is, for people.")],
+    *,
+    scope: Annotated[list[str] | None, typer.Option(help="read, write or admin; more than once for more.")] = None,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key; it is shown now and never again. With the first one, callers on this machine need one too."""
+    shown, key = _keys(project).create(name, scope or ["read"])
+    document = {"key": shown, "id": key.id, "scopes": key.scopes}
+    answer(document, f"{shown}\n  {', '.join(key.scopes)}; shown once", as_json=as_json)
+
+
+def list_keys(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+    """Every key by its public id; the keys themselves are kept nowhere."""
+    header = ("id", "name", "scopes", "created")
+    rows = [(key.id, key.name, ", ".join(key.scopes), key.created) for key in _keys(project).all()]
+    answer({"keys": [dict(zip(header, row, strict=True)) for row in rows]}, table(rows, header), as_json=as_json)
+
+
+def revoke(
+    key: Annotated[str, typer.Argument(help="Its id.")],
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Refuse a key from the next second on."""
+    found = _keys(project).revoke(key)
+    answer({"revoked": found.id}, f"{found.id} ({found.name}) is revoked", as_json=as_json)
+
+
+def _keys(project: Path | None) -> "Keys":
+    from console.answers import settings_of
+    from serving.keys import Keys
+
+    return Keys(settings_of(project).keys)

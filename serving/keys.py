@@ -1,0 +1,168 @@
+"""Keys: who may ask, and for what; of a key only a digest is kept, so it is shown once, when it is made."""
+
+import hmac
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from features.errors import ProjectError, nearest
+from features.events.parts import locked
+from features.instants import iso
+
+SCOPES = ("read", "write", "admin")
+"""To ask; to send events; both, and the metrics."""
+LOOK_S = 1.0
+"""How long a revoked key may still be let in."""
+MARK = "ek"
+TOKEN_S = 3600
+"""What a browser's token may live."""
+AUDIENCE = "ethogram"
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is kept of a key.
+
+    Attributes:
+        id: Its public part.
+        name: Whose it is, for people.
+        scopes: What it may be used for.
+        digest: SHA-256 of the key, which has 256 random bits.
+        created: When.
+    """
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    digest: str
+    created: str
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who was let in.
+
+    Attributes:
+        name: What the rate is counted under.
+        scopes: What they may do.
+        subject: The only user that they may ask about; None: anybody.
+    """
+
+    name: str
+    scopes: frozenset[str]
+    subject: str | None = None
+
+    def may(self, scope: str) -> bool:
+        """Whether a scope is among theirs; admin is all of them."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+EVERYTHING = frozenset(SCOPES)
+
+
+class Keys:
+    """The file of keys, the one of the environment, and the secret behind browsers' tokens."""
+
+    def __init__(self, path: Path, *, single: str | None = None, token_key: str | None = None) -> None:
+        self.path = path
+        self.single = single
+        self.token_key = token_key
+        self._keys: Mapping[str, Key] = {}
+        self._looked = -LOOK_S
+        self._seen = 0
+
+    @property
+    def needed(self) -> bool:
+        """Whether callers have to show anything: as soon as there is a file, even one without a key left."""
+        return self.single is not None or self.token_key is not None or self.path.exists()
+
+    def caller(self, shown: str) -> Caller | None:
+        """Who shows this key; None for nobody known."""
+        if self.single is not None and hmac.compare_digest(shown.encode(), self.single.encode()):
+            return Caller("environment", EVERYTHING)
+        key = self._current().get(shown.split("_")[1] if shown.startswith(MARK + "_") else "")
+        known = key.digest if key else "0" * 64  # an id that nobody has takes as long as one with another secret
+        if hmac.compare_digest(_digest(shown), known) and key is not None:
+            return Caller(key.id, frozenset(key.scopes))
+        return self._bearer(shown) if self.token_key is not None and shown.count(".") == 2 else None
+
+    def _bearer(self, token: str) -> Caller | None:
+        """Whom a browser's token names; they may ask about themselves."""
+        import jwt
+
+        try:
+            said = jwt.decode(
+                token,
+                self.token_key or "",
+                algorithms=["HS256"],
+                audience=AUDIENCE,
+                options={"require": ["exp", "iat", "sub", "aud"]},
+            )
+            if said["exp"] - said["iat"] > TOKEN_S:
+                return None
+        except (jwt.PyJWTError, TypeError):
+            return None
+        return Caller(f"sub:{said['sub']}", frozenset(), str(said["sub"])) if said["sub"] else None
+
+    def _current(self) -> Mapping[str, Key]:
+        """The keys of the file, as of a second ago."""
+        if time.monotonic() - self._looked > LOOK_S:
+            self._looked = time.monotonic()
+            changed = self.path.stat().st_mtime_ns if self.path.exists() else 0
+            if changed != self._seen:
+                self._keys, self._seen = {key.id: key for key in self.all()}, changed
+        return self._keys
+
+    def all(self) -> list[Key]:
+        """Every key of the file, oldest first."""
+        with suppress(FileNotFoundError):
+            return msgspec.json.decode(self.path.read_bytes(), type=list[Key])
+        return []
+
+    def create(self, name: str, scopes: Iterable[str]) -> tuple[str, Key]:
+        """(the key, what is kept of it).
+
+        Raises:
+            ProjectError: a scope that there is not.
+        """
+        wanted = tuple(dict.fromkeys(scopes))
+        for scope in wanted:
+            if scope not in SCOPES:
+                raise ProjectError(f"unknown scope {scope!r}. {nearest(scope, SCOPES)}")
+        public = secrets.token_hex(4)
+        shown = f"{MARK}_{public}_{secrets.token_urlsafe(32)}"
+        key = Key(public, name, wanted, _digest(shown), iso(time.time_ns() // 1000))
+        with locked(self.path.with_name(self.path.name + ".lock")):
+            self._write([*self.all(), key])
+        return shown, key
+
+    def revoke(self, public: str) -> Key:
+        """Forget a key: within a second nobody is let in with it.
+
+        Raises:
+            ProjectError: there is no such key.
+        """
+        with locked(self.path.with_name(self.path.name + ".lock")):
+            keys = self.all()
+            found = [key for key in keys if key.id == public]
+            if not found:
+                raise ProjectError(f"there is no key {public!r}. Hint: `ethogram keys list`.")
+            self._write([key for key in keys if key.id != public])
+        return found[0]
+
+    def _write(self, keys: list[Key]) -> None:
+        draft = self.path.with_name(f".{self.path.name}-{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_bytes(msgspec.json.format(msgspec.json.encode([asdict(key) for key in keys])))
+        draft.replace(self.path)
+
+
+def _digest(shown: str) -> str:
+    return sha256(shown.encode()).hexdigest()

@@ -1,0 +1,152 @@
+"""Who may ask, for what, and about whom."""
+
+import json
+import logging
+import time
+from dataclasses import replace
+
+import jwt
+import pytest
+from typer.testing import CliRunner
+
+from console.cli import app
+from features.errors import ProjectError
+from serving import keys
+from serving.keys import Keys
+from serving.routes import ROUTES
+from serving.settings import Settings
+from tests.serving import shop
+
+pytestmark = pytest.mark.anyio
+SECRET = "a secret of the tests, long enough to sign with, with every algorithm"  # noqa: S105 - of the tests
+AWAY = ("203.0.113.9", 1)
+
+
+def token(sub="ann", *, secret=SECRET, algorithm="HS256", aud="ethogram", lives=600, **more):
+    now = int(time.time())
+    return jwt.encode({"sub": sub, "aud": aud, "iat": now, "exp": now + lives, **more}, secret, algorithm=algorithm)
+
+
+async def status(http, method, path, shown=None, **more):
+    headers = {"authorization": f"Bearer {shown}"} if shown else {}
+    return (await http.request(method, path, headers=headers, **more)).status_code
+
+
+async def test_a_key_opens_what_it_is_for_and_nothing_else(published):
+    made = {scope: Keys(published.keys).create("a test", [scope])[0] for scope in keys.SCOPES}
+    track = {"json": shop.message("ann")}
+    async with shop.serving(published, client=AWAY) as (http, _):
+        asked = [
+            ("GET", "/v1/model", "read", {}),
+            ("POST", "/v1/track", "write", track),
+            ("GET", "/metrics", "admin", {}),
+        ]
+        for method, path, wanted, more in asked:
+            for scope, key in made.items():
+                allowed = scope in (wanted, "admin")
+                assert await status(http, method, path, key, **more) == (200 if allowed else 403), (path, scope)
+            assert await status(http, method, path, **more) == 401
+            assert await status(http, method, path, made["read"][:-1] + "x", **more) == 401
+        body = {**shop.message("ann"), "writeKey": made["write"]}
+        assert await status(http, "POST", "/v1/track", json=body) == 200
+
+
+async def test_every_path_is_behind_the_door(published):
+    """Whatever the path, BentoML's own too; only the two that say no more than ok are open."""
+    Keys(published.keys).create("somebody", ["read"])
+    async with shop.serving(published, client=AWAY) as (http, _):
+        for path, methods in ROUTES.items():
+            for method in methods:
+                wanted = 200 if path in ("/livez", "/readyz") else 401
+                assert await status(http, method, path, json={}) == wanted, path
+
+
+async def test_without_any_key_what_a_proxy_forwards_is_not_of_this_machine(published):
+    async with shop.serving(published) as (http, _):
+        assert (await http.get("/v1/model")).status_code == 200
+        assert (await http.get("/v1/model", headers={"x-forwarded-for": "203.0.113.9"})).status_code == 401
+
+
+async def test_a_revoked_key_is_refused_within_a_second_and_nobody_is_let_in_instead(published, monkeypatch):
+    monkeypatch.setattr(keys, "LOOK_S", 0.0)
+    ring = Keys(published.keys)
+    shown, key = ring.create("somebody", ["read"])
+    async with shop.serving(published) as (http, _):
+        assert await status(http, "GET", "/v1/model", shown) == 200
+        ring.revoke(key.id)
+        assert await status(http, "GET", "/v1/model", shown) == 401
+        assert await status(http, "GET", "/v1/model") == 401
+
+
+async def test_a_token_asks_about_its_own_user_and_nobody_else(published):
+    settings = replace(published, jwt_key=SECRET)
+    async with shop.serving(settings, client=AWAY) as (http, _):
+        mine = token("ann")
+        assert await status(http, "POST", "/v1/segments", mine, json={"user_id": "ann"}) == 200
+        assert await status(http, "GET", "/v1/segments?user_id=ann", mine) == 200
+        assert await status(http, "POST", "/v1/explain", mine, json={"user_id": "ann"}) == 200
+        for path in ("/v1/segments", "/v1/explain"):
+            assert await status(http, "POST", path, mine, json={"user_id": "bob"}) == 403
+            assert await status(http, "POST", path, mine, json={"anonymous_id": "bob"}) == 403
+        assert await status(http, "GET", "/v1/segments?user_id=bob&scores=false", mine) == 403
+        for path, methods in ROUTES.items():
+            for method, route in methods.items():
+                if not route.own and path not in ("/livez", "/readyz"):
+                    assert await status(http, method, path, mine, json={}) == 403, path
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"secret": "another secret of the tests, as long as that"},
+        {"aud": "another service"},
+        {"lives": -60},
+        {"lives": 30 * 86_400},
+        {"algorithm": "HS512"},
+        {"sub": ""},
+        {"algorithm": "none", "secret": ""},
+    ],
+    ids=str,
+)
+async def test_a_token_that_is_not_ours_or_lives_too_long_is_refused(published, bad):
+    async with shop.serving(replace(published, jwt_key=SECRET)) as (http, _):
+        assert await status(http, "POST", "/v1/segments", token(**bad), json={"user_id": bad.get("sub", "ann")}) == 401
+
+
+async def test_no_secret_is_logged_and_browsers_are_told_to_be_careful(published, caplog):
+    settings = replace(published, jwt_key=SECRET, api_key="open sesame")
+    with caplog.at_level(logging.DEBUG):
+        async with shop.serving(settings, client=AWAY) as (http, _):
+            for shown in ("open sesame", token("ann"), "a-wrong-key"):
+                reply = await http.get("/v1/model", headers={"authorization": f"Bearer {shown}"})
+                assert reply.headers["x-content-type-options"] == "nosniff"
+                assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+                assert "cache-control" in reply.headers
+            await http.post("/v1/track", json={**shop.message("ann"), "writeKey": "a-wrong-key"})
+    said = caplog.text
+    for secret in ("open sesame", "a-wrong-key", token("ann")[:40], SECRET):
+        assert secret not in said
+
+
+def test_a_secret_that_is_too_short_is_a_clear_error(tmp_path):
+    with pytest.raises(ProjectError, match="at least 32 bytes"):
+        Settings.from_environment({"ETHOGRAM_HOME": str(tmp_path), "ETHOGRAM_JWT_KEY": "short"})
+
+
+def test_keys_are_made_listed_and_revoked_from_the_command_line(tmp_path):
+    def run(*words):
+        told = CliRunner().invoke(app, ["keys", *words, "--json"], env={"ETHOGRAM_HOME": str(tmp_path)})
+        assert told.exit_code == 0, told.output
+        return json.loads(told.stdout)
+
+    made = run("create", "the shop", "--scope", "read", "--scope", "write")
+    file = tmp_path / "keys.json"
+    assert made["key"] not in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
+    (listed,) = run("list")["keys"]
+    assert (listed["id"], listed["name"], listed["scopes"]) == (made["id"], "the shop", "read, write")
+    assert Keys(file).caller(made["key"]).scopes == {"read", "write"}
+    assert run("revoke", made["id"]) == {"revoked": made["id"]}
+    assert Keys(file).caller(made["key"]) is None
+    told = CliRunner().invoke(app, ["keys", "create", "x", "--scope", "red"], env={"ETHOGRAM_HOME": str(tmp_path)})
+    assert "did you mean 'read'" in str(told.exception)
