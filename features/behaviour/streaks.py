@@ -40,13 +40,17 @@ class LongestStreak(Declaration):
 
 @compiled_inside
 def streaks(user: User, at: int, table: Table, out: Floats) -> None:
-    """A pass a stream, from the newest event back; the current streak, which has no window, is known at its end."""
+    """A pass a stream, from the newest event back; the current streak, which has no window, is known at its end.
+
+    Days come in order but where clocks go back shortly after midnight: then the day after the one met may come, and
+    join it with the run behind itself.
+    """
     if len(table.sources) == 0:
         return
     today, _, last = day_of(user, at, len(user.zone_starts) - 1)
     for stream in range(len(table.sources)):
         high, step, since, met, newest = end_of(user, stream, table), last, NEVER, MISSING, MISSING
-        run, longest, current, first = 0, 0, 0, 1 if table.windows[0] == 0 else 0
+        run, longest, current, behind, first = 0, 0, 0, 0, 1 if table.windows[0] == 0 else 0
         for each in range(first, len(table.windows) + first):
             window = each if each < len(table.windows) else 0
             low = first_of(user, stream, window, table)
@@ -55,11 +59,16 @@ def streaks(user: User, at: int, table: Table, out: Floats) -> None:
                 if ts >= since:
                     continue
                 day, since, step = day_of(user, ts, step)
-                if met != MISSING and day >= met:
+                if met == MISSING or day < met:
+                    behind = run if day == met - 2 else 0
+                    run, newest = run + 1 if day == met - 1 else 1, day if met == MISSING else newest
+                    met = day
+                elif day == met + 1 and run == 1:
+                    run, newest = 2 + behind, max(newest, day)
+                else:
                     continue
-                run, newest = run + 1 if day == met - 1 else 1, day if met == MISSING else newest
-                met, longest = day, max(longest, run)
-                current = run if newest - day < run else current
+                longest = max(longest, run)
+                current = run if newest - met < run else current
             high = min(high, low)
             begin, end = asked(stream, window, table)
             for k in range(begin, end):
