@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
-from features.behaviour.gather import freed, seat_of
+from features.behaviour.gather import MIX, freed
 from features.behaviour.schema import MISSING
 from features.behaviour.table import (
     COLUMN,
@@ -56,7 +56,7 @@ def distinct(user: User, at: int, table: Table, out: Floats) -> None:
                 value = value_at(user, user.members[place(j)], slot)
                 if value not in (MISSING, latest):
                     latest = value
-                    count += is_new(user.seats, mask, era, value)
+                    count += is_new(user.seats, mask, era, value, 0)
             high = low
             begin, end = asked(stream, window, table)
             for each in range(begin, end):
@@ -64,12 +64,14 @@ def distinct(user: User, at: int, table: Table, out: Floats) -> None:
 
 
 @compiled_inside
-def is_new(seats: Ints, mask: int, era: int, value: int) -> bool:
-    """Whether the value is met for the first time; it is seated then."""
-    seat = place(seat_of(seats, mask, era, value))
-    if seats[seat, 1] > era:
-        return False
-    seats[seat, 0], seats[seat, 1] = value, era + 1
+def is_new(seats: Ints, mask: int, era: int, value: int, owner: int) -> bool:
+    """Whether an owner, a number from 0 on, meets the value for the first time; it is seated then."""
+    seat = place(((value + owner) * MIX >> 32) & mask)
+    while seats[seat, 1] > era:
+        if seats[seat, 0] == value and seats[seat, 1] == era + owner + 1:
+            return False
+        seat = place((seat + place(1)) & place(mask))
+    seats[seat, 0], seats[seat, 1] = value, era + owner + 1
     return True
 
 

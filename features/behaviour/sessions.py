@@ -188,18 +188,22 @@ def _counted(user: User, at: int, stream: int, number: int, over: int, table: Ta
     """What is counted within the same sessions, or within the open one alone; what counts once is met first there."""
     once, slot = table.sources[place(stream), CODE] == ONCE, table.sources[place(stream), SLOT]
     high, n, count = end_of(user, stream, table), 0, 0
+    mask, era = freed(user.seats, user.era, high - begin_of(user, stream, table))
     low = _since(user, stream, over, high, table)
     for window in range(len(table.windows)):
-        edge = at - table.windows[place(window)]
-        in_the_open_one = table.windows[place(window)] == 0
+        edge, in_the_open_one = at - table.windows[place(window)], table.windows[place(window)] == 0
         if in_the_open_one:
-            count = _different(user, low, high, slot) if once else high - low
+            count = _different(user, low, high, slot, mask, era, number) if once else high - low
         high = low
         while not in_the_open_one and number > 0 and user.ts[place(user.spare[place(number - 1)])] > edge:
-            number -= 1
+            n, number = n + 1, number - 1
+            if once:
+                low = _since(user, stream, _begin(user, number), high, table)
+                count += _different(user, low, high, slot, mask, era, number)
+                high = low
+        if n > 0 and not once:
             low = _since(user, stream, _begin(user, number), high, table)
-            count += _different(user, low, high, slot) if once else high - low
-            n, high = n + 1, low
+            count += high - low
         first, until = asked(stream, window, table)
         for each in range(first, until):
             column = place(table.features[place(each), COLUMN])
@@ -220,13 +224,12 @@ def _since(user: User, stream: int, begin: int, end: int, table: Table) -> int:
 
 
 @compiled_inside
-def _different(user: User, low: int, high: int, slot: int) -> int:
-    """The different values of some members."""
-    mask, era = freed(user.seats, user.era, high - low)
+def _different(user: User, low: int, high: int, slot: int, mask: int, era: int, number: int) -> int:
+    """The different values of some members, those of a session."""
     count = 0
     for j in range(high - 1, low - 1, -1):
         value = value_at(user, user.members[place(j)], slot)
-        count += value != MISSING and is_new(user.seats, mask, era, value)
+        count += value != MISSING and is_new(user.seats, mask, era, value, number)
     return count
 
 
