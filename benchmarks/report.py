@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,13 @@ def at_most(name: str, value: float, unit: str, target: float) -> Figure:
     return Figure(name, value, unit, target, value <= target)
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """`--small` and `--json`, which every benchmark takes."""
+def arguments(description: str, *, folder: bool = False) -> argparse.Namespace:
+    """`--small` and `--json`, which every benchmark takes, and perhaps `--folder`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--small", action="store_true", help="a minute's worth")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    if folder:
+        parser.add_argument("--folder", type=Path, help="where data is made, and found again")
     return parser.parse_args()
 
 

@@ -1,13 +1,15 @@
-"""A hundred segments: against the same conditions as DuckDB SQL, of one user, and as a plan of everybody in a log.
+"""A hundred segments of everybody in a log on disk, by DuckDB SQL of the same conditions; of one user; and as a plan.
 
-`python -m benchmarks.segments [--small] [--json]`. Members are compared one by one before anything is timed; ratios are
-of processor seconds taken in one run.
+`python -m benchmarks.segments [--small] [--json] [--folder FOLDER]`. The log is compacted, DuckDB's own table filled in
+the same order, before anything is timed; both then read from disk, on all cores. Members are compared one by one;
+ratios are of processor seconds taken in one run. In FOLDER log and table are made once, and found again.
 """
 
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -15,40 +17,69 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from benchmarks import report, shop
-from benchmarks.features import parts
+from benchmarks import report, scale, shop
 from benchmarks.report import Figure, at_least, at_most, note
 from experiments.enrolment import Enrolment
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
+from features.events.log import EventLog
 from features.events.plan import Codes
+from features.events.rows import Rows
 from features.instants import DAY, HOUR, format_duration
 from features.project import Project
-from features.segments.segment_set import SegmentSet
-from features.segments.snapshots import taken
+from features.segments.segment_set import SegmentSet, Truths
+from features.segments.snapshots import Columns, Work, taken
 
 FEATURES = [{"count": list(shop.EVENTS), "windows": ["30d"]}]
 HORIZON = 90 * DAY
+RUNS = 3
+TABLE, MEMORY = "events.duckdb", "8GB"
+"""DuckDB's file, and what it may take of memory."""
+
 Said = tuple[str, dict[str, object], str]
 """A name, a condition, and the same condition as SQL."""
 
 
 def main() -> int:
     """Measure, print, and say by the exit code whether the targets hold."""
-    options = report.arguments(__doc__ or "")
-    n_events, n_users = (1_000_000, 10_000) if options.small else (20_000_000, 1_000_000)
+    options = report.arguments(__doc__ or "", folder=True)
+    n_events, block = (1_000_000, 100_000) if options.small else (100_000_000, 1_000_000)
     said = [*counts(), *comparisons(), *percentiles(), *sequences()]
     features = FeatureSet.from_dict({"features": FEATURES}, shop.PLAN, Codes.of(shop.PLAN), bound=1_000_000)
     declared = {"segments": {name: {"when": when} for name, when, _ in said}}
     segments = SegmentSet.from_dict(declared, shop.PLAN, Codes.of(shop.PLAN), features)
     features = features.on(features.schema.union(segments.schema))
     segments = segments.on(features.schema)
-    events = shop.events(n_events, n_users)
-    note(f"{len(events):,} events of {events['user'].n_unique():,} users, {len(segments)} segments")
-    figures = [*everybody(events, features, segments, said), *one_user(features, segments)]
-    with tempfile.TemporaryDirectory() as folder:
-        figures += planned(events, declared, Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        log = filled(folder, n_events, block)
+        note(f"{n_events:,} events, {len(segments)} segments")
+        figures = one_user(features, segments)
+        figures += everybody(log, folder / TABLE, features, segments, said)
+        figures += planned(folder, declared)
     return report.report(figures, as_json=options.json)
+
+
+def filled(folder: Path, n_events: int, block: int) -> EventLog:
+    """A compacted log, and DuckDB's table of the same events, by user and time."""
+    log = EventLog(folder / ".ethogram" / "log", shop.PLAN, key=b"benchmark")
+    if not list(log.parts):
+        scale.write(log.path, n_events, block=block)
+    log.compact()
+    with duckdb.connect(folder / TABLE) as connection:
+        if not connection.sql("SHOW TABLES").fetchall():
+            kinds = ", ".join(f"'{event}'" for event in shop.EVENTS)
+            columns = '"user" VARCHAR, event kind, ts BIGINT, id BIGINT, product_id VARCHAR'
+            connection.execute(f"CREATE TYPE kind AS ENUM ({kinds}); CREATE TABLE events ({columns})")
+            for frame in log.map(stored):
+                connection.register("block", frame)
+                connection.execute("INSERT INTO events SELECT * FROM block")
+    return log
+
+
+def stored(rows: Rows) -> pl.DataFrame:
+    """The columns of DuckDB's table."""
+    return rows.bucket.read(rows.folder, ["user", "event", "ts", "id", "p_product_id"])
 
 
 def counts() -> Iterator[Said]:
@@ -71,11 +102,10 @@ def comparisons() -> Iterator[Said]:
 
 
 def percentiles() -> Iterator[Said]:
-    """Eight: at or above the value that so many do not exceed."""
+    """Eight: at or above the frozen value that so many do not exceed; as SQL, what is compared with it."""
     for event, q in product(shop.EVENTS, (50, 80)):
         when = {"percentile": {"feature": f"count_{event}_30d", "gte": q}}
-        bound = f"(SELECT quantile_disc({event}_30, {q / 100}) FROM figures)"  # noqa: S608 - our own names
-        yield f"top_{event}_{q}", when, f"{event}_30 >= {bound}"
+        yield f"top_{event}_{q}", when, f"{event}_30"
 
 
 def sequences() -> Iterator[Said]:
@@ -92,11 +122,11 @@ def sequences() -> Iterator[Said]:
         yield f"again_{format_duration(hours * HOUR)}_{days}", when, sql
 
 
-def query(said: list[Said]) -> str:
-    """All conditions as one statement: aggregates of users, percentiles of aggregates, and runs of the same product."""
+def query(said: list[Said], bounds: Mapping[str, float]) -> str:
+    """All conditions as one statement: aggregates of users, which bounds are laid at, and runs of the same product."""
     known = f"ts <= {shop.AT} AND ts > {shop.AT - HORIZON}"
     plain = [(name, sql) for name, when, sql in said if "did" in when or "compare" in when]
-    cuts = [(name, sql) for name, when, sql in said if "percentile" in when]
+    cuts = [(name, f"{sql} >= {bounds[name]}") for name, when, sql in said if "percentile" in when]
     runs = [(name, sql) for name, when, sql in said if "sequence" in when]
     month = [f"count(*) FILTER (event = '{each}' AND ts > {shop.AT - 30 * DAY}) AS {each}_30" for each in shop.EVENTS]
     after = 'OVER (PARTITION BY "user", product_id ORDER BY ts, id)'
@@ -111,37 +141,52 @@ def query(said: list[Said]) -> str:
         SELECT figures."user", {", ".join(f'"{name}"' for name, _ in plain)},
             {", ".join(f'{sql} AS "{name}"' for name, sql in cuts)},
             {", ".join(f'coalesce("{name}", false) AS "{name}"' for name, _ in runs)}
-        FROM figures LEFT JOIN again ON figures."user" = again."user" ORDER BY figures."user"
+        FROM figures LEFT JOIN again ON figures."user" = again."user"
     """  # noqa: S608 - our own names
 
 
-def everybody(events: pl.DataFrame, features: FeatureSet, segments: SegmentSet, said: list[Said]) -> list[Figure]:
-    """Everybody in memory, in the layout that each likes best."""
-    histories = shop.histories(events, features)
-    active = events.filter(pl.col("ts") <= shop.AT, pl.col("ts") > shop.AT - HORIZON)["user"].unique()
-    inside = np.isin(histories.users, np.array([f"user-{user:08}" for user in active.to_list()], object))
-    histories = histories.take(np.flatnonzero(inside))
-    fitted = segments.fitted(taken(segments, histories, shop.AT, features=features.compute(histories, shop.AT)))
-    connection, statement = duckdb.connect(), query(said)
-    connection.execute("CREATE TABLE events AS SELECT * FROM events")
+def everybody(log: EventLog, table: Path, features: FeatureSet, segments: SegmentSet, said: list[Said]) -> list[Figure]:
+    """Everybody in the log, and in DuckDB's table."""
 
-    def ours() -> np.ndarray:
-        matrix = features.compute(histories, shop.AT)
-        return fitted.evaluate(histories, shop.AT, features=matrix).values
+    def part(work: Work, rows: Rows) -> Columns:
+        histories = rows.histories(features.schema)
+        return work(histories, features.compute(histories, shop.AT, threads=1), {})
+
+    fitted = segments.fitted(taken(segments, lambda work: log.map(partial(part, work)), shop.AT))
+    bounds = {each.name: cut.values[0] for each in fitted.segments for cut in fitted.compared(each)}
+    connection = duckdb.connect(table, read_only=True, config={"memory_limit": MEMORY})
+    statement = query(said, bounds)
+
+    def ours() -> list[Truths]:
+        return list(log.map(partial(truths, features, fitted)))
 
     def theirs() -> pl.DataFrame:
         return pl.DataFrame(connection.sql(statement).to_arrow_table())
 
-    found, wanted = ours() > 0, theirs()
-    for place, name in enumerate(fitted.names):
-        np.testing.assert_array_equal(found[:, place], wanted[name].to_numpy(), err_msg=name)
-    note("DuckDB: every segment has the same members")
-    mine, rival = seconds(ours), seconds(theirs)
+    compare(ours(), theirs())
+    mine, rival = seconds(ours, runs=1), seconds(theirs, runs=1)
     return [
-        Figure("everybody: segments", mine, "s CPU"),
-        Figure("everybody: DuckDB", rival, "s CPU"),
-        at_least("everybody: DuckDB / segments", rival / mine, "x", 10),
+        Figure("everybody, from disk: segments", mine, "s CPU"),
+        Figure("everybody, from disk: DuckDB", rival, "s CPU"),
+        at_least("everybody, from disk: DuckDB / segments", rival / mine, "x", 10),
     ]
+
+
+def truths(features: FeatureSet, segments: SegmentSet, rows: Rows) -> Truths:
+    """One bucket's, on one core."""
+    histories = rows.histories(features.schema)
+    matrix = features.compute(histories, shop.AT, threads=1)
+    return segments.evaluate(histories, shop.AT, features=matrix, timed=False, threads=1)
+
+
+def compare(ours: list[Truths], theirs: pl.DataFrame) -> None:
+    """Of everybody with an event in the last ninety days, whom alone SQL knows, every segment has the same members."""
+    users = pl.DataFrame({"user": [user for each in ours for user in each.users.tolist()]}).with_row_index("row")
+    rows = theirs.join(users, on="user", how="left", maintain_order="left")["row"].to_numpy()
+    found = np.concatenate([each.values for each in ours])[rows] > 0
+    for place, name in enumerate(ours[0].names):
+        np.testing.assert_array_equal(found[:, place], theirs[name].to_numpy(), err_msg=name)
+    note(f"DuckDB: every segment has the same members, {found.sum():,} memberships of {len(rows):,} users")
 
 
 def one_user(features: FeatureSet, segments: SegmentSet) -> list[Figure]:
@@ -158,24 +203,29 @@ def one_user(features: FeatureSet, segments: SegmentSet) -> list[Figure]:
     ]
 
 
-def planned(events: pl.DataFrame, declared: dict[str, object], folder: Path) -> list[Figure]:
-    """`segments plan` of a log on disk that was compacted before."""
-    parts(events, folder / ".ethogram" / "log").compact()
+def planned(folder: Path, declared: dict[str, object]) -> list[Figure]:
+    """`segments plan` of the same log."""
     for name, said in (
-        ("plan.yaml", shop.PLAN.model_dump(mode="json", exclude_none=True)),
+        ("plan.yaml", shop.PLAN.model_dump(mode="json", exclude_none=True) | {"too_fast": None}),
         ("features.yaml", {"features": FEATURES}),
+        ("segments.yaml", declared),
+        ("ethogram.yaml", {"version": 1, "name": "bench", "bound": 1_000_000}),
     ):
         (folder / name).write_text(json.dumps(said))
-    (folder / "segments.yaml").write_text(json.dumps(declared))
-    (folder / "ethogram.yaml").write_text("version: 1\nname: bench\nbound: 1000000\n")
-    started = time.perf_counter()
-    plan = Enrolment.plan(Project.find(folder), at=shop.AT)
-    taken_s = time.perf_counter() - started
-    note(f"{sum(line.after for line in plan.lines):,} memberships")
-    return [at_most("plan, wall", taken_s, "s", 60)]
+    cpu, wall, peak, n_members = scale.confined(partial(plan, folder))
+    note(f"{n_members:,} memberships; memory at most {peak / 2**30:.1f} GiB")
+    return [Figure("plan, CPU", cpu, "s CPU"), at_most("plan, wall", wall, "s", 60)]
 
 
-def seconds(work: Callable[[], object], *, runs: int = 3) -> float:
+def plan(folder: Path) -> tuple[float, float, int, int]:
+    """CPU seconds, seconds, bytes at most and memberships of a first plan, in a process of its own."""
+    clock = time.process_time(), time.perf_counter()
+    made = Enrolment.plan(Project.find(folder), at=shop.AT)
+    cpu, wall = time.process_time() - clock[0], time.perf_counter() - clock[1]
+    return cpu, wall, scale.peak(), sum(line.after for line in made.lines)
+
+
+def seconds(work: Callable[[], object], *, runs: int = RUNS) -> float:
     """Processor seconds of all threads, the best of some runs."""
     found = []
     for _ in range(runs):

@@ -137,9 +137,9 @@ class Audience:
         """What these segments, by default all, say; `timed` also when time changes that."""
         asked = segments or self.segments
         handed = {each.source for each in asked.inputs}
-        matrix = self.features.compute(histories, at, threads=1) if handed & {"feature", *STUDIES} else None
+        matrix = self.matrix(histories, at) if handed & {"feature", *STUDIES} else None
         scores = self.scores(matrix) if matrix is not None and handed & {*STUDIES} else None
-        return asked.evaluate(histories, at, features=matrix, scores=scores, timed=timed, threads=1)
+        return asked.evaluate(histories, at, features=matrix, scores=scores, timed=timed)
 
     def judge(self, histories: Histories, segments: SegmentSet) -> Judge:
         """The same of some of the rows as of an instant each."""

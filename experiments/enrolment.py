@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -167,8 +167,8 @@ class Enrolment:
         asked = audience.segments.only([each.name for each in audience.segments.segments if self._enrolled(each)])
         before = ledger.state_frame()
         states, changes, willing = [before.clear()], [], set[str]()
-        known = audience.log.by_bucket(before)
-        for part in audience.map(lambda people: _Part(self, asked, people, known), Purpose.PERSONALISATION):
+        known, course = audience.log.by_bucket(before), _Course.of(self, asked)
+        for part in audience.map(lambda people: _Part(self, course, people, known), Purpose.PERSONALISATION):
             states.append(part.states)
             changes.append(part.changes)
             willing.update(part.users["user"])
@@ -238,26 +238,48 @@ class Enrolment:
         return "; ".join(reasons(tree, holding=bool(tree["in"]))) or ("" if entered else "its time is over")
 
 
+class _Course(NamedTuple):
+    """Which segments go on from the ledger, along all change points, and which are looked at once, now."""
+
+    asked: SegmentSet
+    followed: SegmentSet
+    anew: SegmentSet
+    followed_places: Ints
+    anew_places: Ints
+
+    @classmethod
+    def of(cls, whole: Enrolment, asked: SegmentSet) -> "_Course":
+        """What goes on: a definition that is the same, of which it is known when time may change it."""
+        known = whole.ledger.segments
+        follow = []
+        for segment in asked.segments:
+            same = segment.name in known and known[segment.name].version == segment.version
+            ticks = any(node.change == "tick" for node in below(asked.nodes, segment.root))
+            follow.append(same and (segment.membership is not None or not ticks))
+        places = np.flatnonzero(follow), np.flatnonzero(~np.array(follow, np.bool_))
+        followed, anew = (asked.only([asked.names[k] for k in each]) for each in places)
+        return cls(asked, followed, anew, *places)
+
+
 class _Part:
     """The people of one bucket."""
 
     def __init__(
-        self, whole: Enrolment, asked: SegmentSet, histories: Histories, before: Callable[[str], pl.DataFrame]
+        self, whole: Enrolment, course: _Course, histories: Histories, before: Callable[[str], pl.DataFrame]
     ) -> None:
-        self.whole, self.asked, self.histories = whole, asked, histories
+        self.whole, self.course, self.asked, self.histories = whole, course, course.asked, histories
         self.users = pl.DataFrame({"user": pl.Series(histories.users.tolist(), dtype=pl.String)})
-        self.names = pl.Series(list(asked.names), dtype=pl.String)
+        self.names = pl.Series(list(self.asked.names), dtype=pl.String)
         self.held = self._taken(before)
-        followed = np.array([self._followed(segment) for segment in asked.segments], np.bool_)
-        whole_at, since = whole.audience.at, whole.ledger.at
-        told = [each for each, follow in zip(asked.segments, followed, strict=True) if follow]
-        self.moments = Moments.of(
-            histories, told, whole_at if since is None else since, whole_at, whole.audience.merges
-        )
-        found = [self._folded(np.flatnonzero(followed)), self._stepped(np.flatnonzero(~followed))]
+        since, at = whole.ledger.at, whole.audience.at
+        if since is not None:
+            moments = Moments.of(histories, course.followed.segments, since, at, whole.audience.merges)
+            found = [self._folded(moments, since), self._stepped(self._causes(moments))]
+        else:
+            found = [self._stepped(np.full(len(histories), EDIT))]
         self.changes = self._frame(Changes.joined(found))
         self.states = self._kept()
-        del self.histories, self.moments, self.held
+        del self.histories, self.held
 
     def _taken(self, before: Callable[[str], pl.DataFrame]) -> States:
         """What the ledger says of these people."""
@@ -269,49 +291,41 @@ class _Part:
             held.put(States(*part), mine["row"].to_numpy(), mine["place"].to_numpy())
         return held
 
-    def _followed(self, segment: Segment) -> bool:
-        """Whether what was applied goes on: the definition is the same, and it is known when time may change it."""
-        before = self.whole.ledger.segments.get(segment.name)
-        if before is None or before.version != segment.version:
-            return False
-        ticks = any(node.change == "tick" for node in below(self.asked.nodes, segment.root))
-        return segment.membership is not None or not ticks
-
-    def _folded(self, places: Ints) -> Changes:
+    def _folded(self, moments: Moments, since: int) -> Changes:
         """Along all change points since the ledger."""
-        ledger, n = self.whole.ledger, len(self.histories)
-        if not len(places) or ledger.at is None:
+        segments, places, n = self.course.followed, self.course.followed_places, len(self.histories)
+        if not len(segments):
             return Changes.none()
-        segments = self.asked.only([self.asked.names[k] for k in places])
-        since, at = np.full(n, ledger.at), np.full(n, self.whole.audience.at)
         judge, every = self.whole.audience.judge(self.histories, segments), np.arange(n)[:, None]
         held, terms = self.held.at(every, places[None]), Terms.of(segments.segments)
-        states, changes, _ = fold(held, terms, judge, self.moments, since, at)
+        states, changes, _ = fold(held, terms, judge, moments, np.full(n, since), np.full(n, self.whole.audience.at))
         self.held.put(states, every, places[None])
         anew = np.array([self._refitted(segment) for segment in segments.segments])
-        cause = np.where(anew[changes.segment] & (changes.at == ledger.at), REFIT, changes.cause)
+        cause = np.where(anew[changes.segment] & (changes.at == since), REFIT, changes.cause)
         return changes._replace(segment=places[changes.segment], cause=cause)
+
+    def _causes(self, moments: Moments) -> Ints:
+        """Per person what the newest moment that matters most was."""
+        brought, n = np.zeros(len(self.histories), np.int64), len(self.histories)
+        np.maximum.at(brought, np.repeat(np.arange(n), np.diff(moments.starts)), moments.cause)
+        return brought
 
     def _refitted(self, segment: Segment) -> bool:
         return self.whole.audience.fit(segment) != self.whole.ledger.segments[segment.name].fit
 
-    def _stepped(self, places: Ints) -> Changes:
+    def _stepped(self, brought: Ints) -> Changes:
         """All others are looked at once, now."""
-        audience, known = self.whole.audience, self.whole.ledger.segments
-        segments = self.asked.only([self.asked.names[k] for k in places])
+        segments, places, known = self.course.anew, self.course.anew_places, self.whole.ledger.segments
         if not len(segments):
             return Changes.none()
-        n, shape = len(self.histories), (len(self.histories), len(places))
-        brought = np.zeros(n, np.int64)
-        np.maximum.at(brought, np.repeat(np.arange(n), np.diff(self.moments.starts)), self.moments.cause)
         cause = np.repeat(brought[:, None], len(places), axis=1)
         for k, segment in enumerate(segments.segments):
             if segment.name not in known or known[segment.name].version != segment.version:
                 cause[:, k] = EDIT
             elif self._refitted(segment):
                 cause[:, k] = REFIT
-        truths = audience.truths(self.histories, audience.at, segments)
-        every, ended = np.arange(n)[:, None], np.full(shape, np.iinfo(np.int64).min)
+        truths = self.whole.audience.truths(self.histories, self.whole.audience.at, segments)
+        every, ended = np.arange(len(cause))[:, None], np.full(cause.shape, np.iinfo(np.int64).min)
         states, changes = step(self.held.at(every, places[None]), Terms.of(segments.segments), truths, ended, cause)
         self.held.put(states, every, places[None])
         return changes._replace(segment=places[changes.segment])

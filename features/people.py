@@ -31,7 +31,11 @@ def stable_hash(column: pl.Series) -> pl.Series:
     """`hash_text` of every text; null stays null. Of categories each is hashed once."""
     if column.dtype == pl.Categorical:
         return pl.Series(column.name, hashes(column)).replace(LOWEST, None)
-    if len(column) >= MANY:
+    return _hashed(column, many=len(column) >= MANY)
+
+
+def _hashed(column: pl.Series, *, many: bool) -> pl.Series:
+    if many:
         from features.hashing import hash_column
 
         return hash_column(column)
@@ -43,7 +47,7 @@ def stable_hash(column: pl.Series) -> pl.Series:
 def hashes(column: pl.Series) -> NDArray[np.int64]:
     """`stable_hash` as an array, the lowest integer for null."""
     if column.dtype == pl.Categorical:
-        return per_category(column, lambda names: stable_hash(names).to_numpy())
+        return per_category(column, lambda names: _hashed(names, many=len(column) >= MANY).to_numpy())
     return stable_hash(column).fill_null(LOWEST).to_numpy()
 
 

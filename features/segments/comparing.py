@@ -7,7 +7,7 @@ import numpy as np
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.schema import MISSING
 from features.instants import NEVER, SECOND
-from features.segments.counting import Facts, next_slide, passes, within, witness
+from features.segments.counting import Facts, next_slide, passes, slid, within, witness
 from features.segments.nodes import AGO, EXPIRY, THRESHOLD, TICK
 from features.segments.program import (
     AGG,
@@ -73,7 +73,7 @@ def compare(facts: Facts, program: Program, node: int) -> tuple[int, int]:
 def _reset(facts: Facts, program: Program, side: int) -> int:
     """When a side's window starts anew; MISSING where it reaches behind what is kept."""
     window = program.sides[side, SIDE_WINDOW]
-    return MISSING if facts.spans[window, UNKNOWN_HERE] else facts.spans[window, RESET]
+    return MISSING if facts.room.spans[window, UNKNOWN_HERE] else facts.room.spans[window, RESET]
 
 
 @compiled_inside
@@ -81,19 +81,16 @@ def _slide(facts: Facts, program: Program, side: int, low: int, high: int) -> in
     window, kind = program.sides[side, SIDE_WINDOW], program.sides[side, SIDE_KIND]
     if program.windows[window, MODE] != AGO:
         return NEVER
-    end = facts.ends[kind]
+    end = facts.room.ends[kind]
     return next_slide(facts, end, low, high, program.windows[window, START], program.windows[window, BACK_TO])
 
 
 @compiled_inside
 def _slid(facts: Facts, program: Program, side: int, low: int, high: int, instant: int) -> tuple[int, int]:
-    window, end = program.sides[side, SIDE_WINDOW], facts.ends[program.sides[side, SIDE_KIND]]
-    if program.windows[window, MODE] == AGO:
-        while low < high and facts.ts[facts.places[low]] + program.windows[window, START] <= instant:
-            low += 1
-        while high < end and facts.ts[facts.places[high]] + program.windows[window, BACK_TO] <= instant:
-            high += 1
-    return low, high
+    window, end = program.sides[side, SIDE_WINDOW], facts.room.ends[program.sides[side, SIDE_KIND]]
+    if program.windows[window, MODE] != AGO:
+        return low, high
+    return slid(facts, end, low, high, program.windows[window, START], program.windows[window, BACK_TO], instant)
 
 
 @compiled_inside
@@ -128,7 +125,7 @@ def _figure(facts: Facts, program: Program, side: int, low: int, high: int) -> f
         return float(total + high - low)
     n = 0
     for k in range(low, high):
-        value = facts.slots[place(facts.rows[place(facts.places[place(k)])]), place(slot)]
+        value = facts.slots[place(facts.rows[place(facts.room.places[place(k)])]), place(slot)]
         if value == MISSING:
             continue
         n += 1
@@ -150,9 +147,9 @@ def trait(facts: Facts, program: Program, node: int) -> int:
     """The truth about the newest value of a trait."""
     row = program.nodes[node]
     value = facts.carry[row[B]]
-    first, end = facts.starts[row[KIND]], facts.ends[row[KIND]]
+    first, end = facts.room.starts[row[KIND]], facts.room.ends[row[KIND]]
     for k in range(end - 1, first - 1, -1):
-        said = facts.slots[facts.rows[facts.places[k]], row[A]]
+        said = facts.slots[facts.rows[facts.room.places[k]], row[A]]
         if said != MISSING:
             value = said
             witness(facts, node, k, k + 1)
@@ -190,11 +187,11 @@ def given(facts: Facts, program: Program, node: int, inputs: Floats, at: int) ->
 def _crossing(facts: Facts, program: Program, node: int, at: int) -> int:
     """When the seconds since an event next enter or leave a range, or the event leaves the horizon."""
     row = program.nodes[node]
-    first, end = facts.starts[row[KIND]], facts.ends[row[KIND]]
+    first, end = facts.room.starts[row[KIND]], facts.room.ends[row[KIND]]
     tenure = row[D] == 1
     since = facts.carry[row[E]] if tenure else MISSING
     if since == MISSING and end > first:
-        since = facts.ts[facts.places[first if tenure else end - 1]]
+        since = facts.ts[facts.room.places[first if tenure else end - 1]]
     if since == MISSING or (not tenure and since <= at - program.horizon):
         return NEVER
     change = NEVER if tenure else since + program.horizon

@@ -10,6 +10,29 @@ from features.segments.program import FALSE, KIND, LOOK, TEST, TEST_END, TRUE, U
 from features.segments.windows import END, HIGH, LOW, MODE, RESET, START, UNKNOWN_HERE, after
 
 
+class Room(NamedTuple):
+    """One thread's room for one user at a time."""
+
+    truths: Ints  # per node
+    changes: Ints  # per node
+    spans: Ints  # see `windows.resolve`
+    starts: Ints  # the events of kind j are places[starts[j]:ends[j]]
+    ends: Ints
+    places: Ints
+    closes: Ints  # per event the last event of its session
+    found: Ints  # shape (n_looks, 2): the events of a look are places[found[look, 0]:found[look, 1]]
+    lanes: Ints  # see `lanes.separate`, shape (n_lanes, n)
+    edges: Ints  # shape (n_lanes, n + 2)
+    combinations: Ints  # per group of lanes
+    heads: Ints  # scratch of lanes, shape (n,)
+    reach: Ints  # scratch of sequences, shape (n_steps, n)
+    back: Ints  # the same
+    sizes: Ints  # shape (n_steps,)
+    chosen: Ints  # the same
+    tally: Ints  # of `regularly`
+    evidence: Ints  # shape (n_nodes, EVIDENCE), -1 where there is no more; (0, EVIDENCE) where nobody asks
+
+
 class Facts(NamedTuple):
     """One user's events as of an instant, ready to be asked."""
 
@@ -17,23 +40,9 @@ class Facts(NamedTuple):
     rows: Ints  # event k is the record slots[rows[k]]
     ts: Ints
     n: int
-    starts: Ints  # the events of kind j are places[starts[j]:ends[j]]
-    ends: Ints
-    places: Ints
     carry: Ints
-    spans: Ints  # see `windows.resolve`
-    found: Ints  # shape (n_looks, 2): the events of a look are places[found[look, 0]:found[look, 1]]
-    lanes: Ints  # see `lanes.separate`
-    edges: Ints
-    combinations: Ints
-    closes: Ints  # per event the last event of its session
-    reach: Ints  # scratch of sequences, shape (n_steps, n)
-    back: Ints  # scratch of sequences, shape (n_steps, n)
-    sizes: Ints  # scratch of sequences, shape (n_steps,)
-    chosen: Ints  # scratch of sequences, shape (n_steps,)
-    heads: Ints  # scratch of lanes, shape (n,)
-    evidence: Ints  # shape (n_nodes, EVIDENCE), -1 where there is no more; (0, 0) where nobody asks
     timed: bool  # whether anybody asks when time changes a truth
+    room: Room
 
 
 EVIDENCE = 12
@@ -52,37 +61,47 @@ def passes(value: int, tests: Ints, first: int, end: int) -> bool:
 @compiled_inside
 def witness(facts: Facts, node: int, low: int, high: int) -> None:
     """Note the newest of the events `places[low:high]` as evidence."""
-    if len(facts.evidence) == 0:
+    if len(facts.room.evidence) == 0:
         return
     for k in range(min(EVIDENCE, high - low)):
-        facts.evidence[node, k] = facts.places[high - 1 - k]
+        facts.room.evidence[node, k] = facts.room.places[high - 1 - k]
 
 
 @compiled_inside
 def find(facts: Facts, looks: Ints) -> None:
-    """Fill `facts.found`."""
+    """Fill `facts.room.found`."""
     for look in range(len(looks)):
-        kind, span = looks[place(look), 0], facts.spans[place(looks[place(look), 1])]
-        low, end = facts.starts[place(kind)], facts.ends[place(kind)]
-        if low < end and facts.ts[facts.places[place(low)]] <= span[LOW]:
-            low = after(facts.ts, facts.places, low, end, span[LOW])
-        if low < end and facts.ts[facts.places[place(end - 1)]] > span[HIGH]:
-            end = after(facts.ts, facts.places, low, end, span[HIGH])
-        facts.found[place(look), 0], facts.found[place(look), 1] = low, end
+        kind, span = looks[place(look), 0], facts.room.spans[place(looks[place(look), 1])]
+        low, end = facts.room.starts[place(kind)], facts.room.ends[place(kind)]
+        if low < end and facts.ts[facts.room.places[place(low)]] <= span[LOW]:
+            low = after(facts.ts, facts.room.places, low, end, span[LOW])
+        if low < end and facts.ts[facts.room.places[place(end - 1)]] > span[HIGH]:
+            end = after(facts.ts, facts.room.places, low, end, span[HIGH])
+        facts.room.found[place(look), 0], facts.room.found[place(look), 1] = low, end
 
 
 @compiled_inside
 def within(facts: Facts, look: int) -> tuple[int, int]:
     """The events of a look: places[low:high]."""
-    return facts.found[place(look), 0], facts.found[place(look), 1]
+    return facts.room.found[place(look), 0], facts.room.found[place(look), 1]
 
 
 @compiled_inside
 def next_slide(facts: Facts, end: int, low: int, high: int, back: int, ahead: int) -> int:
     """When an event next leaves, or enters, the window of ages ahead <= age < back that holds places[low:high]."""
-    leaves = facts.ts[facts.places[low]] + back if low < high else NEVER
-    enters = facts.ts[facts.places[high]] + ahead if high < end else NEVER
+    leaves = facts.ts[facts.room.places[low]] + back if low < high else NEVER
+    enters = facts.ts[facts.room.places[high]] + ahead if high < end else NEVER
     return min(leaves, enters)
+
+
+@compiled_inside
+def slid(facts: Facts, end: int, low: int, high: int, back: int, ahead: int, instant: int) -> tuple[int, int]:
+    """The same window at a later instant."""
+    while low < high and facts.ts[facts.room.places[low]] + back <= instant:
+        low += 1
+    while high < end and facts.ts[facts.room.places[high]] + ahead <= instant:
+        high += 1
+    return low, high
 
 
 @compiled_inside
@@ -90,7 +109,7 @@ def count(facts: Facts, program: Program, node: int) -> tuple[int, int]:
     """(truth, next_change) of a count."""
     row = program.nodes[place(node)]
     window, first, end = row[WINDOW], row[TEST], row[TEST_END]
-    span = facts.spans[place(window)]
+    span = facts.room.spans[place(window)]
     if span[UNKNOWN_HERE]:
         return UNKNOWN, NEVER
     low, high = within(facts, row[LOOK])
@@ -111,7 +130,7 @@ def count(facts: Facts, program: Program, node: int) -> tuple[int, int]:
 @compiled_inside
 def _slides(facts: Facts, program: Program, row: Ints, low: int, high: int, holds: bool) -> int:
     """The first instant at which leaving and entering events turn a count's truth."""
-    end = facts.ends[row[KIND]]
+    end = facts.room.ends[row[KIND]]
     back, ahead = program.windows[row[WINDOW], START], program.windows[row[WINDOW], END]
     if high == end:
         left = _turning(high - low, program.tests, row[TEST], row[TEST_END], holds)
@@ -122,10 +141,7 @@ def _slides(facts: Facts, program: Program, row: Ints, low: int, high: int, hold
         instant = next_slide(facts, end, low, high, back, ahead)
         if instant == NEVER:
             return NEVER
-        while low < high and facts.ts[facts.places[low]] + back <= instant:
-            low += 1
-        while high < end and facts.ts[facts.places[high]] + ahead <= instant:
-            high += 1
+        low, high = slid(facts, end, low, high, back, ahead, instant)
         if passes(high - low, program.tests, row[TEST], row[TEST_END]) != holds:
             return instant
 
@@ -147,16 +163,16 @@ def _turning(n: int, tests: Ints, first: int, end: int, holds: bool) -> int:
 def nth(facts: Facts, program: Program, node: int) -> tuple[int, int]:
     """(truth, next_change): whether the n-th event ever fell within the window."""
     row = program.nodes[node]
-    span, mode = facts.spans[row[WINDOW]], program.windows[row[WINDOW], MODE]
+    span, mode = facts.room.spans[row[WINDOW]], program.windows[row[WINDOW], MODE]
     if span[UNKNOWN_HERE]:
         return UNKNOWN, NEVER
-    first, end = facts.starts[row[KIND]], facts.ends[row[KIND]]
+    first, end = facts.room.starts[row[KIND]], facts.room.ends[row[KIND]]
     at = first + row[B] - facts.carry[row[A]] - 1
     if at >= end:
         return FALSE, span[RESET]
     if at < first:  # folded: longer ago than any window reaches
         return (TRUE if span[LOW] == MISSING else FALSE), span[RESET]
-    ts = facts.ts[facts.places[at]]
+    ts = facts.ts[facts.room.places[at]]
     witness(facts, node, at, at + 1)
     truth = TRUE if span[LOW] < ts <= span[HIGH] else FALSE
     if mode == AGO:
@@ -167,18 +183,18 @@ def nth(facts: Facts, program: Program, node: int) -> tuple[int, int]:
 
 
 @compiled_inside
-def regularly(facts: Facts, program: Program, node: int, at: int, tally: Ints) -> tuple[int, int]:
+def regularly(facts: Facts, program: Program, node: int, at: int) -> tuple[int, int]:
     """(truth, next_change): enough events in enough of the last periods."""
-    row = program.nodes[node]
+    row, tally = program.nodes[node], facts.room.tally
     least, per, wanted, of = row[A], row[B], row[C], row[D]
-    first, end = facts.starts[row[KIND]], facts.ends[row[KIND]]
-    low = after(facts.ts, facts.places, first, end, at - of * per)
+    first, end = facts.room.starts[row[KIND]], facts.room.ends[row[KIND]]
+    low = after(facts.ts, facts.room.places, first, end, at - of * per)
     witness(facts, node, low, end)
     for k in range(of):
         tally[k] = 0
     change = NEVER
     for k in range(low, end):
-        ts = facts.ts[facts.places[k]]
+        ts = facts.ts[facts.room.places[k]]
         which = (at - ts) // per
         tally[which] += 1
         change = min(change, ts + (which + 1) * per)
@@ -193,12 +209,12 @@ def resumed(facts: Facts, program: Program, node: int, at: int) -> tuple[int, in
     """(truth, next_change): a recent event that came long after the one before."""
     row = program.nodes[node]
     last, gap = row[A], row[B]
-    first, end = facts.starts[row[KIND]], facts.ends[row[KIND]]
+    first, end = facts.room.starts[row[KIND]], facts.room.ends[row[KIND]]
     for k in range(end - 1, first - 1, -1):
-        ts = facts.ts[facts.places[k]]
+        ts = facts.ts[facts.room.places[k]]
         if ts <= at - last:
             break
-        long = facts.carry[row[C]] > 0 if k == first else ts - facts.ts[facts.places[k - 1]] >= gap
+        long = facts.carry[row[C]] > 0 if k == first else ts - facts.ts[facts.room.places[k - 1]] >= gap
         if long:
             witness(facts, node, max(k - 1, first), k + 1)
             return TRUE, ts + last

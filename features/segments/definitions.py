@@ -53,6 +53,13 @@ class Between(Definition):
         return self
 
 
+class Which(Definition):
+    """Which events."""
+
+    event: Named = Field(description=EVENT_NAMES)
+    where: Where = {}
+
+
 class Windowed(Definition):
     """Within which window something has to happen; none means ever."""
 
@@ -71,11 +78,8 @@ class Windowed(Definition):
         return self
 
 
-class Events(Windowed):
+class Events(Which, Windowed):
     """Which events, and within which window."""
-
-    event: Named = Field(description=EVENT_NAMES)
-    where: Where = {}
 
 
 class Counted(Events):
@@ -103,42 +107,29 @@ class Periods(Definition):
         return self
 
 
-class Regularly(Definition):
+class Regularly(Which):
     """`{event: any, at_least: 3, per: 1w, in: {min: 3, of: 4}}`: periods of `per` that end at the instant asked for."""
 
-    event: Named = Field(description=EVENT_NAMES)
-    where: Where = {}
     at_least: int = Field(1, ge=1)
     per: Duration
     in_: Periods = Field(alias="in")
 
 
-class Stopped(Definition):
+class Stopped(Which):
     """`{event: purchase, last: 30d, before: 60d}`: none in the last 30 days, some in the 60 days before those."""
 
-    event: Named = Field(description=EVENT_NAMES)
-    where: Where = {}
     last: Duration
     before: Duration
 
 
-class Resumed(Definition):
+class Resumed(Which):
     """`{event: any, last: 7d, after_gap: 30d}`: one in the last 7 days that came at least 30 after the one before."""
 
-    event: Named = Field(description=EVENT_NAMES)
-    where: Where = {}
     last: Duration
     after_gap: Duration
 
 
-class Ending(Definition):
-    """What ends a membership."""
-
-    event: Named = Field(description=EVENT_NAMES)
-    where: Where = {}
-
-
-class Occurrence(Ending):
+class Occurrence(Which):
     """What must not happen."""
 
     count: Predicate = None
@@ -176,9 +167,6 @@ class Sequence(Definition):
     last: Duration | None = None
     max_duration: Duration | None = None
     steps: tuple[Step, ...] = Field(min_length=1)
-
-
-AGGREGATES = ("count", "sum", "mean", "min", "max", "first", "last")
 
 
 class Aggregate(Events):
@@ -335,7 +323,7 @@ class Membership(Definition):
     hysteresis: Hysteresis | None = None
     min_dwell: Duration | None = None
     ttl: Duration | None = None
-    exit_on: tuple[Ending, ...] = ()
+    exit_on: tuple[Which, ...] = ()
     reentry: Reentry | None = None
 
     @model_validator(mode="after")

@@ -4,7 +4,6 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from features.behaviour.marks import Filters, satisfied
 from features.behaviour.schema import MISSING, StateSchema
 from features.instants import DAY, NEVER
 from features.segments import comparing, counting, lanes, sequences
-from features.segments.counting import EVIDENCE, Facts
+from features.segments.counting import EVIDENCE, Facts, Room
 from features.segments.nodes import (
     ALL,
     ANY,
@@ -41,29 +40,6 @@ PERIODS = 1000
 """Of `regularly`, at most."""
 
 
-class Room(NamedTuple):
-    """One thread's room for one user at a time."""
-
-    truths: Ints  # per node
-    changes: Ints  # per node
-    spans: Ints  # see `windows.resolve`
-    starts: Ints  # see `by_kind`
-    ends: Ints
-    places: Ints
-    closes: Ints  # per event the last one of its session
-    found: Ints  # see `counting.find`
-    lanes: Ints  # see `lanes.separate`, shape (n_lanes, n)
-    edges: Ints  # shape (n_lanes, n + 2)
-    combinations: Ints  # per group of lanes
-    reach: Ints  # of sequences, shape (n_steps, n)
-    back: Ints
-    sizes: Ints
-    chosen: Ints
-    heads: Ints
-    tally: Ints  # of `regularly`
-    evidence: Ints  # shape (n_nodes, EVIDENCE); (0, EVIDENCE) where nobody asks
-
-
 def room(program: Program, n_events: int, *, explained: bool = False) -> Room:
     """Room for users of up to `n_events` records."""
     n, n_nodes, n_kinds = max(n_events, 1), len(program.nodes), len(program.filters.tests) - 1
@@ -77,9 +53,8 @@ def room(program: Program, n_events: int, *, explained: bool = False) -> Room:
     return Room(
         empty(n_nodes), empty(n_nodes), empty(len(program.windows), 4), empty(n_kinds), empty(n_kinds),
         empty(n * per_event), empty(n), empty(len(program.looks), 2), empty(len(program.lanes), n),
-        empty(len(program.lanes), n + 2), empty(len(program.groups) - 1), empty(steps, n), empty(steps, n),
-        empty(steps), empty(steps), empty(n),
-        empty(PERIODS), np.full((n_nodes if explained else 0, EVIDENCE), -1, np.int64),
+        empty(len(program.lanes), n + 2), empty(len(program.groups) - 1), empty(n), empty(steps, n), empty(steps, n),
+        empty(steps), empty(steps), empty(PERIODS), np.full((n_nodes if explained else 0, EVIDENCE), -1, np.int64),
     )  # fmt: skip
 
 
@@ -88,8 +63,8 @@ def _room_of(arrays: Ints) -> Room:
     """The room whose arrays these are the views of."""
     return Room(
         vector(arrays, 0), vector(arrays, 1), grid(arrays, 2), vector(arrays, 3), vector(arrays, 4), vector(arrays, 5),
-        vector(arrays, 6), grid(arrays, 7), grid(arrays, 8), grid(arrays, 9), vector(arrays, 10), grid(arrays, 11),
-        grid(arrays, 12), vector(arrays, 13), vector(arrays, 14), vector(arrays, 15), vector(arrays, 16),
+        vector(arrays, 6), grid(arrays, 7), grid(arrays, 8), grid(arrays, 9), vector(arrays, 10), vector(arrays, 11),
+        grid(arrays, 12), grid(arrays, 13), vector(arrays, 14), vector(arrays, 15), vector(arrays, 16),
         grid(arrays, 17),
     )  # fmt: skip
 
@@ -153,11 +128,9 @@ def combined(program: Program, node: int, truths: Ints, changes: Ints) -> tuple[
 
 
 @compiled_inside
-def evaluate(  # noqa: C901 - a branch an op
-    facts: Facts, program: Program, inputs: Floats, at: int, seen: bool, room: Room
-) -> None:
+def evaluate(facts: Facts, program: Program, inputs: Floats, at: int, seen: bool) -> None:  # noqa: C901 - a branch an op
     """Fill the truths and next changes of all nodes, children first."""
-    truths, changes = room.truths, room.changes
+    truths, changes = facts.room.truths, facts.room.changes
     for node in range(len(program.nodes)):
         row = program.nodes[place(node)]
         op, truth, change = row[OP], FALSE, NEVER
@@ -181,7 +154,7 @@ def evaluate(  # noqa: C901 - a branch an op
         elif op == NTH:
             truth, change = counting.nth(facts, program, node)
         elif op == REGULARLY:
-            truth, change = counting.regularly(facts, program, node, at, room.tally)
+            truth, change = counting.regularly(facts, program, node, at)
         elif op == RESUMED:
             truth, change = counting.resumed(facts, program, node, at)
         elif op == COMPARE:
@@ -216,14 +189,10 @@ def run(
             program.windows, now, program.horizon, seen, open_session, midnight,
             program.zone_starts, program.zone_offsets, room.spans,
         )  # fmt: skip
-        facts = Facts(
-            slots, scratch.rows, scratch.ts, n, room.starts, room.ends, room.places, mine, room.spans, room.found,
-            room.lanes, room.edges, room.combinations, room.closes, room.reach, room.back, room.sizes, room.chosen,
-            room.heads, room.evidence, len(changes) > 0,
-        )  # fmt: skip
+        facts = Facts(slots, scratch.rows, scratch.ts, n, mine, len(changes) > 0, room)
         counting.find(facts, program.looks)
         lanes.separate(facts, program, scratch)
-        evaluate(facts, program, inputs[row], now, seen != MISSING, room)
+        evaluate(facts, program, inputs[row], now, seen != MISSING)
         for segment in range(len(program.roots)):
             truths[row, segment] = room.truths[place(program.roots[place(segment)])]
             if facts.timed:

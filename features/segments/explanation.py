@@ -16,7 +16,7 @@ from features.segments.nodes import CLASSES, PROMISES
 from features.segments.program import TRUE, Snapshot
 
 if TYPE_CHECKING:
-    from features.segments.evaluator import Room
+    from features.segments.counting import Room
     from features.segments.segment_set import Segment, SegmentSet
 
 SPOKEN = ("false", "unknown", "true")

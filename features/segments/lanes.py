@@ -13,14 +13,16 @@ KIND, GROUP = range(2)
 def separate(facts: Facts, program: Program, scratch: Scratch) -> None:
     """Fill the lanes: events of lane l in combination c are lanes[l, edges[l, c]:edges[l, c + 1]], in order.
 
-    `facts.combinations` gets the number of combinations of every group.
+    `facts.room.combinations` gets the number of combinations of every group.
     """
-    for group in range(len(facts.combinations)):
-        facts.combinations[group] = _combined(facts, program, group, scratch)
+    for group in range(len(facts.room.combinations)):
+        facts.room.combinations[group] = _combined(facts, program, group, scratch)
         for lane in range(len(program.lanes)):
             if program.lanes[lane, GROUP] == group:
-                n = facts.combinations[group]
-                _sorted(facts, program.lanes[lane, KIND], n, facts.lanes[lane], facts.edges[lane], scratch.spare)
+                n = facts.room.combinations[group]
+                _sorted(
+                    facts, program.lanes[lane, KIND], n, facts.room.lanes[lane], facts.room.edges[lane], scratch.spare
+                )
 
 
 @compiled_inside
@@ -28,7 +30,7 @@ def _combined(facts: Facts, program: Program, group: int, scratch: Scratch) -> i
     """How many combinations there are; `scratch.spare` holds each event's, -1 where it lacks a value."""
     first, end = program.groups[group], program.groups[group + 1]
     mask, era = freed(scratch.seats, scratch.era, facts.n)
-    n, heads = 0, facts.heads
+    n, heads = 0, facts.room.heads
     for k in range(facts.n):
         key, whole = 0, True
         for each in range(first, end):
@@ -66,8 +68,8 @@ def _sorted(facts: Facts, kind: int, n: int, lane: Ints, edges: Ints, combinatio
     for c in range(n + 2):
         edges[place(c)] = 0
     for turn in range(2):
-        for k in range(facts.starts[kind], facts.ends[kind]):
-            event = facts.places[place(k)]
+        for k in range(facts.room.starts[kind], facts.room.ends[kind]):
+            event = facts.room.places[place(k)]
             c = combination[place(event)]
             if c >= 0:
                 if turn:

@@ -41,7 +41,7 @@ class Segment:
         description: In words.
         status: draft, active, paused or archived.
         membership: What its definition says of staying and coming back; plain values.
-        emit: Which changes are told.
+        emit: Which changes `export --changes` hands on.
         min_size: With fewer members it is neither served nor reported.
         stays: The place of the node that holds while one stays in; its own root where that is no other.
         exits: Which events end a membership.

@@ -42,9 +42,9 @@ def sequence(facts: Facts, program: Program, node: int, at: int) -> tuple[int, i
     """(truth, next_change) of a sequence: TRUE if it is for any combination of what its steps share."""
     row = program.nodes[node]
     lane = program.moves[row[FIRST], LANE]
-    events, edges = facts.lanes[place(lane)], facts.edges[place(lane)]
+    events, edges = facts.room.lanes[place(lane)], facts.room.edges[place(lane)]
     best, best_anchor, best_combination, held, soonest = FALSE, -1, 0, 0, NEVER
-    for combination in range(facts.combinations[row[TEST]]):
+    for combination in range(facts.room.combinations[row[TEST]]):
         end = edges[place(combination + 1)]
         if end - edges[place(combination)] < row[TEST_END] or not _enough(facts, program, row, combination):
             continue
@@ -63,7 +63,7 @@ def sequence(facts: Facts, program: Program, node: int, at: int) -> tuple[int, i
                 break
         if best == TRUE and not facts.timed:
             break
-    if len(facts.evidence) and best_anchor >= 0:
+    if len(facts.room.evidence) and best_anchor >= 0:
         _testify(facts, program, node, best_anchor, best_combination)
     return best, held if best == TRUE else soonest
 
@@ -72,7 +72,7 @@ def sequence(facts: Facts, program: Program, node: int, at: int) -> tuple[int, i
 def _enough(facts: Facts, program: Program, row: Ints, combination: int) -> bool:
     """Whether a combination has as many events as its steps need."""
     for move in range(row[FIRST], row[END]):
-        edges = facts.edges[place(program.moves[place(move), LANE])]
+        edges = facts.room.edges[place(program.moves[place(move), LANE])]
         if edges[place(combination + 1)] - edges[place(combination)] < program.moves[place(move), NEEDED]:
             return False
     return True
@@ -90,12 +90,12 @@ def _changes(row: Ints, anchored: int, truth: int, due: int) -> int:
 @compiled_inside
 def _limit(facts: Facts, row: Ints, anchor: int) -> int:
     """The last event that may take part."""
-    return int(facts.closes[anchor]) if row[C] else facts.n - 1
+    return int(facts.room.closes[anchor]) if row[C] else facts.n - 1
 
 
 @compiled_inside
 def _met(facts: Facts, program: Program, row: Ints, anchor: int, combination: int) -> bool:
-    """Whether all positive steps are met from this anchor; then `facts.chosen` holds each step's last event."""
+    """Whether all positive steps are met from this anchor; then `facts.room.chosen` holds each step's last event."""
     limit = _limit(facts, row, anchor)
     deadline = facts.ts[anchor] + row[D] if row[D] else NEVER
     steps, last = 0, row[FIRST]
@@ -110,12 +110,12 @@ def _met(facts: Facts, program: Program, row: Ints, anchor: int, combination: in
             size = _advanced(facts, program, row, move, anchor, combination, limit, deadline, steps, move == last)
         if size == 0:
             return False
-        facts.sizes[steps] = size
+        facts.room.sizes[steps] = size
         steps += 1
     k = 0
     for step in range(steps - 1, -1, -1):
-        facts.chosen[step] = facts.reach[step, k]
-        k = facts.back[step, k]
+        facts.room.chosen[step] = facts.room.reach[step, k]
+        k = facts.room.back[step, k]
     return True
 
 
@@ -123,7 +123,7 @@ def _met(facts: Facts, program: Program, row: Ints, anchor: int, combination: in
 def _begun(facts: Facts, program: Program, move: int, anchor: int, combination: int, limit: int, deadline: int) -> int:
     """Complete the first step, whose count begins with the anchor."""
     step = program.moves[move]
-    events, edges = facts.lanes[step[LANE]], facts.edges[step[LANE]]
+    events, edges = facts.room.lanes[step[LANE]], facts.room.edges[step[LANE]]
     end = edges[combination + 1]
     if step[WITHIN]:
         deadline = min(deadline, facts.ts[anchor] + step[WITHIN])
@@ -132,7 +132,7 @@ def _begun(facts: Facts, program: Program, move: int, anchor: int, combination: 
         return 0
     if step[IMMEDIATE] and events[k] - anchor != step[N] - 1:
         return 0
-    facts.reach[0, 0], facts.back[0, 0] = events[k], 0
+    facts.room.reach[0, 0], facts.room.back[0, 0] = events[k], 0
     return 1
 
 
@@ -144,28 +144,28 @@ def _advanced(
     """All events that can complete a step, each with the latest completion of the step before that allows it."""
     said = program.moves[move]
     n, span = said[N], said[WITHIN]
-    events, edges = facts.lanes[said[LANE]], facts.edges[said[LANE]]
+    events, edges = facts.room.lanes[said[LANE]], facts.room.edges[said[LANE]]
     if span:
-        since = anchor if said[SINCE] < 0 else facts.reach[step - 1, facts.sizes[step - 1] - 1]
+        since = anchor if said[SINCE] < 0 else facts.room.reach[step - 1, facts.room.sizes[step - 1] - 1]
         deadline = min(deadline, facts.ts[since] + span)
     end = edges[combination + 1]
     pointer, size = -1, 0
-    for k in range(beyond(events, edges[combination], end, facts.reach[step - 1, 0]) + n - 1, end):
+    for k in range(beyond(events, edges[combination], end, facts.room.reach[step - 1, 0]) + n - 1, end):
         begins, event = events[k - n + 1], events[k]
         if event > limit or facts.ts[event] > deadline:
             break
-        while pointer + 1 < facts.sizes[step - 1] and facts.reach[step - 1, pointer + 1] < begins:
+        while pointer + 1 < facts.room.sizes[step - 1] and facts.room.reach[step - 1, pointer + 1] < begins:
             pointer += 1
         if pointer < 0:
             continue
-        before = facts.reach[step - 1, pointer]
+        before = facts.room.reach[step - 1, pointer]
         if said[IMMEDIATE] and (before != begins - 1 or event - begins != n - 1):
             continue
         if span and said[SINCE] >= 0 and facts.ts[event] > facts.ts[before] + span:
             continue
         if _broken(facts, program, row, step, combination, before, event):
             continue
-        facts.reach[step, size], facts.back[step, size] = event, pointer
+        facts.room.reach[step, size], facts.room.back[step, size] = event, pointer
         size += 1
         if last:
             break
@@ -186,7 +186,7 @@ def _broken(facts: Facts, program: Program, row: Ints, step: int, combination: i
 @compiled_inside
 def _found(facts: Facts, said: Ints, combination: int, start: int, limit: int, deadline: int) -> int:
     """The event that makes the count of an absent step full; -1 while none does."""
-    events, edges = facts.lanes[said[LANE]], facts.edges[said[LANE]]
+    events, edges = facts.room.lanes[said[LANE]], facts.room.edges[said[LANE]]
     k = beyond(events, edges[combination], edges[combination + 1], start) + said[N] - 1
     if k >= edges[combination + 1] or events[k] > limit or facts.ts[events[k]] > deadline:
         return -1
@@ -215,12 +215,12 @@ def _judged(facts: Facts, program: Program, row: Ints, anchor: int, combination:
 def _deadline(facts: Facts, said: Ints, anchor: int) -> int:
     if said[WITHIN] == 0:
         return NEVER
-    return int(facts.ts[anchor if said[SINCE] < 0 else facts.chosen[said[SINCE]]] + said[WITHIN])
+    return int(facts.ts[anchor if said[SINCE] < 0 else facts.room.chosen[said[SINCE]]] + said[WITHIN])
 
 
 @compiled_inside
 def _violation(facts: Facts, said: Ints, anchor: int, combination: int, limit: int) -> int:
-    start = anchor if said[AFTER] < 0 else facts.chosen[said[AFTER]]
+    start = anchor if said[AFTER] < 0 else facts.room.chosen[said[AFTER]]
     return _found(facts, said, combination, start, limit, _deadline(facts, said, anchor))
 
 
@@ -229,16 +229,16 @@ def _testify(facts: Facts, program: Program, node: int, anchor: int, combination
     """Note the anchor, each step's last event, and what broke it."""
     row = program.nodes[node]
     _met(facts, program, row, anchor, combination)
-    facts.evidence[node, 0] = anchor
+    facts.room.evidence[node, 0] = anchor
     noted, step = 1, 0
     for move in range(row[FIRST], row[END]):
         said = program.moves[move]
         event = -1
         if not said[ABSENT]:
-            event = facts.chosen[step]
+            event = facts.room.chosen[step]
             step += 1
         elif not said[UNTIL_NEXT]:
             event = _violation(facts, said, anchor, combination, _limit(facts, row, anchor))
         if event >= 0 and event != anchor and noted < EVIDENCE:
-            facts.evidence[node, noted] = event
+            facts.room.evidence[node, noted] = event
             noted += 1

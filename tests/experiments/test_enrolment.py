@@ -73,7 +73,7 @@ def test_applying_twice_as_of_one_instant_changes_nothing(project):
 
 
 def test_one_long_step_tells_the_same_as_many_short_ones(project, tmp_path):
-    """Also along the way: the membership of segments with options, at every instant, whenever it was applied."""
+    """Also along the way: every membership at every instant, whenever it was applied."""
     other = projects.make(tmp_path / "other", n_users=60, segments_yaml=SEGMENTS)
     begin, end = END - 20 * DAY, END - DAY
     applied(project, begin)
@@ -82,12 +82,23 @@ def test_one_long_step_tells_the_same_as_many_short_ones(project, tmp_path):
     for at in range(begin + 5 * HOUR, end, 37 * HOUR):
         applied(other, at)
     parts = applied(other, end)
-    for name in ("sticky", "lasting"):
+    for name in ("regulars", "sticky", "lasting"):
         mine = pl.col("segment") == name
         one, two = (each.changes().filter(mine).collect().sort("user", "at") for each in (whole, parts))
         assert one.equals(two)
         assert one.height > 30
-    assert inside(whole, end, "regulars") == inside(parts, end, "regulars")
+
+
+def test_a_membership_without_options_is_its_truth_at_any_instant_since_it_was_applied(project):
+    begin, end = END - 20 * DAY, END - DAY
+    applied(project, begin)
+    ledger, audience = applied(project, end), Audience.of(project, end)
+    for at in range(begin, end + 1, 29 * HOUR):
+        truths = [audience.truths(each, at) for each in audience.everybody()]
+        for name in ("regulars", "kept"):
+            assert inside(ledger, at, name) == {str(user) for each in truths for user in each.users[each.column(name)]}
+    causes = set(ledger.changes().filter(pl.col("segment") == "regulars").collect()["cause"])
+    assert causes == {"edit", "event", "time"}
 
 
 def test_an_edit_a_pause_and_an_end_are_told_as_what_they_are(project):
