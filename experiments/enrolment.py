@@ -167,7 +167,7 @@ class Enrolment:
         asked = audience.segments.only([each.name for each in audience.segments.segments if self._enrolled(each)])
         before = ledger.state_frame()
         states, changes, willing = [before.clear()], [], set[str]()
-        known, course = audience.log.by_bucket(before), _Course.of(self, asked)
+        known, course = audience.log.by_bucket(before), _Course.of(ledger, asked)
         for part in audience.map(lambda people: _Part(self, course, people, known), Purpose.PERSONALISATION):
             states.append(part.states)
             changes.append(part.changes)
@@ -241,24 +241,19 @@ class Enrolment:
 class _Course(NamedTuple):
     """Which segments go on from the ledger, along all change points, and which are looked at once, now."""
 
-    asked: SegmentSet
     followed: SegmentSet
     anew: SegmentSet
-    followed_places: Ints
-    anew_places: Ints
 
     @classmethod
-    def of(cls, whole: Enrolment, asked: SegmentSet) -> "_Course":
+    def of(cls, ledger: Ledger, asked: SegmentSet) -> "_Course":
         """What goes on: a definition that is the same, of which it is known when time may change it."""
-        known = whole.ledger.segments
-        follow = []
+        names = []
         for segment in asked.segments:
-            same = segment.name in known and known[segment.name].version == segment.version
+            before = ledger.segments.get(segment.name)
             ticks = any(node.change == "tick" for node in below(asked.nodes, segment.root))
-            follow.append(same and (segment.membership is not None or not ticks))
-        places = np.flatnonzero(follow), np.flatnonzero(~np.array(follow, np.bool_))
-        followed, anew = (asked.only([asked.names[k] for k in each]) for each in places)
-        return cls(asked, followed, anew, *places)
+            if before and before.version == segment.version and (segment.membership is not None or not ticks):
+                names.append(segment.name)
+        return cls(asked.only(names), asked.only([name for name in asked.names if name not in names]))
 
 
 class _Part:
@@ -267,82 +262,75 @@ class _Part:
     def __init__(
         self, whole: Enrolment, course: _Course, histories: Histories, before: Callable[[str], pl.DataFrame]
     ) -> None:
-        self.whole, self.course, self.asked, self.histories = whole, course, course.asked, histories
-        self.users = pl.DataFrame({"user": pl.Series(histories.users.tolist(), dtype=pl.String)})
-        self.names = pl.Series(list(self.asked.names), dtype=pl.String)
-        self.held = self._taken(before)
-        since, at = whole.ledger.at, whole.audience.at
-        if since is not None:
-            moments = Moments.of(histories, course.followed.segments, since, at, whole.audience.merges)
-            found = [self._folded(moments, since), self._stepped(self._causes(moments))]
-        else:
-            found = [self._stepped(np.full(len(histories), EDIT))]
-        self.changes = self._frame(Changes.joined(found))
-        self.states = self._kept()
-        del self.histories, self.held
+        self.whole, self.users = whole, pl.DataFrame({"user": pl.Series(histories.users.tolist(), dtype=pl.String)})
+        self.states, self.changes = pl.DataFrame(schema=STATES), pl.DataFrame(schema=CHANGES)
+        known = before(self.users["user"][0]) if len(histories) else pl.DataFrame(schema=STATES)
+        moments = Moments.none(len(histories))
+        if (since := whole.ledger.at) is not None:
+            moments = Moments.of(histories, course.followed.segments, since, whole.audience.at, whole.audience.merges)
+        for segments, work in ((course.followed, self._folded), (course.anew, self._stepped)):
+            if len(segments):
+                states, changes = work(histories, segments, self._taken(known, segments), moments)
+                self.states = pl.concat([self.states, self._kept(segments, states)])
+                self.changes = pl.concat([self.changes, self._frame(segments, changes)])
 
-    def _taken(self, before: Callable[[str], pl.DataFrame]) -> States:
+    def _taken(self, known: pl.DataFrame, segments: SegmentSet) -> States:
         """What the ledger says of these people."""
-        held = States.new(len(self.histories), len(self.asked))
-        for first in self.users["user"].head(1):
-            places = pl.DataFrame({"segment": self.asked.names, "place": np.arange(len(self.asked))})
-            mine = before(first).join(self.users.with_row_index("row"), on="user").join(places, on="segment")
-            part = (mine[name].to_numpy() for name in ("inside", "entered", "left", "ready"))
-            held.put(States(*part), mine["row"].to_numpy(), mine["place"].to_numpy())
+        held = States.new(len(self.users), len(segments))
+        places = pl.DataFrame({"segment": segments.names, "place": np.arange(len(segments))})
+        mine = known.join(self.users.with_row_index("row"), on="user").join(places, on="segment")
+        part = (mine[name].to_numpy() for name in ("inside", "entered", "left", "ready"))
+        held.put(States(*part), mine["row"].to_numpy(), mine["place"].to_numpy())
         return held
 
-    def _folded(self, moments: Moments, since: int) -> Changes:
+    def _folded(
+        self, histories: Histories, segments: SegmentSet, held: States, moments: Moments
+    ) -> tuple[States, Changes]:
         """Along all change points since the ledger."""
-        segments, places, n = self.course.followed, self.course.followed_places, len(self.histories)
-        if not len(segments):
-            return Changes.none()
-        judge, every = self.whole.audience.judge(self.histories, segments), np.arange(n)[:, None]
-        held, terms = self.held.at(every, places[None]), Terms.of(segments.segments)
-        states, changes, _ = fold(held, terms, judge, moments, np.full(n, since), np.full(n, self.whole.audience.at))
-        self.held.put(states, every, places[None])
+        audience, n, since = self.whole.audience, len(histories), self.whole.ledger.at or 0
+        instants, terms = (np.full(n, since), np.full(n, audience.at)), Terms.of(segments.segments)
+        states, changes, _ = fold(held, terms, audience.judge(histories, segments), moments, *instants)
         anew = np.array([self._refitted(segment) for segment in segments.segments])
-        cause = np.where(anew[changes.segment] & (changes.at == since), REFIT, changes.cause)
-        return changes._replace(segment=places[changes.segment], cause=cause)
+        return states, changes._replace(
+            cause=np.where(anew[changes.segment] & (changes.at == since), REFIT, changes.cause)
+        )
 
-    def _causes(self, moments: Moments) -> Ints:
-        """Per person what the newest moment that matters most was."""
-        brought, n = np.zeros(len(self.histories), np.int64), len(self.histories)
+    def _stepped(
+        self, histories: Histories, segments: SegmentSet, held: States, moments: Moments
+    ) -> tuple[States, Changes]:
+        """All others are looked at once, now."""
+        audience, known, n = self.whole.audience, self.whole.ledger.segments, len(histories)
+        brought = np.zeros(n, np.int64)
         np.maximum.at(brought, np.repeat(np.arange(n), np.diff(moments.starts)), moments.cause)
-        return brought
+        cause = np.repeat(brought[:, None], len(segments), axis=1)
+        for k, segment in enumerate(segments.segments):
+            before = known.get(segment.name)
+            if before is None or before.version != segment.version:
+                cause[:, k] = EDIT
+            elif self._refitted(segment):
+                cause[:, k] = REFIT
+        truths, ended = audience.truths(histories, audience.at, segments), np.full(cause.shape, np.iinfo(np.int64).min)
+        return step(held, Terms.of(segments.segments), truths, ended, cause)
 
     def _refitted(self, segment: Segment) -> bool:
         return self.whole.audience.fit(segment) != self.whole.ledger.segments[segment.name].fit
 
-    def _stepped(self, brought: Ints) -> Changes:
-        """All others are looked at once, now."""
-        segments, places, known = self.course.anew, self.course.anew_places, self.whole.ledger.segments
-        if not len(segments):
-            return Changes.none()
-        cause = np.repeat(brought[:, None], len(places), axis=1)
-        for k, segment in enumerate(segments.segments):
-            if segment.name not in known or known[segment.name].version != segment.version:
-                cause[:, k] = EDIT
-            elif self._refitted(segment):
-                cause[:, k] = REFIT
-        truths = self.whole.audience.truths(self.histories, self.whole.audience.at, segments)
-        every, ended = np.arange(len(cause))[:, None], np.full(cause.shape, np.iinfo(np.int64).min)
-        states, changes = step(self.held.at(every, places[None]), Terms.of(segments.segments), truths, ended, cause)
-        self.held.put(states, every, places[None])
-        return changes._replace(segment=places[changes.segment])
+    def _named(self, segments: SegmentSet, row: Ints, segment: Ints) -> tuple[pl.Series, pl.Series]:
+        return self.users["user"].gather(row), pl.Series(segments.names, dtype=pl.String).gather(segment)
 
-    def _frame(self, changes: Changes) -> pl.DataFrame:
-        user, segment = self.users["user"].gather(changes.row), self.names.gather(changes.segment)
-        columns = user, segment, changes.at, changes.entered, pl.Series(list(CAUSES)).gather(changes.cause)
+    def _frame(self, segments: SegmentSet, changes: Changes) -> pl.DataFrame:
+        cause = pl.Series(list(CAUSES)).gather(changes.cause)
+        columns = *self._named(segments, changes.row, changes.segment), changes.at, changes.entered, cause
         return pl.DataFrame(dict(zip(CHANGES, columns, strict=True)), schema=CHANGES)
 
-    def _kept(self) -> pl.DataFrame:
+    def _kept(self, segments: SegmentSet, states: States) -> pl.DataFrame:
         """Who is in; and of segments with options also who was: it matters when they left."""
-        lasting = np.array([segment.membership is not None for segment in self.asked.segments], np.bool_)
-        states = self.held
+        lasting = np.array([segment.membership is not None for segment in segments.segments], np.bool_)
         row, segment = np.nonzero(states.inside | (lasting & (~states.ready | (states.left != np.iinfo(np.int64).min))))
-        named = self.users["user"].gather(row), self.names.gather(segment)
         columns = (getattr(states, name)[row, segment] for name in ("inside", "entered", "left", "ready"))
-        return pl.DataFrame(dict(zip(STATES, (*named, *columns), strict=True)), schema=STATES)
+        return pl.DataFrame(
+            dict(zip(STATES, (*self._named(segments, row, segment), *columns), strict=True)), schema=STATES
+        )
 
 
 def _counted(frame: pl.DataFrame, *by: str) -> Iterator[tuple[Any, ...]]:

@@ -146,7 +146,8 @@ class Bucket:
         sizes = np.bincount(judged.frame["place"].to_numpy(), minlength=users.height)
         users.with_columns(n=sizes).write_parquet(path / USERS, statistics=False)
         events = _lean(judged.frame.drop("place"))
-        events.write_parquet(path / EVENTS, compression="lz4", statistics=False)
+        whole = max(events.height, 1)  # it is read whole: one group spares joining several
+        events.write_parquet(path / EVENTS, compression="lz4", statistics=False, row_group_size=whole)
         first, last = events.select(pl.col("ts").min().fill_null(0), last=pl.col("ts").max().fill_null(0)).row(0)
         left_out = len(order) - events.height
         made = cls(path.name, events.height, users.height, first, last, left_out, n_fast, dict(judged.same))

@@ -174,6 +174,12 @@ class Moments(NamedTuple):
     ended: Ints  # shape (n_moments, n_segments): ts of the newest event that ends a membership; MISSING
 
     @classmethod
+    def none(cls, n: int) -> "Moments":
+        """Of n rows of whom nothing became known."""
+        nothing = np.empty(0, np.int64)
+        return cls(np.zeros(n + 1, np.int64), nothing, nothing, nothing.reshape(0, 0))
+
+    @classmethod
     def of(
         cls,
         histories: Histories,
