@@ -1,15 +1,23 @@
 """A clustering study's fit over prepared columns, by every algorithm: found, chosen, judged, served."""
 
+import json
 from itertools import count
+from pathlib import Path
+from shutil import copytree
 
 import numpy as np
+import polars as pl
 import pytest
+from ruamel.yaml import YAML
 from sklearn.metrics import adjusted_rand_score
+from typer.testing import CliRunner
 
+from console.cli import app
 from experiments import kinds, studies
 from experiments.search import search
-from experiments.study import store
+from experiments.study import Study, store
 from features.errors import DefinitionError, StudyError
+from features.project import Project
 from tests.training.matrices import matrix
 from tests.training.test_algorithms import walks
 from training.model import Model
@@ -74,6 +82,30 @@ def test_every_algorithm_finds_the_kinds_says_why_and_is_served(algorithm, searc
     )
 
 
+@pytest.mark.parametrize("algorithm", ["kmeans", "gaussian"])
+def test_a_refit_on_resampled_people_keeps_every_id_and_name(algorithm, searcher):
+    x, _ = planted()
+    before = kinds.clusters("c", spec(algorithm), rows(x), searcher).model
+    drawn = np.random.default_rng(3).integers(0, len(x), len(x))
+    again = kinds.clusters("c", spec(algorithm), rows(x[drawn]), searcher, before=before)
+    assert dict(zip(again.model.ids, again.model.names, strict=True)) == dict(
+        zip(before.ids, before.names, strict=True)
+    )
+    assert again.model.details["next_id"] == 4
+    assert not any("since the model before" in line for line in again.lines)
+
+
+@pytest.mark.parametrize("algorithm", ["kmeans", "ward"])
+def test_a_planted_split_keeps_one_id_and_makes_one(algorithm, searcher):
+    x, kind = planted()
+    before = kinds.clusters("c", spec(algorithm), rows(x), searcher).model
+    old = before.ids[int(np.bincount(before.score_values(x[kind == 0]).cluster).argmax())]
+    x[kind == 0, 2] *= np.where(np.arange((kind == 0).sum()) % 5 < 3, 0.05, 4)
+    after = kinds.clusters("c", spec(algorithm), rows(x), searcher, before=before)
+    assert sorted(after.model.ids) == [1, 2, 3, 4]
+    assert f"since the model before: {old} was split into " in "\n".join(after.lines)
+
+
 def test_a_mixture_of_chains_reads_moves_as_they_are(searcher, tmp_path):
     moves, kind = walks()
     names = tuple(
@@ -90,7 +122,7 @@ def test_a_mixture_of_chains_reads_moves_as_they_are(searcher, tmp_path):
         spec("markov", preparation=["log"])
 
 
-@pytest.mark.parametrize("algorithm", ["kmeans", "ward", "gaussian"])
+@pytest.mark.parametrize("algorithm", ["kmeans", "ward"])
 def test_permuted_columns_give_no_clusters_and_no_model_to_keep(algorithm, searcher):
     x, _ = planted()
     random = np.random.default_rng(4)
@@ -125,3 +157,47 @@ def test_clusters_are_sought_among_the_rows_that_a_filter_keeps_and_named_after_
     read = Model.load(store(tmp_path / "models", fitted, data, seed=1), verify=True)
     assert len(read.score(data.matrix).cluster) == len(data)
     assert np.array(read.details["shares"]).sum() == pytest.approx(1)
+
+
+SHOP = Path(__file__).parent.parent.parent / "examples" / "shop"
+SEED = 9307
+"""Nothing was tuned on it."""
+SESSIONS = ["page_viewed", "products_searched", "product_list_viewed", "product_clicked", "scrolled", "coupon_applied"]
+
+
+def ran(*words):
+    answer = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
+    return json.loads(answer.stdout)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Two months of a simulated shop, and who is of which planted type."""
+    root = tmp_path_factory.mktemp("types")
+    ran("simulate", str(root / "data"), "--users", "1500", "--days", "60", "--seed", str(SEED), "--format", "parquet")
+    copytree(SHOP, root / "shop")
+    moves = "  - {moves: [" + ", ".join(SESSIONS) + "], windows: [90d]}\n"
+    declared = (SHOP / "features.yaml").read_text().replace("\ninputs:\n", f"\n{moves}inputs:\n")
+    (root / "shop" / "features.yaml").write_text(declared)
+    for file in sorted((root / "data" / "events").iterdir()):
+        ran("ingest", str(file), "-C", str(root / "shop"))
+    people = pl.read_parquet(root / "data" / "truth" / "truth.parquet")
+    return Project.find(root / "shop"), dict(people.select("user", "type").iter_rows())
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("algorithm", "least"),
+    [("kmeans", 0.9), ("ward", 0.9), ("gaussian", 0.9), ("dbscan", 0.8), ("hdbscan", 0.8), ("markov", 0.5)],
+)
+def test_the_simulators_types_are_found_on_a_seed_that_nobody_tuned_on(shop, algorithm, least):
+    project, types = shop
+    declared = YAML(typ="safe").load((SHOP / "studies.yaml").read_text())["studies"]["behaviour"]
+    declared = {**declared, "name": f"types_{algorithm}", "algorithm": algorithm, "search": {"trials": 20, "seed": 7}}
+    if algorithm == "markov":
+        declared = {name: said for name, said in declared.items() if name not in ("features", "preparation")}
+    study = Study.from_dict(declared)
+    result, data = study.run(project), study.rows(project)
+    found = Model.load(result.folder).score(data.matrix).cluster
+    agreement = adjusted_rand_score([types[user] for user in data.matrix.users], found)
+    assert agreement >= least
