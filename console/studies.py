@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from features.project import Project
     from training.scoring import Scored
 
+WorkersOption = Annotated[int, typer.Option(min=1, max=64, help="Processes that try parameters at the same time.")]
 TABLE = "A file instead of a project"
 
 listed = typer.Typer(help="List the features of the project, and prove those of definitions.py.")
@@ -164,6 +165,9 @@ def run(
         list[str] | None,
         typer.Option(help="A column that may tell the label alone. Repeatable.", rich_help_panel=TABLE),
     ] = None,
+    sensitive: Annotated[
+        list[str] | None, typer.Option(help="Judged by, not learned from. Repeatable.", rich_help_panel=TABLE)
+    ] = None,
     leave_out: Annotated[list[str] | None, typer.Option(help="No feature. Repeatable.", rich_help_panel=TABLE)] = None,
     copies_allowed: Annotated[
         bool, typer.Option("--copies-allowed", help="Many equal positive rows are real.", rich_help_panel=TABLE)
@@ -171,6 +175,7 @@ def run(
     trials: Annotated[int, typer.Option(min=1, help="Of each search.", rich_help_panel=TABLE)] = 10,
     seeds: Annotated[int, typer.Option(min=1, help="Times it is all done again.", rich_help_panel=TABLE)] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The first.", rich_help_panel=TABLE)] = 7,
+    workers: WorkersOption = 1,
     engine: EngineOption = "local",
     project: ProjectOption = None,
     as_json: JsonOption = False,
@@ -180,28 +185,28 @@ def run(
     A run that was killed goes on where it stopped when it is started again. With --table FILE --label COLUMN the rows
     are a file's, nothing is recorded, and the figures are the answer.
     """
-    if file is not None:
-        from experiments.tables import Split, Table
-        from experiments.tables import study as judged
+    from experiments.study import Study
 
-        how = Split(split, column, tuple(test or ()), user)
-        rows = Table.read(file, label, split=how, positive=positive, leave_out=leave_out or ())
-        options = {"trials": trials, "seeds": seeds, "seed": seed}
+    if file is not None:
+        if project is not None or engine != "local":
+            raise typer.BadParameter("--table has no project and no log: leave --project and --engine out.")
+        table: dict[str, object] = {
+            "file": file.name,
+            "label": label,
+            "positive": positive,
+            "leave_out": leave_out or [],
+        }
+        table |= {"split": {"by": split, "column": column, "test": test or [], "user": user}, "seeds": seeds}
+        table |= {"known_later": known_later or [], "trusted": trusted or [], "copies_allowed": copies_allowed}
+        table |= {"search": {"trials": trials, "seed": seed}, "sensitive": sensitive or []}
         with working(file.name) as say:
-            figures = judged(
-                rows,
-                how,
-                copies_allowed=copies_allowed,
-                known_later=known_later or (),
-                trusted=trusted or (),
-                progress=say,
-                **options,
+            figures = Study.from_dict({"name": "table", "kind": "table", **table}).answer(
+                file, progress=say, workers=workers
             )
         answer(figures.to_dict(), str(figures), as_json=as_json)
         return
     if name is None:
         raise typer.BadParameter("name a study of studies.yaml, or a file with --table.")
-    from experiments.study import Study
     from features.events.engine import engine_named
     from features.events.log import EventLog
     from features.project import Project
@@ -210,7 +215,7 @@ def run(
     asked = Study.from_yaml(found, name)
     with working(name) as say:
         log = EventLog.of(found, engine=engine_named(engine))
-        result = asked.run(found, rows=asked.rows(found, log=log), progress=say)
+        result = asked.run(found, rows=asked.rows(found, log=log), progress=say, workers=workers)
     answer(result.to_dict(), str(result), as_json=as_json)
 
 
@@ -247,6 +252,7 @@ def show(
 def resume(
     name: Annotated[str, typer.Argument(help="A study of studies.yaml.")],
     *,
+    workers: WorkersOption = 1,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -256,7 +262,7 @@ def resume(
 
     found = Project.find(project)
     with working(name) as say:
-        result = Study.from_yaml(found, name).run(found, progress=say, resume=True)
+        result = Study.from_yaml(found, name).run(found, progress=say, resume=True, workers=workers)
     answer(result.to_dict(), str(result), as_json=as_json)
 
 

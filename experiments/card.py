@@ -9,7 +9,7 @@ import numpy as np
 from experiments import pages
 from experiments.fitting import MODEL, Fitted
 from experiments.pages import Table
-from experiments.slices import Slice
+from experiments.slices import Slice, unequal
 from training.training_set import LEFT_OUT, TrainingSet
 from training.validation import METRICS, TITLES, Estimate
 
@@ -44,9 +44,9 @@ def write(
         The page and the Markdown document.
     """
     parts = list(_parts(rows, fitted, slices))
-    subtitle = (
-        f"{fitted.model.kind}: {rows.provenance['label'] or 'groups of users'}, of who {rows.provenance['population']}"
-    )
+    said = rows.provenance
+    who = f"rows of {said['file']}" if "file" in said else f"who {said['population']}"
+    subtitle = f"{fitted.model.kind}: {said['label'] or 'groups of users'}, of {who}"
     sections = [
         pages.section(each.title, pages.listing(each.lines), each.table.html() if each.table else "") for each in parts
     ]
@@ -65,7 +65,7 @@ def write(
 def _parts(rows: TrainingSet, fitted: Fitted, slices: Sequence[Slice]) -> Iterator[Part]:
     yield Part("Data", str(rows).splitlines(), None)
     if fitted.figures:
-        table = Table(["test cut, 95 % intervals", *fitted.figures], _figures(fitted))
+        table = Table(["judged rows, 95 % intervals", *fitted.figures], _figures(fitted))
         told = [*fitted.lines, *(f"Not to be promoted: {each}" for each in fitted.refused)]
         yield Part("How good it is", told, table)
         gaps = [[TITLES[m], *(_apart(gap[m]) for gap in fitted.differences.values())] for m in METRICS]
@@ -74,7 +74,14 @@ def _parts(rows: TrainingSet, fitted: Fitted, slices: Sequence[Slice]) -> Iterat
         yield Part("How good it is", fitted.lines, Table(["figure", "value"], _plain(fitted.metrics)))
     if slices:
         cells = [[s.name, f"{s.n_rows:,}", f"{s.happened:.3f}", f"{s.predicted:.3f}", str(s.roc_auc)] for s in slices]
-        yield Part("For whom", (), Table(["part of the test rows", "rows", "happened", "predicted", "ROC-AUC"], cells))
+        yield Part(
+            "For whom", (), Table(["part of the judged rows", "rows", "happened", "predicted", "ROC-AUC"], cells)
+        )
+    special = [each for each in slices if each.sensitive]
+    if special:
+        equal = [[s.name, f"{s.chosen:.3f}", f"{s.caught:.3f}", f"{s.wrongly:.3f}"] for s in special]
+        header = ["sensitive attribute", "chosen", "of those who did", "of those who did not"]
+        yield Part("Whether people are treated alike", list(unequal(slices)), Table(header, equal))
     if fitted.influence:
         top = [[name, f"{each.size:.4f}", f"{each.towards:+.2f}"] for name, each in list(fitted.influence.items())[:20]]
         header = ["feature", "mean size of SHAP, log-odds", "rank correlation with it"]
@@ -105,9 +112,10 @@ def _search(fitted: Fitted) -> Iterator[str]:
 
 
 def _limits(said: Mapping[str, object], fitted: Fitted, slices: Sequence[Slice]) -> Iterator[str]:
-    left_out, refused = said["left_out"], said["n_users_without_consent"]
-    yield f"Known are {said['known']}."
-    yield f"{refused:,} persons gave no consent to model training, and are in none of it."
+    left_out = said.get("left_out")
+    if "known" in said:
+        yield f"Known are {said['known']}."
+        yield f"{said['n_users_without_consent']:,} persons gave no consent to model training, and are in none of it."
     if isinstance(left_out, Mapping) and any(left_out.values()):
         yield "Left out: " + ", ".join(f"{left_out[name]:,} {words}" for name, words in LEFT_OUT.items()) + "."
     if not fitted.figures:

@@ -10,7 +10,7 @@ from uuid import uuid4
 from experiments import pages, release, studies
 from experiments.asked import asked
 from experiments.duel import Duel, duel
-from experiments.studies import ClustersSpec, PropensitySpec
+from experiments.studies import OfLog, PropensitySpec
 from experiments.study import Study
 from experiments.tracking import Tracking
 from experiments.turn import Answer, Decision, Studied
@@ -27,7 +27,7 @@ from training.training_set import TrainingSet
 COOL_DOWN = DAY
 """Unless definitions changed, drift asks for studies only when the log has grown by so much since the last ones."""
 Progress = Callable[[str], None]
-Specs = Mapping[str, PropensitySpec | ClustersSpec]
+Specs = Mapping[str, OfLog]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class State:
         """Read it."""
         log = EventLog.of(project)
         features = FeatureSet.of(project, log.plan, log.codes)
-        specs = studies.read(project.file("studies.yaml"), log.plan, features.names)
+        specs = studies.of_logs(studies.read(project.file("studies.yaml"), log.plan, features.names))
         folder = current(project.path("bundles"))
         return cls(project, log, features, specs, Bundle.load(folder) if folder else None)
 

@@ -28,11 +28,16 @@ def propensity(
 
     Args:
         folder: Where the PNG files go.
-        y: Shape (n_rows,), labels of the test rows.
-        predictions: Per model, probabilities of the same rows; the first is drawn strongest.
+        y: Shape (n_rows,), labels of the judged rows.
+        predictions: Per model, probabilities of the same rows; the first is drawn strongest. Of several classes, every
+            class of every row is a point.
         gain: Total gain per feature, largest first.
         influence: Per column, largest first.
     """
+    first = next(iter(predictions.values()))
+    if first.ndim == 2:
+        y = np.eye(first.shape[1])[y.astype(np.int64)].ravel()
+        predictions = {name: p.ravel() for name, p in predictions.items()}
     base = float(y.mean())
     paths = [
         _curves(folder / "roc.png", y, predictions, _roc, ("share of the others", "share of the positive"), (0, 1)),

@@ -75,7 +75,7 @@ class Question:
             raise AnalysisError(f"unknown feature {feature!r}. {nearest(feature, features.names)}")
         if study is None:
             return cls(label, feature, Condition(did="any"), _instant(log, label, 0, at))
-        spec = studies.named(declared, study)
+        spec = studies.of_log(study, studies.named(declared, study))
         label = spec.predicts if isinstance(spec, PropensitySpec) else None
         if at is None:
             horizon = label.horizon if label else 0

@@ -214,21 +214,20 @@ def standing(project: Project) -> list[Standing]:
     tracking, rows = Tracking(project), []
     for name, spec in _declared(project).items():
         newest = next((_version(each) for each in tracking.versions(tracking.name(name))), None)
-        question = str(spec.predicts) if isinstance(spec, studies.PropensitySpec) else f"k in {list(spec.k)}"
-        question += f", of who {spec.population}"
+        question = studies.question(spec)
         version, verdict = (newest.version, newest.verdict) if newest else (None, "")
         rows.append(Standing(name, spec.kind, question, version, verdict))
     return rows
 
 
-def _declared(project: Project) -> dict[str, studies.PropensitySpec | studies.ClustersSpec]:
+def _declared(project: Project) -> dict[str, studies.Spec]:
     log = EventLog.of(project)
     features = FeatureSet.of(project, log.plan, log.codes)
     return studies.read(project.file("studies.yaml"), log.plan, features.names)
 
 
 def _chosen(project: Project, tracking: Tracking, versions: Mapping[str, int]) -> dict[str, Registered]:
-    declared = _declared(project)
+    declared = studies.of_logs(_declared(project))
     for study in versions:
         if study not in declared:
             raise StudyError(f"unknown study {study!r}. {nearest(study, declared)}")
@@ -253,7 +252,7 @@ def declared_segments(project: Project, log: EventLog, features: FeatureSet) -> 
 def study_kinds(project: Project) -> dict[str, str]:
     """Per declared study its kind."""
     declared = _declared(project) if project.file("studies.yaml").exists() else {}
-    return {name: spec.kind for name, spec in declared.items()}
+    return {name: studies.answers(spec) for name, spec in studies.of_logs(declared).items()}
 
 
 def bounded(

@@ -10,7 +10,7 @@ from experiments import pages, studies
 from experiments.duel import Duel, duel
 from experiments.search import Directions, Found, Tried
 from experiments.study import DATA, DIGEST, RECORD, VERSION, Progress, Study, store
-from experiments.tracking import NUMBER, Run, Tracking, scratch
+from experiments.tracking import NUMBER, PART, Run, Tracking, scratch
 from features.behaviour.feature_set import FeatureSet
 from features.errors import StudyError
 from features.events.log import EventLog
@@ -190,8 +190,7 @@ def rerun(project: Project, run_id: str, *, progress: Progress | None = None) ->
     study = Study(*studies.one({"name": record["study"], **record["spec"]}))
     rows = _recorded(project, study, record, run)
     say(str(rows))
-    trials = [_tried(trial) for trial in tracking.trials(run.id)]
-    fitted = study.fit(rows, _Recorded(trials))
+    fitted = study.fit(rows, _Recorded(tracking.trials(run.id)))
     with scratch() as temporary:
         kept = next(
             each for each in tracking.versions(tracking.name(study.name)) if str(each.version) == run.tags[VERSION]
@@ -217,21 +216,25 @@ def _record(tracking: Tracking, run: Run) -> dict[str, Any] | None:
         return json.loads(file.read_text(encoding="utf-8")) if file else None
 
 
-def _cuts(study: Study, record: Mapping[str, Any]) -> Cuts | Anchors:
+def _cuts(study: Study, record: Mapping[str, Any]) -> Cuts | Anchors | None:
+    if "file" in record["training_set"]:
+        return None
     written = record["training_set"]["cuts"]
-    event = study.spec.cuts.on
+    event = studies.of_log(study.name, study.spec).cuts.on
     return Anchors.from_dict(event, written) if event is not None else Cuts.from_dict(written)
 
 
 def _recorded(project: Project, study: Study, record: Mapping[str, Any], run: Run) -> TrainingSet:
     """The rows of the run, or a StudyError that says in what they differ from it now."""
-    wanted, log = record["training_set"], EventLog.of(project)
-    now = FeatureSet.of(project, log.plan, log.codes).fingerprint
-    if now != wanted["features"]:
-        raise StudyError(
-            f"the features have changed since run {run.id}: fingerprint {now} instead of {wanted['features']}. "
-            "Hint: take features.yaml, plan.yaml and features.lock back to what they were."
-        )
+    wanted = record["training_set"]
+    if "file" not in wanted:
+        log = EventLog.of(project)
+        now = FeatureSet.of(project, log.plan, log.codes).fingerprint
+        if now != wanted["features"]:
+            raise StudyError(
+                f"the features have changed since run {run.id}: fingerprint {now} instead of {wanted['features']}. "
+                "Hint: take features.yaml, plan.yaml and features.lock back to what they were."
+            )
     rows = study.rows(project, cuts=_cuts(study, record))
     if rows.fingerprint != wanted["data"]:
         names = ("n_rows", "n_users", "n_users_without_consent", "left_out", "label")
@@ -247,7 +250,7 @@ def _recorded(project: Project, study: Study, record: Mapping[str, Any], run: Ru
 
 
 def _apart(rows: TrainingSet, wanted: Mapping[str, Any], name: str) -> bool:
-    return bool(rows.provenance[name] != wanted[name])
+    return bool(rows.provenance.get(name) != wanted.get(name))
 
 
 def _tried(trial: Run) -> Tried:
@@ -259,8 +262,9 @@ def _tried(trial: Run) -> Tried:
 class _Recorded:
     """A searcher that finds what was found before."""
 
-    def __init__(self, trials: Sequence[Tried]) -> None:
-        self.trials = tuple(trials)
+    def __init__(self, trials: Sequence[Run]) -> None:
+        self.trials = trials
 
-    def __call__(self, *_: object, direction: Directions, **__: object) -> Found:
-        return Found.of(self.trials, direction, len(self.trials))
+    def __call__(self, *_: object, direction: Directions, part: int = 0, **__: object) -> Found:
+        mine = tuple(_tried(each) for each in self.trials if int(each.tags.get(PART, 0)) == part)
+        return Found.of(mine, direction, len(mine))

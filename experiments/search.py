@@ -1,8 +1,13 @@
 """Search: Optuna, and nothing else, behind plain functions. A search that was killed goes on where it stopped."""
 
+import os
+import pickle
+import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -12,10 +17,12 @@ from numpy.typing import NDArray
 from features.errors import StudyError, nearest
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     from optuna import Study, Trial
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
 Report = Callable[[int, float], None]
 Objective = Callable[[Mapping[str, float], Report], Mapping[str, float]]
@@ -33,6 +40,11 @@ REPORT_EVERY = 10
 
 LOCK_SECONDS = 5
 """A lock of the journal older than this belongs to a process that was killed."""
+SILENT_SECONDS = 600
+"""A worker of another machine that says nothing of its trial for so long has lost it."""
+LOOK_SECONDS = 0.2
+"""Between two looks at what the other workers have ended."""
+WORKER = "worker"
 
 
 @dataclass(frozen=True)
@@ -125,11 +137,38 @@ def spaces(default: Mapping[str, Range], given: Mapping[str, tuple[float, float]
     return {name: each.within(*given[name], name) if name in given else each for name, each in default.items()}
 
 
+@dataclass(frozen=True)
+class Task:
+    """What every worker of a search is told.
+
+    Attributes:
+        objective: What to improve.
+        space: Where parameters may lie.
+        storage: The journal's file, or a database as SQLAlchemy names it.
+        name: Of the study in there.
+        trials: How many must have ended.
+        seed: Of the sampler.
+        direction: Whether less or more is better.
+        until: `time.time()` after which no trial starts.
+        worker: 0 of the process that was asked, then 1, 2, ...
+    """
+
+    objective: Objective
+    space: Mapping[str, Range]
+    storage: Path | str
+    name: str
+    trials: int
+    seed: int
+    direction: Directions
+    until: float
+    worker: int = 0
+
+
 def search(
     objective: Objective,
     space: Mapping[str, Range],
     *,
-    storage: Path,
+    storage: Path | str,
     name: str,
     trials: int,
     seed: int,
@@ -137,41 +176,82 @@ def search(
     timeout_s: float | None = None,
     first: tuple[Mapping[str, float], ...] = (),
     on_trial: Callable[[Tried], None] | None = None,
+    workers: int = 1,
 ) -> Found:
     """Try parameters with the tree-structured Parzen estimator; end what the median of the others has beaten.
 
-    Each trial's sampler is seeded by the number of trials that ended before it, so that a search that was killed and
-    goes on tries exactly what it would have tried.
+    Each trial's sampler is seeded by the number of trials that ended before it, so that a search of one worker that was
+    killed and goes on tries exactly what it would have tried. A worker that is killed loses its trial and no other.
 
     Args:
-        objective: What to improve.
+        objective: What to improve; with several workers one that can be handed to another process.
         space: Where parameters may lie.
-        storage: The journal's file; one file per question, made where it does not exist.
-        name: Of the study in that file.
+        storage: The journal's file, one file per question, made where it does not exist; or a database's URL.
+        name: Of the study in there.
         trials: How many must have ended, those of earlier processes included.
         seed: Of the sampler.
         direction: Whether less or more is better, of `value` or of several figures; of several none is pruned.
         timeout_s: No trial starts later than this; what was tried by then counts.
         first: Parameters to try before the sampler chooses.
         on_trial: Told of every ended trial, those of earlier processes first.
+        workers: Processes that try at the same time, this one included.
 
     Raises:
-        StudyError: no trial was completed.
+        StudyError: no trial was completed, or several workers cannot share the objective.
     """
-    study, started = _opened(storage, name, seed, direction), time.monotonic()
-    resumed = _ended(study)
-    for number, trial in enumerate(resumed):
-        _tell(on_trial, _tried(number, trial))
-    done = len(resumed)
-    while done < trials and (timeout_s is None or not done or time.monotonic() - started < timeout_s):
-        study.sampler = _sampler(seed + done)
-        _attempt(study, objective, space, direction, first[done] if done < len(first) else None)
-        ended = _ended(study)
-        for number in range(done, len(ended)):
-            _tell(on_trial, _tried(number, ended[number]))
-        done = len(ended)
-    tried = tuple(_tried(number, trial) for number, trial in enumerate(_ended(study)))
-    return Found.of(tried, direction, len(resumed))
+    until = time.time() + timeout_s if timeout_s is not None else float("inf")
+    task = Task(objective, space, storage, name, trials, seed, direction, until)
+    study, told = _opened(task), 0
+    resumed = len(_ended(study))
+    for params in first[len(study.get_trials(deepcopy=False)) :]:
+        study.enqueue_trial(dict(params))
+    with _helpers(task, workers - 1) as helpers:
+        while True:
+            ended = _ended(study)
+            for number in range(told, len(ended)):
+                _tell(on_trial, _tried(number, ended[number]))
+            told = len(ended)
+            if (time.time() >= task.until and told) or not _attempt(study, task):
+                if not any(helper.is_alive() for helper in helpers) and len(_ended(study)) == told:
+                    break
+                time.sleep(LOOK_SECONDS)
+            active_children()  # takes note of those that ended
+            _bury(study)
+    return Found.of([_tried(number, trial) for number, trial in enumerate(_ended(study))], direction, resumed)
+
+
+@contextmanager
+def _helpers(task: Task, n: int) -> "Iterator[list[BaseProcess]]":
+    """Processes that work on the task as well; they end with this block, or with this process."""
+    if n < 1:
+        yield []
+        return
+    try:
+        pickle.dumps(task)
+    except (pickle.PicklingError, AttributeError, TypeError) as problem:
+        raise StudyError(f"this study is searched by one worker only: {problem}.") from None
+    context, threads = get_context("spawn"), os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // (n + 1)))
+    helpers = [context.Process(target=_work, args=(replace(task, worker=k),), daemon=True) for k in range(1, n + 1)]
+    try:
+        for helper in helpers:
+            helper.start()
+        yield list(helpers)
+    finally:
+        os.environ.pop("OMP_NUM_THREADS")
+        os.environ |= {"OMP_NUM_THREADS": threads} if threads else {}
+        for helper in helpers:
+            helper.terminate()
+
+
+def _work(task: Task) -> None:
+    """Try until enough was tried, or until who asked is gone."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asked is told, and ends this process
+    study, asker = _opened(task), os.getppid()
+    while time.time() < task.until and os.getppid() == asker and _attempt(study, task):
+        pass
 
 
 def _aims(direction: Directions) -> Mapping[str, Direction]:
@@ -184,26 +264,65 @@ def _beaten(row: int, losses: NDArray[np.float64]) -> bool:
     return bool((nowhere & somewhere).any() or nowhere[:row].any())
 
 
-def _opened(storage: Path, name: str, seed: int, direction: Directions) -> "Study":
+def _opened(task: Task) -> "Study":
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-    from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage.parent.mkdir(parents=True, exist_ok=True)
-    lock = JournalFileSymlinkLock(str(storage), grace_period=LOCK_SECONDS)
-    journal = optuna.storages.JournalStorage(JournalFileBackend(str(storage), lock_obj=lock))
+    storage: optuna.storages.BaseStorage
+    if isinstance(task.storage, Path):
+        task.storage.parent.mkdir(parents=True, exist_ok=True)
+        lock = JournalFileSymlinkLock(str(task.storage), grace_period=LOCK_SECONDS)
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(task.storage), lock_obj=lock))
+    else:
+        storage = optuna.storages.RDBStorage(task.storage, heartbeat_interval=1, grace_period=SILENT_SECONDS)
     study = optuna.create_study(
-        study_name=name,
-        storage=journal,
-        directions=list(_aims(direction).values()),
+        study_name=task.name,
+        storage=storage,
+        directions=list(_aims(task.direction).values()),
         load_if_exists=True,
-        sampler=_sampler(seed),
+        sampler=_sampler(task.seed),
         pruner=_pruner(),
     )
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-        study.tell(trial.number, state=TrialState.FAIL)  # whoever ran it was killed
+    _bury(study)
     return study
+
+
+def _bury(study: "Study") -> None:
+    """Give up the trials of workers of this machine that are gone, and of others that say nothing any more."""
+    import optuna
+    from optuna.trial import TrialState
+
+    if isinstance(study._storage, optuna.storages.RDBStorage):
+        optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        host, _, process = str(trial.user_attrs.get(WORKER, "")).rpartition(":")
+        if host == socket.gethostname() and not _lives(int(process)):
+            _end(study, trial.number, TrialState.FAIL)
+            given = trial.system_attrs.get("fixed_params")
+            if given:
+                study.enqueue_trial(given)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _end(study: "Study", number: int, state: "TrialState", values: Sequence[float] | None = None) -> None:
+    """The trial's end, unless others gave it up."""
+    from optuna.exceptions import UpdateFinishedTrialError
+
+    try:
+        study.tell(number, values, state=state)
+    except (UpdateFinishedTrialError, ValueError):
+        if state.name != "FAIL" and study.get_trials(deepcopy=False)[number].state.name != "FAIL":
+            raise
 
 
 def _sampler(seed: int) -> "BaseSampler":
@@ -224,37 +343,48 @@ def _pruner() -> "BasePruner":
     return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=20, interval_steps=REPORT_EVERY)
 
 
-def _attempt(
-    study: "Study",
-    objective: Objective,
-    space: Mapping[str, Range],
-    direction: Directions,
-    given: Mapping[str, float] | None,
-) -> None:
+def _attempt(study: "Study", task: Task) -> bool:
+    """One trial; False where enough are under way or ended."""
     import optuna
     from optuna.trial import TrialState
 
-    if given is not None:
-        study.enqueue_trial(dict(given))
-    trial = study.ask()
-    params = {name: _suggested(trial, name, each) for name, each in space.items()}
+    if len(_claimed(study)) >= task.trials:
+        return False
+    study.sampler = _sampler(task.seed + len(_ended(study)) + task.worker * 10_000)
+    trial, storage = study.ask(), study._storage
+    trial.set_user_attr(WORKER, f"{socket.gethostname()}:{os.getpid()}")
+    if sum(number < trial.number for number in _claimed(study)) >= task.trials:
+        _end(study, trial.number, TrialState.FAIL)  # another worker was quicker
+        return False
+    params = {name: _suggested(trial, name, each) for name, each in task.space.items()}
 
     def report(round_: int, value: float) -> None:
         if (round_ + 1) % REPORT_EVERY == 0:
+            if isinstance(storage, optuna.storages.RDBStorage):
+                storage.record_heartbeat(trial._trial_id)
             trial.report(value, round_ + 1)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
     try:
-        figures = dict(objective(params, report))
+        figures = dict(task.objective(params, report))
     except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED)
-        return
+        _end(study, trial.number, TrialState.PRUNED)
+        return True
     for key, value in figures.items():
         trial.set_user_attr(key, float(value))
     if VIOLATION in figures:
         trial.set_constraint(VIOLATION, figures[VIOLATION])
-    study.tell(trial, [float(figures[name]) for name in _aims(direction)])
+    _end(study, trial.number, TrialState.COMPLETE, [float(figures[name]) for name in _aims(task.direction)])
+    return True
+
+
+def _claimed(study: "Study") -> list[int]:
+    """Numbers of the trials that are under way or ended."""
+    from optuna.trial import TrialState
+
+    states = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
+    return [trial.number for trial in study.get_trials(deepcopy=False, states=states)]
 
 
 def _suggested(trial: "Trial", name: str, each: Range) -> float:
@@ -274,6 +404,7 @@ def _tried(number: int, trial: "FrozenTrial") -> Tried:
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
     last = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else float("nan")
     figures = {"value": trial.values[0] if trial.values else last, **trial.user_attrs}
+    figures.pop(WORKER, None)
     return Tried(number, state, dict(trial.params), figures, seconds)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.asked import only_events
+from experiments.fitting import MODEL, Fitted
 from features.behaviour.feature_set import FeatureSet
 from features.events.log import EventLog
 from features.project import Project
@@ -19,6 +20,10 @@ FEWEST = 30
 """Rows of either outcome that a slice needs to be judged."""
 MOST = 30
 REPLICATES = 100
+FOUR_FIFTHS = 0.8
+"""Of the share that is chosen of another part: less is said to be unequal, as by United States guidelines on hiring."""
+FEW = 10
+"""Values of a number that make it parts."""
 
 
 Parts = Mapping[str, NDArray[np.bool_]]
@@ -35,6 +40,10 @@ class Slice:
         happened: Share whose outcome happened.
         predicted: Mean probability.
         roc_auc: With its 95 per cent interval over users.
+        chosen: Share whose probability is at or above the threshold.
+        caught: The same of those whose outcome happened.
+        wrongly: The same of the others.
+        sensitive: Whether a declared sensitive attribute makes it a part.
     """
 
     name: str
@@ -42,37 +51,91 @@ class Slice:
     happened: float
     predicted: float
     roc_auc: Estimate
+    chosen: float
+    caught: float
+    wrongly: float
+    sensitive: bool
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return {**vars(self), "roc_auc": self.roc_auc.to_dict()}
 
 
-def slices(test: TrainingSet, p: NDArray[np.float64], parts: Parts) -> tuple[Slice, ...]:
+def slices(
+    test: TrainingSet, p: NDArray[np.float64], parts: Parts, *, threshold: float = 0.5, sensitive: Sequence[str] = ()
+) -> tuple[Slice, ...]:
     """The parts that are large enough to be judged, the largest first, at most MOST.
 
     Args:
         test: Rows with labels.
         p: Shape (n_rows,), probabilities.
         parts: Per name the rows that are in.
+        threshold: From which on a row is chosen.
+        sensitive: Attributes that people must not be treated differently by; their parts come first.
     """
     y = np.asarray(test.y)
     able = {name: mine for name, mine in parts.items() if min(y[mine].sum(), (1 - y[mine]).sum()) >= FEWEST}
-    chosen = sorted(able, key=lambda name: -int(able[name].sum()))[:MOST]
-    return tuple(_slice(name, y[able[name]], p[able[name]], test.matrix.users[able[name]]) for name in chosen)
+    special = {name for name in able if name.partition(" = ")[0] in sensitive}
+    chosen = sorted(able, key=lambda name: (name not in special, -int(able[name].sum())))[:MOST]
+    return tuple(
+        _slice(name, y[able[name]], p[able[name]], test.matrix.users[able[name]], threshold, name in special)
+        for name in chosen
+    )
 
 
-def _slice(name: str, y: NDArray[np.float64], p: NDArray[np.float64], users: NDArray[np.object_]) -> Slice:
-    figures = judge(y, {name: p}, users, replicates=REPLICATES)[name]
-    return Slice(name, len(y), figures.base_rate, float(p.mean()), figures["roc_auc"])
+def _slice(
+    name: str,
+    y: NDArray[np.float64],
+    p: NDArray[np.float64],
+    users: NDArray[np.object_],
+    threshold: float,
+    sensitive: bool,
+) -> Slice:
+    figures, chosen = judge(y, {name: p}, users, replicates=REPLICATES)[name], p >= threshold
+    every, caught, wrongly = (float(each.mean()) for each in (chosen, chosen[y > 0], chosen[y == 0]))
+    told = (figures.base_rate, float(p.mean()), figures["roc_auc"], every, caught, wrongly)
+    return Slice(name, len(y), *told, sensitive=sensitive)
 
 
-def parts_of(project: Project, test: TrainingSet) -> dict[str, NDArray[np.bool_]]:
+def unequal(found: Sequence[Slice]) -> Iterator[str]:
+    """The sensitive parts that are chosen far less often than another of the same attribute."""
+    special = [each for each in found if each.sensitive]
+    for each in special:
+        same = [one for one in special if one.name.partition(" = ")[0] == each.name.partition(" = ")[0]]
+        most = max(same, key=lambda one: one.chosen)
+        if each.chosen < FOUR_FIFTHS * most.chosen:
+            yield f"{each.name} is chosen less often: {each.chosen:.1%}, and {most.chosen:.1%} of {most.name}."
+
+
+def sliced(project: Project | None, fitted: Fitted) -> tuple[Slice, ...]:
+    """The judged rows by categories and segments, and what the model that was judged says of each part."""
+    if fitted.judged is None or fitted.judged.classes:
+        return ()
+    test, sensitive = fitted.judged, fitted.model.details["spec"].get("sensitive", ())
+    parts = parts_of(project, test)
+    for name in sensitive:
+        column = test.matrix.column(name)
+        values = np.unique(column[~np.isnan(column)])
+        if len(values) <= FEW and not any(part.startswith(f"{name} = ") for part in parts):
+            parts |= {f"{name} = {value:g}": column == value for value in values}
+    p, threshold = fitted.predictions[MODEL], fitted.model.threshold
+    return slices(test, p, parts, threshold=threshold, sensitive=sensitive)
+
+
+def parts_of(project: Project | None, test: TrainingSet) -> dict[str, NDArray[np.bool_]]:
     """Per category of a feature, and per declared segment that events alone decide, the rows that are in.
 
     Raises:
         DefinitionError: segments.yaml says what it cannot.
     """
+    if isinstance(places := test.provenance.get("categories"), dict):
+        return {
+            f"{column} = {word}": test.matrix.column(column) == place
+            for column, words in places.items()
+            for place, word in enumerate(words, start=1)
+        }
+    if project is None:
+        return {}
     log = EventLog.of(project)
     features = FeatureSet.of(project, log.plan, log.codes)
     found: dict[str, NDArray[np.bool_]] = {}

@@ -10,7 +10,7 @@ from features.behaviour.matrix import FeatureMatrix
 from features.instants import iso
 from features.project import Project
 from features.segments.ledger import Ledger
-from training.contributions import moved, paths_of
+from training.contributions import moved, paths_of_all
 from training.trees import Forest
 
 SHOWN = 5
@@ -87,7 +87,7 @@ def _moved(audience: Audience, matrix: FeatureMatrix) -> Iterator[tuple[str, Map
     for study, model in audience.models.items():
         if isinstance(model.head, Forest):
             values = matrix.select(model.preparation.names).values
-            yield study, moved(model.head, paths_of(model.head), model.preparation, values)
+            yield study, moved(model, paths_of_all(model.head), values)
 
 
 def _lines(node: Mapping[str, Any], depth: int = 0) -> Iterator[str]:

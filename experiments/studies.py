@@ -7,20 +7,21 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from experiments.tables import Split
 from features.document import Definition, Duration, load, validated
 from features.errors import DefinitionError, StudyError, nearest
 from features.events.plan import TrackingPlan
 from features.instants import DAY
 from training.cuts import CutsSpec
 from training.label import Condition, Label
-from training.propensity import Cost
+from training.propensity import Cost, Method
 from training.scaling import Log, Standardise
 from training.steps import CompleteSteps, Steps, made
 from training.validation import TITLES, Estimate, Figures
 
 OF_DENSITY = ("dbscan", "hdbscan")
 """Algorithms that find out how many clusters there are."""
-KINDS = ("propensity", "clusters")
+KINDS = ("propensity", "clusters", "table")
 SEGMENTS = "segments.yaml"
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 
@@ -74,29 +75,61 @@ class Gates(Definition):
 class StudySpec(Definition):
     """What every study says."""
 
-    population: Condition = Condition(did="any")
     features: Literal["all"] | tuple[str, ...] = "all"
     preparation: Steps = ()
-    blind_spot: Lag = 0
     search: SearchSpec = SearchSpec()
 
 
-class PropensitySpec(StudySpec):
+class LogSpec(StudySpec):
+    """What a study of the log says."""
+
+    population: Condition = Condition(did="any")
+    blind_spot: Lag = 0
+
+
+class Stable(Definition):
+    """`select:` columns that trees grown on half of the users ask about again and again."""
+
+    share: float = Field(0.6, gt=0, le=1)
+    halves: int = Field(10, ge=2, le=100)
+
+
+class PredictsSpec(StudySpec):
+    """What every study says that predicts."""
+
+    calibration: Method = "platt"
+    threshold: Literal["f1"] | Cost = "f1"
+    balanced: bool = False
+    monotone: dict[str, Literal["rises", "falls"]] = {}
+    select: Stable | None = None
+    trusted: tuple[str, ...] = ()
+    known_later: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
+    seeds: int = Field(1, ge=1, le=100)
+    gates: Gates = Gates()
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        given = self.features if self.features != "all" else ()
+        for name in (*self.known_later, *self.sensitive):
+            if name in given:
+                raise ValueError(f"{name!r} is learned from (`features`), and must not be (`known_later`, `sensitive`)")
+        return self
+
+
+class PropensitySpec(PredictsSpec, LogSpec):
     """`kind: propensity`: who will?"""
 
     kind: Literal["propensity"] = "propensity"
     predicts: Label
     cuts: CutsSpec
-    calibration: Literal["platt", "isotonic", "none"] = "platt"
-    threshold: Literal["f1"] | Cost = "f1"
-    trusted: tuple[str, ...] = ()
-    gates: Gates = Gates()
 
     @model_validator(mode="after")
     def _asks_yes_or_no(self) -> Self:
-        if not self.predicts.binary:
+        if self.predicts.plain:
             raise ValueError(
-                "a propensity asks yes or no. Hint: add `above: AMOUNT` or `top_share: 0.1` to `predicts`."
+                "a propensity asks yes or no, or which. Hint: add `above: AMOUNT`, `top_share: 0.1` or "
+                "`bands: [AMOUNT, AMOUNT]` to `predicts`."
             )
         return self
 
@@ -109,7 +142,20 @@ class Business(Definition):
     within: Duration
 
 
-class ClustersSpec(StudySpec):
+class TableSpec(PredictsSpec):
+    """`kind: table`: the same of a file's rows."""
+
+    kind: Literal["table"] = "table"
+    file: str
+    label: str
+    positive: str | None = None
+    leave_out: tuple[str, ...] = ()
+    split: Split = Split()
+    copies_allowed: bool = False
+    calibration: Method = "none"
+
+
+class ClustersSpec(LogSpec):
     """`kind: clusters`: which kinds of users are there?"""
 
     kind: Literal["clusters"] = "clusters"
@@ -149,7 +195,9 @@ def _known_kind(value: object) -> object:
     return value
 
 
-AnySpec = Annotated[Annotated[PropensitySpec | ClustersSpec, Discriminator("kind")], BeforeValidator(_known_kind)]
+Spec = PropensitySpec | ClustersSpec | TableSpec
+OfLog = PropensitySpec | ClustersSpec
+AnySpec = Annotated[Annotated[Spec, Discriminator("kind")], BeforeValidator(_known_kind)]
 StudyName = Annotated[str, Field(pattern=NAME)]
 
 
@@ -160,7 +208,7 @@ class StudiesFile(Definition):
     studies: dict[StudyName, AnySpec] = Field(min_length=1)
 
 
-def read(path: Path, plan: TrackingPlan, features: tuple[str, ...]) -> dict[str, PropensitySpec | ClustersSpec]:
+def read(path: Path, plan: TrackingPlan, features: tuple[str, ...]) -> dict[str, Spec]:
     """The studies of a file; events, properties and features that nobody declared are errors with their line.
 
     Raises:
@@ -178,29 +226,51 @@ def read(path: Path, plan: TrackingPlan, features: tuple[str, ...]) -> dict[str,
     return studies
 
 
-def one(data: Mapping[str, object]) -> tuple[str, PropensitySpec | ClustersSpec]:
+def one(data: Mapping[str, object]) -> tuple[str, Spec]:
     """A study written in Python: the mapping of studies.yaml with its `name`."""
     rest = {key: value for key, value in data.items() if key != "name"}
     name = str(data.get("name", "study"))
     return name, validated(StudiesFile, {"studies": {name: rest}}, where="study").studies[name]
 
 
-def named(studies: Mapping[str, PropensitySpec | ClustersSpec], name: str) -> PropensitySpec | ClustersSpec:
+def named(studies: Mapping[str, Spec], name: str) -> Spec:
     """One of the studies, or a StudyError with the nearest name."""
     if name not in studies:
         raise StudyError(f"unknown study {name!r}. {nearest(name, studies)}")
     return studies[name]
 
 
-def unknowns(
-    spec: PropensitySpec | ClustersSpec, plan: TrackingPlan, features: tuple[str, ...]
-) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """(place, fault) of every event, property and feature that nobody declared."""
+def of_log(name: str, spec: Spec) -> OfLog:
+    """The study, or a StudyError where it is one of a file."""
+    if isinstance(spec, TableSpec):
+        raise StudyError(f"the study {name!r} is of the file {spec.file}, not of the log.")
+    return spec
+
+
+def of_logs(studies: Mapping[str, Spec]) -> dict[str, OfLog]:
+    """Those that ask the log: what a bundle, and so a request, can hold."""
+    return {name: spec for name, spec in studies.items() if not isinstance(spec, TableSpec)}
+
+
+def answers(spec: Spec) -> str:
+    """The kind of its model: `propensity`, `clusters`, or `classes` where it asks which of several."""
+    return "classes" if isinstance(spec, PropensitySpec) and spec.predicts.asks_which else spec.kind
+
+
+def question(spec: Spec) -> str:
+    """What it asks, in words."""
+    if isinstance(spec, TableSpec):
+        return f"{spec.label} of {spec.file}"
+    asked = str(spec.predicts) if isinstance(spec, PropensitySpec) else f"k in {list(spec.k)}"
+    return f"{asked}, of who {spec.population}"
+
+
+def unknowns(spec: Spec, plan: TrackingPlan, features: tuple[str, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """(place, fault) of every event, property and feature that nobody declared; a table's columns are its own."""
+    if isinstance(spec, TableSpec):
+        return
     yield from _unknown_event(spec.population.did, ("population", "did"), plan)
-    if spec.features != "all":
-        for place, name in enumerate(spec.features):
-            if name not in features:
-                yield ("features", place), f"unknown feature {name!r}. {nearest(name, features)}"
+    yield from _unknown_features(spec, features)
     there = features if spec.features == "all" else spec.features
     for place, step in enumerate(spec.preparation):
         for index, name in enumerate(() if step.columns == "all" else step.columns):
@@ -222,14 +292,23 @@ def _unknown_outcome(asked: Label | Business, where: str, plan: TrackingPlan) ->
         yield from _unknown_property(asked.value, (where, "value"), plan)
 
 
+def _unknown_features(spec: OfLog, features: tuple[str, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
+    for key in ("features", "trusted", "known_later", "sensitive", "monotone"):
+        said = getattr(spec, key, ())
+        for place, name in enumerate(() if said == "all" else said):
+            if name not in features and not (key == "monotone" and made(name)):
+                yield (
+                    (key, name if key == "monotone" else place),
+                    f"unknown feature {name!r}. {nearest(name, features)}",
+                )
+
+
 def _unknown_event(name: str, place: tuple[Any, ...], plan: TrackingPlan) -> Iterator[tuple[tuple[Any, ...], str]]:
     if name != "any" and name not in plan.specs:
         yield place, f"unknown event {name!r}. {nearest(name, ['any', *plan.specs])}"
 
 
-def _unknown_study(
-    spec: PropensitySpec | ClustersSpec, studies: Mapping[str, PropensitySpec | ClustersSpec]
-) -> Iterator[tuple[tuple[Any, ...], str]]:
+def _unknown_study(spec: Spec, studies: Mapping[str, Spec]) -> Iterator[tuple[tuple[Any, ...], str]]:
     """A label may ask studies of clusters."""
     clusters = [name for name, each in studies.items() if isinstance(each, ClustersSpec)]
     if isinstance(spec, PropensitySpec) and spec.predicts.in_cluster is not None:
@@ -238,7 +317,7 @@ def _unknown_study(
             yield ("predicts", "in_cluster", "study"), f"unknown study of clusters {name!r}. {nearest(name, clusters)}"
 
 
-def _segment(spec: PropensitySpec | ClustersSpec, path: Path) -> Iterator[tuple[tuple[Any, ...], str]]:
+def _segment(spec: Spec, path: Path) -> Iterator[tuple[tuple[Any, ...], str]]:
     """A label may ask a segment that is declared beside the studies."""
     if not isinstance(spec, PropensitySpec) or spec.predicts.in_segment is None:
         return

@@ -4,21 +4,23 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from experiments import card, fitting, kinds, studies, worth
+from experiments import card, kinds, propensities, studies, worth
 from experiments.asked import asked
 from experiments.fitting import Fitted, Searcher
+from experiments.result import StudyResult
 from experiments.search import Directions, Found, Objective, Range, Tried, search
-from experiments.slices import Parts, Slice, parts_of, slices
-from experiments.studies import Business, ClustersSpec, PropensitySpec
-from experiments.tracking import NUMBER, Tracking, scratch
+from experiments.slices import sliced
+from experiments.studies import Business, ClustersSpec, PropensitySpec, Spec, TableSpec
+from experiments.tables import rows_of
+from experiments.tracking import NUMBER, PART, Tracking, scratch
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.learning import Lessons, freeze, latest, learnt
 from features.behaviour.mining import Mined, mine
@@ -33,7 +35,6 @@ from training.model import Model, digest_of, write_json
 from training.outcome import Source
 from training.reference import golden_rows, write_reference
 from training.training_set import Log, TrainingSet
-from training.validation import METRICS, TITLES
 
 DIGEST, VERSION, DATA, GATES = "ethogram.digest", "ethogram.version", "ethogram.data", "ethogram.gates"
 """Tags of a run."""
@@ -44,64 +45,6 @@ Progress = Callable[[str], None]
 """Told of every step and trial, in a line each."""
 
 
-@dataclass(frozen=True)
-class StudyResult:
-    """What a study found.
-
-    Attributes:
-        study: Its name.
-        kind: `propensity` or `clusters`.
-        verdict: One sentence against the baselines, or against rows without structure.
-        refused: Why it must not be promoted.
-        metrics: Every figure that the run records.
-        figures: Of a propensity: per model and metric, value and 95 per cent interval over users, on the test cut.
-        differences: Of a propensity: ours minus each baseline's, from the same resamples.
-        training_set: Where the rows come from.
-        params: The best trial's.
-        trials: How many there were.
-        pruned: How many of them were ended early.
-        resumed: How many of them an earlier, killed process had finished.
-        run_id: MLflow's.
-        version: Of the registered model; None where the study refuses its own result.
-        folder: The model's plain files; None likewise.
-        digest: The model's.
-        card: The model card, a page.
-        pictures: PNG files.
-        seconds: How long it took.
-        text: What it prints.
-    """
-
-    study: str
-    kind: str
-    verdict: str
-    refused: tuple[str, ...]
-    metrics: Mapping[str, float]
-    figures: Mapping[str, Mapping[str, Any]]
-    differences: Mapping[str, Mapping[str, Any]]
-    training_set: Mapping[str, object]
-    params: Mapping[str, float]
-    trials: int
-    pruned: int
-    resumed: int
-    run_id: str
-    version: int | None
-    folder: Path | None
-    digest: str
-    card: Path
-    pictures: tuple[Path, ...]
-    seconds: float
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values."""
-        values = {name: value for name, value in vars(self).items() if name != "text"}
-        folder = str(self.folder) if self.folder else None
-        return {**values, "folder": folder, "card": str(self.card), "pictures": [str(path) for path in self.pictures]}
-
-
 class Study:
     """A declared study.
 
@@ -110,7 +53,7 @@ class Study:
         spec: What studies.yaml says of it.
     """
 
-    def __init__(self, name: str, spec: PropensitySpec | ClustersSpec) -> None:
+    def __init__(self, name: str, spec: Spec) -> None:
         self.name = name
         self.spec = spec
 
@@ -132,7 +75,7 @@ class Study:
         return cls(*studies.one(data))
 
     def rows(self, project: Project, *, log: Log | None = None, cuts: Cuts | Anchors | None = None) -> TrainingSet:
-        """The study's training set.
+        """The study's training set: of the log, or of a file of the project.
 
         Args:
             project: The project.
@@ -143,6 +86,10 @@ class Study:
             DefinitionError: it names events or features that nobody declared.
             StudyError: the log is too short, or nobody is in the population.
         """
+        spec = self.spec
+        if isinstance(spec, TableSpec):
+            file = project.root / spec.file
+            return rows_of(file, spec.label, split=spec.split, positive=spec.positive, leave_out=spec.leave_out)
         held = EventLog.of(project)
         features = FeatureSet.of(project, held.plan, held.codes)
         faults = [fault for _, fault in studies.unknowns(self.spec, held.plan, features.names)]
@@ -151,7 +98,7 @@ class Study:
         build = partial(self._built, log or held, held=held, told=self._asked(project), cuts=cuts)
         if features.waiting:
             lessons = build(Lessons.of(features)).split_by_time()[0].matrix
-            features = learnt(features, lessons, texts=held.texts, population=str(self.spec.population))
+            features = learnt(features, lessons, texts=held.texts, population=str(spec.population))
             freeze(features, project.file("features.lock"))
         rows = build(features)
         since, until = latest(features), int(rows.split_by_time()[0].matrix.at.max(initial=0))
@@ -183,7 +130,7 @@ class Study:
         kinds = {name: Words(held.plan).kind(name) for name in dict.fromkeys(of or held.plan.specs)}
         histories = held.histories(features.schema, users=list(newest))
         at = np.array([newest[user] for user in histories.users], np.int64)
-        return mine(histories, at, kinds, population=str(self.spec.population), **options)
+        return mine(histories, at, kinds, population=str(studies.of_log(self.name, self.spec).population), **options)
 
     def _asked(self, project: Project) -> Source | None:
         return asked(project, self.spec.predicts if isinstance(self.spec, PropensitySpec) else None)
@@ -197,15 +144,16 @@ class Study:
         told: Source | None,
         cuts: Cuts | Anchors | None = None,
     ) -> TrainingSet:
+        spec = studies.of_log(self.name, self.spec)
         return TrainingSet.build(
             log,
             features,
-            self.spec.predicts if isinstance(self.spec, PropensitySpec) else None,
-            cuts or self.spec.cuts,
+            spec.predicts if isinstance(spec, PropensitySpec) else None,
+            cuts or spec.cuts,
             plan=held.plan,
             codes=held.codes,
-            population=self.spec.population,
-            blind_spot=self.spec.blind_spot,
+            population=spec.population,
+            blind_spot=spec.blind_spot,
             asked=told,
         )
 
@@ -216,6 +164,7 @@ class Study:
         rows: TrainingSet | None = None,
         progress: Progress | None = None,
         resume: bool = False,
+        workers: int = 1,
     ) -> StudyResult:
         """Build the rows, search, judge, record in MLflow, and register the model.
 
@@ -224,28 +173,48 @@ class Study:
             rows: A training set made before.
             progress: Told of every step.
             resume: Only go on with what a killed process left.
+            workers: Processes that try parameters at the same time.
 
         Raises:
             StudyError: there is nothing to go on with, the study cannot be run on this data, or refuses its own result.
         """
-        # Threads that wait by spinning take five times as long on a machine that has something else to do.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        _patient()
         project, started = project if isinstance(project, Project) else Project.find(project), time.monotonic()
         say = progress or (lambda _line: None)
         rows = rows or self.rows(project)
         say(str(rows))
-        parts = parts_of(project, rows.split_by_time()[2]) if isinstance(self.spec, PropensitySpec) else {}
         tracking, question = Tracking(project), self._question(rows)
         if resume and tracking.left(self.name, question) is None:
             raise StudyError(
                 f"no unfinished run of {self.name!r} asks this of this data. Hint: `ethogram study run {self.name}`."
             )
         run = tracking.start(self.name, search=question, tags=self._tags(rows))
-        with tracking.ending(run):
-            fitted = self._fit(project, rows, _Recorder(tracking, run, say), question)
+        with tracking.ending(run), _told(say, self.name):
+            storage = project.settings.trials or project.path("studies") / self.name / f"{question}.journal"
+            name = f"{project.name}.{self.name}.{question}"
+            searcher = self._searcher(storage, name, _Recorder(say, tracking, run), workers)
+            fitted = self.fit(rows, searcher, before=self._before(project))
             if isinstance(self.spec, ClustersSpec) and self.spec.business is not None:
                 fitted = self._worth(self.spec.business, project, rows, fitted)
-            return self._keep(project, tracking, run, rows, parts, fitted, started)
+            return self._keep(project, tracking, run, rows, fitted, started)
+
+    def answer(self, file: Path | str, *, progress: Progress | None = None, workers: int = 1) -> StudyResult:
+        """A table's study with no project around it: nothing is recorded, the figures are the answer.
+
+        Args:
+            file: The table.
+            progress: Told of every step.
+            workers: Processes that try parameters at the same time.
+        """
+        _patient()
+        started, say, spec = time.monotonic(), progress or (lambda _line: None), self.spec
+        if not isinstance(spec, TableSpec):
+            raise StudyError(f"the study {self.name!r} asks the log of a project. Hint: `Study.run`.")
+        rows = rows_of(file, spec.label, split=spec.split, positive=spec.positive, leave_out=spec.leave_out)
+        say(str(rows))
+        with scratch() as temporary:
+            fitted = self.fit(rows, self._searcher(Path(temporary) / "journal", self.name, _Recorder(say), workers))
+        return StudyResult.of(self.name, rows, fitted, sliced(None, fitted), time.monotonic() - started)
 
     def _worth(self, asked: Business, project: Project, rows: TrainingSet, fitted: Fitted) -> Fitted:
         held = EventLog.of(project)
@@ -258,7 +227,7 @@ class Study:
         spec = self.spec.model_dump(
             mode="json", exclude={"search": {"trials", "timeout"}, "gates": True, "business": True}
         )
-        space = {name: vars(each) for name, each in fitting.SPACE.items()}
+        space = {name: vars(each) for name, each in propensities.SPACE.items()}
         return digest_of({"spec": spec, "data": rows.fingerprint, "space": space})[:16]
 
     def _said(self) -> dict[str, object]:
@@ -273,7 +242,11 @@ class Study:
             "ethogram.study": plan,
         }
 
-    def _fit(self, project: Project, rows: TrainingSet, recorder: "_Recorder", question: str) -> Fitted:
+    def searcher(self, storage: Path | str, name: str = "study", *, say: Progress | None = None) -> Searcher:
+        """What finds parameters, and records nothing but its trials in that journal or database."""
+        return self._searcher(storage, name, _Recorder(say or (lambda _line: None)), 1)
+
+    def _searcher(self, storage: Path | str, name: str, recorder: "_Recorder", workers: int) -> Searcher:
         spec = self.spec.search
 
         def searcher(
@@ -283,22 +256,24 @@ class Study:
             direction: Directions,
             first: tuple[Mapping[str, float], ...] = (),
             most: int = spec.trials,
+            part: int = 0,
         ) -> Found:
-            recorder.total = min(spec.trials, most)
+            recorder.begin(part, min(spec.trials, most), min if direction == "minimize" else max)
             return search(
                 objective,
                 space,
-                storage=project.path("studies") / self.name / f"{question}.journal",
-                name=self.name,
+                storage=storage,
+                name=f"{name}-{part}" if part else name,
                 trials=recorder.total,
-                seed=spec.seed,
+                seed=spec.seed + part,
                 timeout_s=spec.timeout / 1e6 if spec.timeout else None,
                 on_trial=recorder,
                 direction=direction,
                 first=first,
+                workers=workers,
             )
 
-        return self.fit(rows, searcher, before=self._before(project))
+        return searcher
 
     def _before(self, project: Project) -> Model | None:
         """The newest registered clusters of the study."""
@@ -317,63 +292,80 @@ class Study:
             searcher: Finds them.
             before: Clusters whose ids and names stay with their people.
         """
-        if isinstance(self.spec, PropensitySpec):
-            return fitting.propensity(self.name, self.spec, rows, searcher)
-        return kinds.clusters(self.name, self.spec, rows, searcher, before=before)
-
-    def _card(self, report: Path, rows: TrainingSet, parts: Parts, fitted: Fitted, pictures: Sequence[Path]) -> Path:
-        sliced: tuple[Slice, ...] = ()
-        if fitted.figures:
-            test = rows.split_by_time()[2]
-            sliced = slices(test, np.asarray(fitted.model.score(test.matrix).probability), parts)
-        return card.write(report, self.name, rows, fitted, sliced, pictures)[0]
+        if isinstance(self.spec, ClustersSpec):
+            return kinds.clusters(self.name, self.spec, rows, searcher, before=before)
+        return propensities.propensity(self.name, self.spec, rows, searcher)
 
     def _keep(
-        self,
-        project: Project,
-        tracking: Tracking,
-        run: str,
-        rows: TrainingSet,
-        parts: Parts,
-        fitted: Fitted,
-        started: float,
+        self, project: Project, tracking: Tracking, run: str, rows: TrainingSet, fitted: Fitted, started: float
     ) -> StudyResult:
         pictures = tuple(fitted.draw(project.path("reports") / f"study-{self.name}"))
-        tracking.log(
-            run, params=_params(self, fitted), metrics=fitted.metrics, tags={"ethogram.verdict": fitted.verdict}
-        )
+        said = {"ethogram.verdict": fitted.verdict, **({GATES: "; ".join(fitted.refused)} if fitted.refused else {})}
+        tracking.log(run, params=_params(self, fitted), metrics=fitted.metrics, tags=said)
         report = pictures[0].parent
-        page = self._card(report, rows, parts, fitted, pictures)
+        slices = sliced(project, fitted)
+        page = card.write(report, self.name, rows, fitted, slices, pictures)[0]
         write_json(report / RECORD, {"study": self.name, "spec": self._said(), "training_set": dict(rows.provenance)})
         tracking.files(run, report, "report")
-        folder, digest, version = None, "", None
+        kept, places = f"run {run}, no model was kept", {"run_id": run, "card": page, "pictures": pictures}
         if fitted.sound:
             folder = store(project.path("studies") / self.name / "models", fitted, rows, seed=self.spec.search.seed)
             digest = Model.load(folder, verify=True).digest
-            tags = {
-                **self._tags(rows),
-                **({GATES: "; ".join(fitted.refused)} if fitted.refused else {}),
-                DIGEST: digest,
-                "ethogram.verdict": fitted.verdict,
-            }
+            tags = {**self._tags(rows), **said, DIGEST: digest}
             version = tracking.register(run, folder, tracking.name(self.name), tags=tags).version
             tracking.log(run, tags={DIGEST: digest, VERSION: str(version)})
-        return _result(self, rows, fitted, run, version, folder, digest, page, pictures, time.monotonic() - started)
+            kept = f"run {run}, model version {version}: {folder}"
+            places |= {"folder": folder, "digest": digest, "version": version}
+        kept = f"{kept}\nmodel card: {page}"
+        return StudyResult.of(self.name, rows, fitted, slices, time.monotonic() - started, kept, **places)
+
+
+@contextmanager
+def _told(say: Progress, name: str) -> Iterator[None]:
+    """Who stops a study is told that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"stopped; the trials that ended are kept. Hint: `ethogram study resume {name}` goes on.")
+        raise
+
+
+def _patient() -> None:
+    # Threads that wait by spinning take five times as long on a machine that has something else to do.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class _Recorder:
-    """Every ended trial: a child run, and a line of progress."""
+    """Every ended trial: a line of progress, and a child run where runs are recorded."""
 
-    def __init__(self, tracking: Tracking, run: str, say: Progress) -> None:
-        self.tracking, self.run, self.say = tracking, run, say
-        self.total = 0
-        self._logged = {int(each.tags[NUMBER]) for each in tracking.trials(run)}
+    def __init__(self, say: Progress, tracking: Tracking | None = None, run: str = "") -> None:
+        self.say, self.tracking, self.run = say, tracking, run
+        self._logged = (
+            {(each.tags.get(PART, "0"), each.tags[NUMBER]) for each in tracking.trials(run)} if tracking else set()
+        )
+        self.begin(0, 0)
+
+    def begin(self, part: int, total: int, better: Callable[[list[float]], float] = min) -> None:
+        """A search of so many trials begins: the n-th of the study, and which of its values is best."""
+        self.part, self.total, self.better = part, total, better
+        self.values: list[float] = []
+        self.started = time.monotonic()
 
     def __call__(self, tried: Tried) -> None:
-        if tried.number not in self._logged:
+        if self.tracking is not None and (str(self.part), str(tried.number)) not in self._logged:
             metrics = {**tried.figures, "seconds": tried.seconds}
-            self.tracking.child(self.run, tried.number, params=tried.params, metrics=metrics, state=tried.state)
-        self.say(f"trial {tried.number + 1}/{self.total} {tried.state} {tried.figures['value']:.5f}")
+            self.tracking.child(
+                self.run, tried.number, params=tried.params, metrics=metrics, state=tried.state, part=self.part
+            )
+        self.say(self._line(tried))
+
+    def _line(self, tried: Tried) -> str:
+        head, value = f"search {self.part + 1}, " if self.part else "", tried.figures["value"]
+        self.values.append(value if tried.state == "complete" else float("nan"))
+        left = (time.monotonic() - self.started) / len(self.values) * (self.total - len(self.values))
+        known = [each for each in self.values if each == each]
+        best = f", best {self.better(known):.5f}" if known else ""
+        return f"{head}trial {tried.number + 1}/{self.total} {tried.state} {value:.5f}{best}, about {left:.0f} s left"
 
 
 def store(models: Path, fitted: Fitted, rows: TrainingSet, *, seed: int) -> Path:
@@ -395,63 +387,3 @@ def _params(study: Study, fitted: Fitted) -> dict[str, object]:
     spec = study.spec.model_dump(mode="json", exclude_none=True)
     declared = {f"study.{name}": value for name, value in spec.items()}
     return {**declared, **{f"best.{name}": value for name, value in fitted.found.best.params.items()}}
-
-
-def _result(
-    study: Study,
-    rows: TrainingSet,
-    fitted: Fitted,
-    run: str,
-    version: int | None,
-    folder: Path | None,
-    digest: str,
-    page: Path,
-    pictures: tuple[Path, ...],
-    seconds: float,
-) -> StudyResult:
-    figures = {name: each.to_dict() for name, each in fitted.figures.items()}
-    gaps = {name: {m: gap.to_dict() for m, gap in each.items()} for name, each in fitted.differences.items()}
-    found = fitted.found
-    lines = [f"study {study.name}: {fitted.verdict}", "", str(rows), "", *_table(fitted), *fitted.lines]
-    lines += [f"not to be promoted: {each}" for each in fitted.refused]
-    params = ", ".join(f"{name} {value:.4g}" for name, value in found.best.params.items())
-    lines += [
-        f"search: {len(found.trials)} trials, {found.n_pruned} pruned"
-        + (f", {found.resumed} from an earlier process" if found.resumed else "")
-        + f"; best: {params}",
-        f"run {run}, model version {version}: {folder}" if version else f"run {run}, no model was kept",
-        f"model card: {page}",
-        f"{seconds:.1f} s",
-    ]
-    return StudyResult(
-        study=study.name,
-        kind=study.spec.kind,
-        verdict=fitted.verdict,
-        refused=fitted.refused,
-        metrics=dict(fitted.metrics),
-        figures=figures,
-        differences=gaps,
-        training_set=dict(rows.provenance),
-        params=dict(found.best.params),
-        trials=len(found.trials),
-        pruned=found.n_pruned,
-        resumed=found.resumed,
-        run_id=run,
-        version=version,
-        folder=folder,
-        digest=digest,
-        card=page,
-        pictures=pictures,
-        seconds=seconds,
-        text="\n".join(lines),
-    )
-
-
-def _table(fitted: Fitted) -> list[str]:
-    if not fitted.figures:
-        return []
-    models = list(fitted.figures)
-    cells = [["test cut, 95 % intervals", *models]]
-    cells += [[TITLES[metric], *(str(fitted.figures[model][metric]) for model in models)] for metric in METRICS]
-    widths = [max(len(row[place]) for row in cells) for place in range(len(cells[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

@@ -1,151 +1,156 @@
-"""Tables: a study of any file, with no project around it: which rows are positive, told from the other columns."""
+"""Tables: any file as rows to learn from, with no project around it, and which of them are judged."""
 
-import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from experiments.arms import read
-from experiments.fitting import SPACE
-from experiments.search import Report, search
 from features.behaviour.matrix import FeatureMatrix
+from features.document import Definition
 from features.errors import StudyError, nearest
-from training.calibration import sigmoid
-from training.propensity import Boosting, baselines, leaks
-from training.steps import Written, fit
+from training.parts import TEST, TRAIN, VALIDATION
+from training.steps import Written
 from training.training_set import TrainingSet
-from training.validation import METRICS, Figures, judge
 
 Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
-MODEL = "XGBoost, tuned"
 POSITIVE = ("true", "1", "yes", "y", "t")
 MOST_VALUES = 50
 """A text column with more different values than this is an id or a text, not a category."""
-INNER = 0.2
-"""Share of the training rows that choose parameters and rounds; afterwards all of them are learned from."""
-COPIED = 0.2
-"""Share of the positive rows with an exact copy from which on the file looks oversampled."""
-DEFAULT = {"max_depth": 4, "learning_rate": 0.05, "min_child_weight": 1, "subsample": 1.0}
-DEFAULT |= {"colsample_bytree": 1.0, "reg_lambda": 1.0}
+MOST_CLASSES = 20
+"""A label with more different values than this is no class."""
+INNER = 5
+"""One in so many of the rows to learn from chooses parameters and rounds."""
+NEWEST = 0.2
+"""Share of the rows that a split by time judges."""
 
 
-@dataclass(frozen=True)
-class Split:
-    """How rows are kept for judging.
+class Split(Definition):
+    """How a table's rows are kept for judging.
 
     Attributes:
-        kind: `folds`: stratified, every row is judged once; `time`: the newest fifth; `column`: named values.
+        by: `folds`: stratified, every row is judged once; `time`: the newest fifth; `column`: named values.
         column: What orders the rows in time, or holds the values.
         test: Of `column`, the values whose rows are judged.
         user: Rows of one user stay together.
-        n: Folds.
+        folds: How many.
     """
 
-    kind: Literal["folds", "time", "column"] = "folds"
+    by: Literal["folds", "time", "column"] = "folds"
     column: str | None = None
     test: tuple[str, ...] = ()
     user: str | None = None
-    n: int = 5
+    folds: int = Field(5, ge=2, le=50)
+
+    @model_validator(mode="after")
+    def _has_its_column(self) -> Self:
+        if self.by != "folds" and self.column is None:
+            raise ValueError(f"a split by {self.by} needs a `column`. Hint: --column NAME.")
+        return self
 
     def __str__(self) -> str:
-        if self.kind == "folds":
+        if self.by == "folds":
             together = f", rows of one {self.user} together" if self.user else ""
-            return f"{self.n} stratified folds{together}"
-        return f"the newest fifth by {self.column}" if self.kind == "time" else f"{self.column} in {list(self.test)}"
+            return f"{self.folds} stratified folds{together}"
+        return f"the newest fifth by {self.column}" if self.by == "time" else f"{self.column} in {list(self.test)}"
 
 
-@dataclass(frozen=True)
-class Table:
-    """A file's rows as numbers.
+FOLDS = Split()
+"""What is done where nothing is said."""
 
-    Attributes:
-        rows: Features, labels; `users` says which rows belong together.
-        categories: Columns whose numbers are places of texts, to be one-hot encoded.
-        order: What the split asks of each row: its place in time, or whether it is judged; None for folds.
-        notes: What was left out, and why.
+
+def rows_of(
+    path: Path | str,
+    label: str,
+    *,
+    split: Split = FOLDS,
+    positive: str | None = None,
+    leave_out: Sequence[str] = (),
+) -> TrainingSet:
+    """A CSV, TSV or Parquet file, gzipped or not; texts of few values are places among them.
+
+    Args:
+        path: The file.
+        label: The column that says what is predicted: yes or no, `positive` or another, or which of several.
+        split: Its columns are no features; a split by folds keeps no rows apart yet.
+        positive: The value that counts as positive (default, of two: true, 1 or yes, else the rarer one).
+        leave_out: Columns that are no features.
+
+    Raises:
+        AnalysisError: the file cannot be read.
+        StudyError: a column is missing, or the label is no class.
     """
-
-    rows: TrainingSet
-    categories: tuple[str, ...]
-    order: Array | None
-    notes: tuple[str, ...]
-
-    @classmethod
-    def read(
-        cls,
-        path: Path | str,
-        label: str,
-        *,
-        split: Split = Split(),
-        positive: str | None = None,
-        leave_out: Sequence[str] = (),
-    ) -> "Table":
-        """A CSV, TSV or Parquet file, gzipped or not.
-
-        Args:
-            path: The file.
-            label: The column that says what is predicted; two values, or `positive` against all others.
-            split: Its columns are no features.
-            positive: The value that counts as positive (default: true, 1 or yes, else the rarer one).
-            leave_out: Columns that are no features.
-
-        Raises:
-            AnalysisError: the file cannot be read.
-            StudyError: a column is missing, or the label does not have two values.
-        """
-        frame = read(Path(path))
-        named = [label, *leave_out, *filter(None, (split.column, split.user))]
-        for name in named:
-            if name not in frame.columns:
-                raise StudyError(f"{Path(path).name} has no column {name!r}. {nearest(name, frame.columns)}")
-        y, called = _label(frame[label], positive)
-        columns, categories, notes = _features(frame.drop(list(dict.fromkeys(named))))
-        if not columns:
-            raise StudyError(f"no column is left to tell {label!r} from. Hint: leave fewer out.")
-        users = frame[split.user].cast(pl.String).fill_null("").to_numpy() if split.user else np.arange(len(y))
-        n = len(y)
-        values, names = np.column_stack(list(columns.values())), tuple(columns)
-        matrix = FeatureMatrix(
-            values, users.astype(object), np.zeros(n, np.int64), names, "table", np.zeros(n, np.bool_)
-        )
-        rows = TrainingSet(matrix, y, np.zeros(n, np.int8), {"label": f"{label} = {called}", "file": Path(path).name})
-        return cls(rows, categories, _order(frame, split), tuple(notes))
-
-    def steps(self) -> list[Written]:
-        """How its columns are made numbers that trees may ask about."""
-        return [{"one_hot": {"columns": list(self.categories), "most": MOST_VALUES}}] if self.categories else []
+    frame, path = read(Path(path)), Path(path)
+    named = list(dict.fromkeys([label, *leave_out, *filter(None, (split.column, split.user))]))
+    for name in named:
+        if name not in frame.columns:
+            raise StudyError(f"{path.name} has no column {name!r}. {nearest(name, frame.columns)}")
+    y, classes = _label(frame[label], positive)
+    columns, categories, notes = _features(frame.drop(named))
+    if not columns:
+        raise StudyError(f"no column is left to tell {label!r} from. Hint: leave fewer out.")
+    users = frame[split.user].cast(pl.String).fill_null("").to_numpy() if split.user else np.arange(len(y)).astype(str)
+    fingerprint = sha256("\0".join(columns).encode()).hexdigest()[:16]
+    at, values = np.zeros(len(y), np.int64), np.column_stack(list(columns.values()))
+    matrix = FeatureMatrix(values, users.astype(object), at, tuple(columns), fingerprint, np.zeros(len(y), np.bool_))
+    question = f"which {label}" if len(classes) > 2 else f"{label} = {classes[1]}"
+    parts = np.where(_judged(frame, split), TEST, TRAIN).astype(np.int8)
+    said: dict[str, object] = {
+        "file": path.name,
+        "label": question,
+        "classes": list(classes) if len(classes) > 2 else [],
+    }
+    said |= {"split": str(split), "categories": categories, "notes": notes, "features": fingerprint}
+    said |= {"n_rows": len(y), "n_users": len(set(users.tolist()))}
+    counts = np.bincount(y.astype(np.int64)) / len(y)
+    shares = ", ".join(f"{share:.2%} {name}" for name, share in zip(classes, counts, strict=True))
+    told = [f"{question}: {len(y):,} rows of {path.name}, {len(columns)} columns ({shares}); judged on {split}", *notes]
+    made = TrainingSet(matrix, y, parts, {**said, "told": told})
+    return replace(made, provenance={**made.provenance, "data": made.fingerprint})
 
 
-def _label(column: pl.Series, positive: str | None) -> tuple[Array, str]:
+def steps(rows: TrainingSet, names: Sequence[str]) -> list[Written]:
+    """How these columns of a table are made numbers that trees may ask about; events' columns are."""
+    said = rows.provenance.get("categories")
+    places = [name for name in names if name in said] if isinstance(said, dict) else []
+    return [{"one_hot": {"columns": places, "most": MOST_VALUES}}] if places else []
+
+
+def _label(column: pl.Series, positive: str | None) -> tuple[Array, tuple[str, ...]]:
     texts = column.cast(pl.String).str.strip_chars()
     if texts.null_count() or (texts == "").any():
         raise StudyError(f"the label {column.name!r} is missing in some rows. Hint: leave those rows out of the file.")
     counts = Counter(texts.to_list())
-    shown = ", ".join(map(repr, sorted(counts)[:8]))
-    if positive is None and len(counts) != 2:
-        raise StudyError(f"the label {column.name!r} has {len(counts):,} values: {shown}. Hint: --positive VALUE.")
     if positive is not None and positive not in counts:
         raise StudyError(f"no row has {column.name} = {positive!r}. {nearest(positive, counts)}")
+    if len(counts) < 2:
+        raise StudyError(f"every row has {column.name} = {next(iter(counts))!r}: there is nothing to tell apart.")
+    if len(counts) > MOST_CLASSES and positive is None:
+        shown = ", ".join(map(repr, sorted(counts)[:8]))
+        raise StudyError(f"the label {column.name!r} has {len(counts):,} values: {shown}. Hint: --positive VALUE.")
+    if positive is None and len(counts) > 2:
+        classes = tuple(sorted(counts))
+        return texts.replace_strict(dict(zip(classes, range(len(classes)), strict=True))).cast(
+            pl.Float64
+        ).to_numpy(), classes
     rare = min(counts, key=lambda value: (counts[value], value))
     chosen = positive or next((value for value in counts if value.lower() in POSITIVE), rare)
-    if len(counts) < 2:
-        raise StudyError(f"every row has {column.name} = {chosen!r}: there is nothing to tell apart.")
-    return (texts == chosen).cast(pl.Float64).to_numpy(), chosen
+    others = [value for value in counts if value != chosen]
+    return (texts == chosen).cast(pl.Float64).to_numpy(), (others[0] if len(others) == 1 else "others", chosen)
 
 
-def _features(frame: pl.DataFrame) -> tuple[dict[str, Array], tuple[str, ...], list[str]]:
-    """(values by column, the columns that are categories, what was left out)."""
+def _features(frame: pl.DataFrame) -> tuple[dict[str, Array], dict[str, list[str]], list[str]]:
+    """(values by column, of categories what the places 1, 2, ... are called, what was left out)."""
     columns: dict[str, Array] = {}
-    categories, notes = [], []
+    categories, notes = {}, []
     for series in frame:
         values = numbers(series)
         if values is None:
@@ -154,12 +159,12 @@ def _features(frame: pl.DataFrame) -> tuple[dict[str, Array], tuple[str, ...], l
                 notes.append(f"{series.name}: left out, {texts.n_unique():,} different texts")
                 continue
             values = texts.rank("dense").cast(pl.Float64)
-            categories.append(series.name)
+            categories[series.name] = texts.drop_nulls().unique().sort().to_list()
         if values.n_unique() < 2:
             notes.append(f"{series.name}: left out, it has one value only")
             continue
         columns[series.name] = values.fill_null(float("nan")).to_numpy()
-    return columns, tuple(name for name in categories if name in columns), notes
+    return columns, {name: words for name, words in categories.items() if name in columns}, notes
 
 
 def numbers(series: pl.Series) -> pl.Series | None:
@@ -176,19 +181,19 @@ def numbers(series: pl.Series) -> pl.Series | None:
     return next((each for each in (plain, logical) if each.null_count() == texts.null_count()), None)
 
 
-def _order(frame: pl.DataFrame, split: Split) -> Array | None:
-    if split.kind == "folds":
-        return None
-    if split.column is None:
-        raise StudyError(f"--split {split.kind} needs a column. Hint: --column NAME.")
+def _judged(frame: pl.DataFrame, split: Split) -> NDArray[np.bool_]:
+    """The rows that are kept apart for ever."""
+    if split.column is None or split.by == "folds":
+        return np.zeros(frame.height, np.bool_)
     column = frame[split.column]
-    if split.kind == "time":
-        return column.rank("dense").cast(pl.Float64).to_numpy() if column.dtype != pl.String else _times(column)
+    if split.by == "time":
+        order = column.rank("dense").cast(pl.Float64).to_numpy() if column.dtype != pl.String else _times(column)
+        return np.asarray(order > np.quantile(order, 1 - NEWEST))
     values = column.cast(pl.String).unique().to_list()
     for value in split.test or ("",):
         if value not in values:
             raise StudyError(f"no row has {split.column} = {value!r}. {nearest(value, [str(v) for v in values])}")
-    return column.cast(pl.String).is_in(list(split.test)).cast(pl.Float64).to_numpy()
+    return column.cast(pl.String).is_in(list(split.test)).fill_null(value=False).to_numpy()
 
 
 def _times(column: pl.Series) -> Array:
@@ -202,17 +207,39 @@ def _times(column: pl.Series) -> Array:
     return values.to_numpy()
 
 
-def parts(table: Table, split: Split, *, seed: int) -> Iterator[tuple[Rows, Rows]]:
-    """(training rows, judged rows), as often as the split says."""
+def parted(rows: TrainingSet, split: Split, *, seed: int) -> Iterator[TrainingSet]:
+    """The rows, as often as the split says, with other parts each time: what learns, what chooses, what is judged."""
+    together = rows.matrix.users if split.user else None
+    if split.by != "folds":
+        yield replace(rows, parts=_choosing(rows, rows.parts == TEST, together, seed))
+        return
+    for place, judged in enumerate(_folds(np.asarray(rows.y), together, split.folds, seed)):
+        yield replace(rows, parts=_choosing(rows, judged, together, seed + place))
+
+
+def whole(rows: TrainingSet, split: Split, *, seed: int) -> TrainingSet:
+    """The rows with none of them kept for judging."""
+    together = rows.matrix.users if split.user else None
+    return replace(rows, parts=_choosing(rows, np.zeros(len(rows), np.bool_), together, seed))
+
+
+def _choosing(
+    rows: TrainingSet, judged: NDArray[np.bool_], together: NDArray[np.object_] | None, seed: int
+) -> NDArray[np.int8]:
+    parts, rest = np.where(judged, TEST, TRAIN).astype(np.int8), np.flatnonzero(~judged)
+    chooses = next(_folds(np.asarray(rows.y)[rest], None if together is None else together[rest], INNER, seed))
+    parts[rest[chooses]] = VALIDATION
+    return parts
+
+
+def _folds(y: Array, together: NDArray[np.object_] | None, n: int, seed: int) -> Iterator[NDArray[np.bool_]]:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    y = np.asarray(table.rows.y)
-    if table.order is None:
-        folds = (StratifiedGroupKFold if split.user else StratifiedKFold)(split.n, shuffle=True, random_state=seed)
-        yield from folds.split(y, y, table.rows.matrix.users.astype(str) if split.user else None)
-        return
-    judged = table.order > (np.quantile(table.order, 0.8) if split.kind == "time" else 0.5)
-    yield np.flatnonzero(~judged), np.flatnonzero(judged)
+    kind = StratifiedKFold if together is None else StratifiedGroupKFold
+    for _, rows in kind(n, shuffle=True, random_state=seed).split(y, y, together):
+        inside = np.zeros(len(y), np.bool_)
+        inside[rows] = True
+        yield inside
 
 
 def copies(rows: TrainingSet) -> tuple[float, float]:
@@ -226,220 +253,3 @@ def copies(rows: TrainingSet) -> tuple[float, float]:
     )
     repeated = counts[place] > 1
     return float(repeated[y > 0].mean()), float(repeated[y == 0].mean())
-
-
-@dataclass(frozen=True)
-class TableResult:
-    """What a study of a file found.
-
-    Attributes:
-        label: What is predicted, and the value that counts as positive.
-        split: How rows were kept for judging.
-        n_rows: Rows.
-        base_rate: Share of positive rows.
-        seeds: How many times it was all done again, with other folds and other models.
-        trials: Of each search.
-        metrics: Per model and metric, mean and standard deviation over the seeds.
-        figures: Per model, of the first seed's judged rows: value and 95 per cent bootstrap interval.
-        differences: The tuned model minus each other, from the same resamples.
-        known_later: Per column that is not known when predicting, what it would have seemed to be worth.
-        notes: What was left out, and why.
-    """
-
-    label: str
-    split: str
-    n_rows: int
-    base_rate: float
-    seeds: int
-    trials: int
-    metrics: Mapping[str, Mapping[str, tuple[float, float]]]
-    figures: Mapping[str, Figures]
-    known_later: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def differences(self) -> dict[str, dict[str, dict[str, float]]]:
-        """The tuned model minus each other one."""
-        ours = self.figures[MODEL]
-        pairs = {name: ours.minus(each) for name, each in self.figures.items() if name != MODEL}
-        return {name: {m: gap.to_dict() for m, gap in each.items()} for name, each in pairs.items()}
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values."""
-        metrics = {
-            name: {metric: {"mean": mean, "sd": sd} for metric, (mean, sd) in each.items()}
-            for name, each in self.metrics.items()
-        }
-        figures = {name: each.to_dict() for name, each in self.figures.items()}
-        return {**vars(self), "metrics": metrics, "figures": figures, "differences": self.differences}
-
-    def __str__(self) -> str:
-        spread = f"mean and sd over {self.seeds} seeds" if self.seeds > 1 else "one seed"
-        cells = [[spread, *self.metrics]]
-        cells += [[name, *(f"{m[name][0]:.4f} +- {m[name][1]:.4f}" for m in self.metrics.values())] for name in METRICS]
-        widths = [max(len(row[place]) for row in cells) for place in range(len(cells[0]))]
-        lines = [f"{self.label}: {self.n_rows:,} rows, {self.base_rate:.2%} positive; judged on {self.split}", ""]
-        lines += ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-        lines += ["", *(self._against(name) for name in self.figures if name != MODEL)]
-        for name, worth in self.known_later.items():
-            lines.append(
-                f"leak: {name} is not known when predicting and is left out; with it ROC-AUC would be "
-                f"{worth['roc_auc_with']:.4f} instead of {worth['roc_auc_without']:.4f}"
-            )
-        return "\n".join([*lines, *self.notes, f"searches of {self.trials} trials, inside the training rows only"])
-
-    def _against(self, other: str) -> str:
-        gap = self.figures[MODEL].minus(self.figures[other])["roc_auc"]
-        verdict = "better than" if gap.low > 0 else "worse than" if gap.high < 0 else "not told apart from"
-        return f"{MODEL}: {verdict} {other}, ROC-AUC {gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
-
-
-def study(
-    table: Table,
-    split: Split,
-    *,
-    trials: int = 10,
-    seeds: int = 1,
-    seed: int = 7,
-    known_later: Sequence[str] = (),
-    trusted: Sequence[str] = (),
-    copies_allowed: bool = False,
-    progress: Callable[[str], None] = lambda line: None,
-) -> TableResult:
-    """Tune, fit and judge, everything that is learned inside the training rows of each part.
-
-    Args:
-        table: The rows.
-        split: Which are judged.
-        trials: Of each search; parameters are chosen anew for every part.
-        seeds: How many times it is all done, with other folds and models.
-        seed: The first.
-        known_later: Columns that are not known when predicting: left out, and what they would have seemed to be worth.
-        trusted: Columns that may tell the label alone.
-        copies_allowed: Whether many positive rows may be copies of each other.
-        progress: Told of every part.
-
-    Raises:
-        StudyError: a column seems to know the answer, or the rows seem to have been oversampled before the split.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `Study.run`
-    names = table.rows.matrix.names
-    for name in known_later:
-        if name not in names:
-            raise StudyError(f"the table has no column {name!r}. {nearest(name, names)}")
-    if not copies_allowed:
-        _refuse_copies(table.rows)
-    known = tuple(name for name in names if name not in known_later)
-    _refuse_leaks(table.rows, tuple(name for name in known if name not in trusted))
-    per_seed: dict[str, dict[str, list[float]]] = {}
-    first: dict[str, Figures] = {}
-    for number in range(seeds):
-        judged, figures = _once(table, split, known, trials, seed + number, progress)
-        first = first or judged
-        for model, values in figures.items():
-            for metric, value in values.items():
-                per_seed.setdefault(model, {}).setdefault(metric, []).append(value)
-    metrics = {
-        model: {
-            metric: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else 0.0) for metric, v in each.items()
-        }
-        for model, each in per_seed.items()
-    }
-    y, worth = np.asarray(table.rows.y), _worth(table, split, known, known_later, trials, seed, metrics, progress)
-    label = str(table.rows.provenance["label"])
-    return TableResult(label, str(split), len(y), float(y.mean()), seeds, trials, metrics, first, worth, table.notes)
-
-
-def _refuse_copies(rows: TrainingSet) -> None:
-    positive, others = copies(rows)
-    if positive > COPIED and positive > 2 * others:
-        raise StudyError(
-            f"{positive:.0%} of the positive rows are exact copies of another one, {others:.0%} of the others: the "
-            "file seems to have been oversampled before the split, so that copies of a judged row are learned from. "
-            "Hint: give the file as it was, nothing need be resampled; if the copies are real, --copies-allowed."
-        )
-
-
-def _refuse_leaks(rows: TrainingSet, names: tuple[str, ...]) -> None:
-    found = leaks(rows, names)
-    if found:
-        name, area = max(found.items(), key=lambda item: item[1])
-        raise StudyError(
-            f"the column {name!r} alone has a ROC-AUC of {area:.3f}: it seems to know the answer. "
-            f"Hint: --known-later {name} leaves it out and says what it would be worth; --trusted {name} keeps it."
-        )
-
-
-def _once(
-    table: Table, split: Split, names: tuple[str, ...], trials: int, seed: int, progress: Callable[[str], None]
-) -> tuple[dict[str, Figures], dict[str, dict[str, float]]]:
-    """(figures over all judged rows, per model and metric the mean over the parts)."""
-    predicted: dict[str, list[Array]] = {}
-    rows: list[Rows] = []
-    means: dict[str, dict[str, list[float]]] = {}
-    for number, (train, test) in enumerate(parts(table, split, seed=seed)):
-        progress(f"seed {seed}, part {number + 1}: {len(train):,} rows to learn from, {len(test):,} to judge")
-        learned, held = table.rows.take(train), table.rows.take(test)
-        probabilities = {MODEL: tuned(table, learned, held, names, trials=trials, seed=seed + number)}
-        probabilities |= baselines(learned, held, names, steps=table.steps(), seed=seed)
-        probabilities = {("rule" if name.startswith("rule") else name): p for name, p in probabilities.items()}
-        y = np.asarray(held.y)
-        for name, each in judge(y, probabilities, held.matrix.users, replicates=1).items():
-            for metric in METRICS:
-                means.setdefault(name, {}).setdefault(metric, []).append(each[metric].value)
-        for name, p in probabilities.items():
-            predicted.setdefault(name, []).append(p)
-        rows.append(test)
-    judged = table.rows.take(np.concatenate(rows))
-    joined = {name: np.concatenate(each) for name, each in predicted.items()}
-    figures = judge(np.asarray(judged.y), joined, judged.matrix.users, seed=seed)
-    return figures, {name: {metric: float(np.mean(v)) for metric, v in each.items()} for name, each in means.items()}
-
-
-def tuned(
-    table: Table, learned: TrainingSet, held: TrainingSet, names: tuple[str, ...], *, trials: int, seed: int
-) -> Array:
-    """Probabilities of the held rows: parameters chosen on a part of the learned rows, then grown on all of them."""
-    from sklearn.model_selection import StratifiedShuffleSplit
-
-    y = np.asarray(learned.y)
-    inner, chooses = next(StratifiedShuffleSplit(1, test_size=INNER, random_state=seed).split(y, y))
-    preparation = fit(learned.take(inner).matrix, table.steps(), names=names)
-    boosting = Boosting(learned.take(inner), learned.take(chooses), preparation)
-
-    def objective(params: Mapping[str, float], report: Report) -> Mapping[str, float]:
-        grown = boosting.grow(params, seed=seed, on_round=report)
-        return {"value": grown.log_loss, "rounds": grown.rounds}
-
-    with tempfile.TemporaryDirectory() as folder:
-        storage = Path(folder) / "search.journal"
-        options = {"trials": trials, "seed": seed, "direction": "minimize", "first": (DEFAULT,)}
-        found = search(objective, _SPACE, storage=storage, name="table", **options)  # type: ignore[arg-type] # one dictionary for brevity
-    everything = fit(learned.matrix, table.steps(), names=names)
-    rounds = int(found.best.figures["rounds"] / (1 - INNER))
-    margins = Boosting.all_of(learned, everything, found.best.params, rounds=rounds, seed=seed).margins(
-        everything.transform(held.matrix).astype(np.float32)
-    )
-    return sigmoid(margins.astype(np.float64))
-
-
-_SPACE = {**SPACE, "learning_rate": SPACE["learning_rate"].within(0.02, 0.3, "learning_rate")}
-
-
-def _worth(
-    table: Table,
-    split: Split,
-    known: tuple[str, ...],
-    later: Sequence[str],
-    trials: int,
-    seed: int,
-    metrics: Mapping[str, Mapping[str, tuple[float, float]]],
-    progress: Callable[[str], None],
-) -> dict[str, dict[str, float]]:
-    """What each column that is known too late would have seemed to be worth."""
-    without = metrics[MODEL]["roc_auc"][0]
-    found = {}
-    for name in later:
-        _, figures = _once(table, split, (*known, name), trials, seed, progress)
-        found[name] = {"roc_auc_with": figures[MODEL]["roc_auc"], "roc_auc_without": without}
-    return found

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PARENT = "mlflow.parentRunId"
 SEARCH = "ethogram.search"
-NUMBER = "ethogram.trial"
+NUMBER, PART = "ethogram.trial", "ethogram.part"
 REQUIREMENTS = ("numpy", "numba", "polars", "pydantic", "ruamel.yaml", "xxhash")
 """What scoring needs; named, so that MLflow infers nothing by importing."""
 
@@ -165,7 +165,7 @@ class Tracking:
         experiment = self.client.get_run(run).info.experiment_id
         found = self.client.search_runs([experiment], f"tags.`{PARENT}` = '{run}'", max_results=10_000)
         trials = [_run(each) for each in found if NUMBER in each.data.tags]
-        return sorted(trials, key=lambda each: int(each.tags[NUMBER]))
+        return sorted(trials, key=lambda each: (int(each.tags.get(PART, 0)), int(each.tags[NUMBER])))
 
     def file(self, run: str, place: str, folder: Path) -> Path | None:
         """One file of a run, below `folder`; None where it is not there."""
@@ -178,11 +178,17 @@ class Tracking:
             return None
 
     def child(
-        self, run: str, number: int, params: Mapping[str, object], metrics: Mapping[str, float], state: str
+        self,
+        run: str,
+        number: int,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float],
+        state: str,
+        part: int = 0,
     ) -> None:
         """One trial as a run of its own below the parent: three writes, no artefact."""
         experiment = self.client.get_run(run).info.experiment_id
-        tags = {PARENT: run, NUMBER: str(number), "ethogram.state": state}
+        tags = {PARENT: run, NUMBER: str(number), PART: str(part), "ethogram.state": state}
         made = self.client.create_run(experiment, run_name=f"trial {number}", tags=tags).info.run_id
         self.log(made, params=params, metrics=metrics)
         self.client.set_terminated(made, "FINISHED" if state == "complete" else "KILLED")
@@ -220,15 +226,7 @@ class Tracking:
             raise
         self.client.set_terminated(run, "FINISHED")
 
-    def register(
-        self,
-        run: str,
-        folder: Path,
-        name: str,
-        *,
-        tags: Mapping[str, str],
-        requirements: tuple[str, ...] = REQUIREMENTS,
-    ) -> Registered:
+    def register(self, run: str, folder: Path, name: str, *, tags: Mapping[str, str]) -> Registered:
         """A folder of plain files as the run's model, and as a new version in the registry.
 
         MLflow stores the files as they are and the name of this module, which reads them: no pickle, no code.
@@ -340,6 +338,8 @@ class _Served:
         if scores.cluster is None:
             return pd.DataFrame({"probability": scores.probability, "chosen": scores.chosen})
         names = [scores.names[each] for each in scores.cluster]
+        if scores.probabilities is not None:
+            return pd.DataFrame({"name": names, **dict(zip(scores.names, scores.probabilities.T, strict=True))})
         return pd.DataFrame({"cluster": scores.cluster, "name": names, "confidence": scores.confidence})
 
 

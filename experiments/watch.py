@@ -124,8 +124,8 @@ class Reference:
 
     @property
     def categories(self) -> list[str]:
-        """The score of clusters is a code."""
-        return self.scores if self.kind == "clusters" else []
+        """The score of clusters or classes is a code."""
+        return [] if self.kind == "propensity" else self.scores
 
 
 def training_rows(bundle: Bundle) -> list[Reference]:
@@ -134,7 +134,7 @@ def training_rows(bundle: Bundle) -> list[Reference]:
     Raises:
         AnalysisError: no model keeps any.
     """
-    models = sorted(bundle.models.values(), key=lambda model: (model.kind == "clusters", model.study))
+    models = sorted(bundle.models.values(), key=lambda model: (model.kind != "propensity", model.study))
     used_by = {
         name: tuple(model.study for model in models if name in (*model.preparation.names, f"score_{model.study}"))
         for model in models

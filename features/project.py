@@ -32,6 +32,7 @@ class Settings(Definition):
     memberships: str = ".ethogram/memberships"
     mlflow: str = ".ethogram/mlflow.db"
     keys: str = ".ethogram/keys.json"
+    trials: str = ""
     places: str = ""
 
     @field_validator("zone")

@@ -67,7 +67,7 @@ async def catalogue(request: Request) -> Reply:
         if e.status == "active"
     ]
     for study, model in sorted(bundle.models.items()):
-        if model.kind == "clusters":
+        if model.kind != "propensity":
             told += [{"segment": f"{study}:{name}", "study": study, "kind": model.kind} for name in model.names]
         else:
             told.append({"segment": study, "study": study, "kind": model.kind, "threshold": model.threshold})

@@ -20,7 +20,7 @@ from serving.fingerprint import CONSENT, LAST_KNOWN, LAST_TS, N_EVENTS, SUM_IDS,
 from serving.rules import Context, Rules, Told
 from serving.state import State, StateStore
 from training.bundle import Bundle
-from training.contributions import Paths, moved, paths_of
+from training.contributions import Paths, moved, paths_of_all
 from training.trees import Forest
 
 if TYPE_CHECKING:
@@ -128,15 +128,15 @@ class Scorer:
     def contributions(self, values: NDArray[np.float64]) -> dict[str, dict[str, object]]:
         """Per propensity, how much each prepared column moves the first row's margin from what all rows start from."""
         told: dict[str, dict[str, object]] = {}
-        for study, (forest, paths) in self._paths.items():
-            columns, preparation = self._columns[study], self.bundle.models[study].preparation
-            told[study] = moved(forest, paths, preparation, values if columns is None else values[:, columns])
+        for study, paths in self._paths.items():
+            columns, model = self._columns[study], self.bundle.models[study]
+            told[study] = moved(model, paths, values if columns is None else values[:, columns])
         return told
 
     @cached_property
-    def _paths(self) -> dict[str, tuple[Forest, Paths]]:
+    def _paths(self) -> dict[str, list[Paths]]:
         heads = {study: self.bundle.models[study].head for study in self.studies}
-        return {study: (head, paths_of(head)) for study, head in heads.items() if isinstance(head, Forest)}
+        return {study: paths_of_all(head) for study, head in heads.items() if isinstance(head, Forest)}
 
     def _seen(self, histories: Histories, now: int) -> list[list[int]]:
         n_rows = len(histories)
@@ -277,6 +277,11 @@ def plain(scores: "Scores") -> list[Mapping[str, object]]:
             {"kind": kind, "probability": each, "threshold": threshold, "in": each >= threshold}
             for each in scores.probability.tolist()
         ]
+    if scores.cluster is not None and scores.probabilities is not None:
+        return [
+            {"kind": kind, "name": scores.names[place], "probabilities": dict(zip(scores.names, each, strict=True))}
+            for place, each in zip(scores.cluster.tolist(), scores.probabilities.tolist(), strict=True)
+        ]
     if scores.cluster is None or scores.distances is None or scores.confidence is None:
         return [{"kind": kind} for _ in range(len(scores))]
     rows = zip(scores.cluster.tolist(), scores.distances.tolist(), scores.confidence.tolist(), strict=True)
@@ -297,6 +302,8 @@ def unknown(kind: str, threshold: float) -> Mapping[str, object]:
     """The same shape for a person of whom nothing is known."""
     if kind == "clusters":
         return {"kind": kind, "cluster": None, "id": None, "name": None, "distances": None, "confidence": None}
+    if kind == "classes":
+        return {"kind": kind, "name": None, "probabilities": None}
     return {"kind": kind, "probability": None, "threshold": threshold, "in": False}
 
 

@@ -19,6 +19,11 @@ class Calibration:
     Attributes:
         method: `none` (the logistic function), `platt` (the logistic function of `slope * margin + intercept`) or
             `isotonic` (linear between the points `x`, `y`, level beyond them).
+        slope: Of `platt`; one for all classes.
+        intercept: Of `platt`.
+        intercepts: Of `platt`, one a class where there are more than two.
+        x: Of `isotonic`.
+        y: Of `isotonic`.
     """
 
     method: str = "none"
@@ -26,10 +31,13 @@ class Calibration:
     intercept: float = 0.0
     x: tuple[float, ...] = ()
     y: tuple[float, ...] = ()
+    intercepts: tuple[float, ...] = ()
 
     def probability(self, margins: NDArray[np.float32] | Array) -> Array:
-        """Probabilities of shape (n_rows,), float64."""
+        """Probabilities, float64, in the shape of the margins: (n_rows,), or (n_rows, n_classes)."""
         wide = np.asarray(margins, np.float64)
+        if wide.ndim == 2:
+            return softmax(self.slope * wide + (np.array(self.intercepts) if self.intercepts else 0.0))
         if self.method == "isotonic":
             return np.interp(wide, self.x, self.y)
         return sigmoid(self.slope * wide + self.intercept)
@@ -38,6 +46,8 @@ class Calibration:
         """Plain values."""
         if self.method == "isotonic":
             return {"method": self.method, "x": list(self.x), "y": list(self.y)}
+        if self.intercepts:
+            return {"method": self.method, "slope": self.slope, "intercepts": list(self.intercepts)}
         return {"method": self.method, "slope": self.slope, "intercept": self.intercept}
 
     @classmethod
@@ -47,8 +57,8 @@ class Calibration:
         Raises:
             BundleError: an unknown method, or points that do not rise.
         """
-        x, y = (tuple(float(each) for each in data.get(key, ())) for key in ("x", "y"))
-        calibration = cls(data["method"], float(data.get("slope", 1.0)), float(data.get("intercept", 0.0)), x, y)
+        points = (tuple(float(each) for each in data.get(key, ())) for key in ("x", "y", "intercepts"))
+        calibration = cls(data["method"], float(data.get("slope", 1.0)), float(data.get("intercept", 0.0)), *points)
         if calibration.method not in ("none", "platt", "isotonic"):
             raise BundleError(f"unknown calibration {calibration.method!r}.")
         if calibration.method == "isotonic" and (
@@ -65,3 +75,9 @@ def sigmoid(values: Array) -> Array:
     """The logistic function, without overflow."""
     small = np.exp(-np.abs(values))
     return np.where(values >= 0, 1.0, small) / (1.0 + small)
+
+
+def softmax(values: Array) -> Array:
+    """Exponentials that add up to one in every row, without overflow."""
+    small = np.exp(values - values.max(axis=1, keepdims=True))
+    return np.asarray(small / small.sum(axis=1, keepdims=True))

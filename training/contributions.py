@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.behaviour.compiled import compiled
+from features.errors import BundleError
 from training.trees import Forest
 
 if TYPE_CHECKING:
-    from training.preparation import Preparation
+    from training.model import Model
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -43,7 +44,7 @@ class Paths(NamedTuple):
 def paths_of(forest: Forest) -> Paths:
     """The paths of a forest; they depend on the model alone."""
     leaves, shares, features, steps = [], [], [], []
-    features_from, steps_from, base = [0], [0], float(forest.base)
+    features_from, steps_from, base = [0], [0], float(forest.base[0])
     for root in forest.roots.tolist():
         waiting: list[tuple[int, dict[int, tuple[float, list[tuple[int, int]]]]]] = [(root, {})]
         while waiting:
@@ -135,7 +136,17 @@ def _unwound(weights: Floats, length: int, zero: float, one: float) -> float:
     return total
 
 
-def moved(forest: Forest, paths: Paths, preparation: "Preparation", values: Floats) -> dict[str, Any]:
-    """How much each prepared column moves the margin of the first row, from what all rows start from."""
-    *parts, base = contributions(forest, paths, preparation.apply(values[:1]).astype(np.float32))[0].tolist()
-    return {"base": base, "columns": dict(zip(preparation.outputs, parts, strict=True))}
+def paths_of_all(forest: Forest) -> list[Paths]:
+    """The paths to each of its margins."""
+    return [paths_of(forest.only(output)) for output in range(len(forest.base))]
+
+
+def moved(model: "Model", paths: list[Paths], values: Floats) -> dict[str, Any]:
+    """How much each prepared column moves the first row's margin, of several classes the most probable one's."""
+    if not isinstance(model.head, Forest):
+        raise BundleError(f"the model {model.study!r} has no trees whose margin could be taken apart.")
+    x, scores = model.preparation.apply(values[:1]).astype(np.float32), model.score_values(values[:1])
+    output = int(scores.column()[0]) if model.kind == "classes" else 0
+    *parts, base = contributions(model.head.only(output), paths[output], x)[0].tolist()
+    named = {"class": model.names[output]} if model.kind == "classes" else {}
+    return {**named, "base": base, "columns": dict(zip(model.preparation.outputs, parts, strict=True))}

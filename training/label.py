@@ -1,5 +1,6 @@
 """Labels and populations: what is predicted and of whom, evaluated as features; there is one definition of counting."""
 
+from itertools import pairwise
 from typing import Annotated, Self
 
 import numpy as np
@@ -42,18 +43,18 @@ class Condition(Definition):
 
 
 class InCluster(Definition):
-    """`{study: STUDY, in: [NAME]}`: clusters of a study's registered model, by name or by number."""
+    """`{study: STUDY, in: [NAME]}`: clusters of a study's registered model, by name or by number; no `in`: which."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
     study: str
-    among: tuple[str | int, ...] = Field(alias="in", min_length=1)
+    among: tuple[str | int, ...] = Field((), alias="in")
 
     def __str__(self) -> str:
-        return f"{' or '.join(map(str, self.among))} of {self.study}"
+        return f"{' or '.join(map(str, self.among))} of {self.study}" if self.among else f"of {self.study}"
 
     def places(self, model: Model) -> NDArray[np.int64]:
-        """The clusters' numbers.
+        """The clusters' numbers; none where it is asked which.
 
         Raises:
             StudyError: the model has no such cluster.
@@ -71,9 +72,10 @@ class Label(Definition):
 
     `{did: EVENT, within: 7d}` is 1 where the event happens at least once, `{did_not: EVENT, within: 30d}` where it does
     not. `{value: EVENT.property, within: 90d}` is the sum of the property; with `above: 100` it is 1 where the sum is
-    larger, with `top_share: 0.1` where it is larger than that of nine in ten training rows. `{in_cluster: {study:
-    behaviour, in: [NAME]}, after: 30d}` is 1 where a request at `at` + H would be answered with that cluster, and
-    `{in_segment: NAME, after: 30d}` where that segment is true then.
+    larger, with `top_share: 0.1` where it is larger than that of nine in ten training rows; with `bands: [20, 100]` it
+    asks which of three the sum lies in. `{in_cluster: {study: behaviour, in: [NAME]}, after: 30d}` is 1 where a request
+    at `at` + H would be answered with that cluster (without `in` it asks which), and `{in_segment: NAME, after: 30d}`
+    where that segment is true then.
     """
 
     did: str | None = None
@@ -85,16 +87,20 @@ class Label(Definition):
     after: Duration | None = None
     above: float | None = None
     top_share: float | None = Field(None, gt=0, lt=1)
+    bands: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         given = [name for name in (*OF_EVENTS, *OF_ANSWERS) if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError("a label is one of `did`, `did_not`, `value`, `in_cluster` and `in_segment`")
-        if (self.above is not None or self.top_share is not None) and self.value is None:
-            raise ValueError("`above` and `top_share` go with `value`")
-        if self.above is not None and self.top_share is not None:
-            raise ValueError("a `value` is compared with `above` or with `top_share`, not with both")
+        compared = [name for name in ("above", "top_share", "bands") if getattr(self, name) not in (None, ())]
+        if compared and self.value is None:
+            raise ValueError(f"`{compared[0]}` goes with `value`")
+        if len(compared) > 1:
+            raise ValueError("a `value` is compared with one of `above`, `top_share` and `bands`")
+        if list(self.bands) != sorted(set(self.bands)):
+            raise ValueError(f"`bands` rise. Got {list(self.bands)}.")
         wanted, other = ("after", "within") if given[0] in OF_ANSWERS else ("within", "after")
         if getattr(self, wanted) is None or getattr(self, other) is not None:
             raise ValueError(f"`{given[0]}` needs `{wanted}`, such as {{{given[0]}: ..., {wanted}: 7d}}")
@@ -106,17 +112,23 @@ class Label(Definition):
         return int(self.within or self.after or 0)
 
     @property
-    def binary(self) -> bool:
-        """Whether it is 0 or 1."""
-        return self.value is None or self.above is not None or self.top_share is not None
+    def asks_which(self) -> bool:
+        """Whether it is one of several."""
+        return bool(self.bands) or (self.in_cluster is not None and not self.in_cluster.among)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a number as it comes, neither yes or no nor one of several."""
+        return self.value is not None and self.above is None and self.top_share is None and not self.bands
 
     def __str__(self) -> str:
         if self.after is not None:
             where = f"cluster {self.in_cluster}" if self.in_cluster else f"segment {self.in_segment}"
-            return f"in {where} after {format_duration(self.horizon)}"
+            return f"in {'which ' if self.asks_which else ''}{where} after {format_duration(self.horizon)}"
         what = f"did {self.did}" if self.did else f"did not {self.did_not}" if self.did_not else f"value {self.value}"
         what = f"top {100 * self.top_share:g} % by {what}" if self.top_share is not None else what
         limit = f" above {self.above:g}" if self.above is not None else ""
+        limit = f" in bands from {', '.join(f'{edge:g}' for edge in self.bands)}" if self.bands else limit
         return f"{what}{limit} within {format_duration(self.horizon)}"
 
     def source(self, plan: TrackingPlan, codes: Codes, *, zone: str, asked: Source | None = None) -> Source:
@@ -151,9 +163,18 @@ class Label(Definition):
             raise StudyError("a top share is cut on the training rows, and there are none.")
         return float(np.quantile(numbers, 1 - self.top_share, method="inverted_cdf"))
 
+    def classes(self, source: Source) -> tuple[str, ...]:
+        """What it may be, in the order of its numbers; nothing where it is yes or no."""
+        if not self.bands:
+            return source.classes if self.asks_which else ()
+        inner = [f"{low:g} to {high:g}" for low, high in pairwise(self.bands)]
+        return (f"below {self.bands[0]:g}", *inner, f"{self.bands[-1]:g} and more")
+
     def outcome(self, numbers: Numbers, limit: float | None = None) -> Numbers:
         """The label from the number; `limit` as `limit` gave it."""
-        if not self.binary:
+        if self.bands:
+            return np.digitize(numbers, self.bands).astype(np.float64)
+        if self.plain or self.asks_which:
             return numbers
         met = numbers == 0 if self.did_not is not None else numbers > (limit or 0.0)
         return np.where(met, 1.0, 0.0)

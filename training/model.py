@@ -29,14 +29,15 @@ class Scores:
 
     Attributes:
         study: The study's name.
-        kind: `propensity` or `clusters`.
-        probability: Shape (n_rows,), calibrated; None for clusters.
-        threshold: At or above it a row is `chosen`; NaN for clusters.
-        margin: Shape (n_rows,), float32, before calibration; None for clusters.
-        cluster: Shape (n_rows,), index into `names`; None for a propensity.
-        distances: Shape (n_rows, n_clusters), as the model's assigner measures; None for a propensity.
-        confidence: Shape (n_rows,), how surely the nearest cluster is the right one; None for a propensity.
-        names: The clusters' names.
+        kind: `propensity`, `clusters`, or `classes`: a propensity that asks which of several.
+        probability: Shape (n_rows,), calibrated, of a propensity.
+        threshold: At or above it a row is `chosen`; NaN without a probability.
+        margin: Shape (n_rows,), or (n_rows, n_classes), float32, before calibration; None for clusters.
+        cluster: Shape (n_rows,), index into `names`: the cluster, or the most probable class; None for a propensity.
+        distances: Shape (n_rows, n_clusters), as the model's assigner measures, of clusters.
+        confidence: Shape (n_rows,), how surely that cluster or class is the right one; None for a propensity.
+        probabilities: Shape (n_rows, n_classes), calibrated, of classes.
+        names: Of the clusters or classes.
         ids: The clusters' ids.
     """
 
@@ -48,6 +49,7 @@ class Scores:
     cluster: NDArray[np.int64] | None = None
     distances: NDArray[np.float64] | None = None
     confidence: NDArray[np.float64] | None = None
+    probabilities: NDArray[np.float64] | None = None
     names: tuple[str, ...] = ()
     ids: tuple[int, ...] = ()
 
@@ -57,7 +59,7 @@ class Scores:
 
     @property
     def chosen(self) -> NDArray[np.bool_]:
-        """Shape (n_rows,): probability at or above the threshold; all False for clusters."""
+        """Shape (n_rows,): probability at or above the threshold; all False where there is none."""
         if self.probability is None:
             return np.zeros(len(self), np.bool_)
         return self.probability >= self.threshold
@@ -67,9 +69,11 @@ class Scores:
         if self.probability is not None:
             probability = float(self.probability[index])
             return {"probability": probability, "threshold": self.threshold, "chosen": probability >= self.threshold}
-        if self.cluster is None or self.distances is None or self.confidence is None:
+        place = int(self.column()[index])
+        if self.probabilities is not None:
+            return {"name": self.names[place], "probability": float(self.probabilities[index, place])}
+        if self.distances is None or self.confidence is None:
             raise BundleError(f"the scores of {self.study!r} hold neither a probability nor a cluster.")
-        place = int(self.cluster[index])
         return {
             "cluster": place,
             "id": self.ids[place],
@@ -79,7 +83,7 @@ class Scores:
         }
 
     def column(self) -> NDArray[np.float64] | NDArray[np.int64]:
-        """The one figure that a log keeps per row: probability, or cluster."""
+        """The one figure that a log keeps per row: probability, or cluster or class."""
         values = self.probability if self.probability is not None else self.cluster
         if values is None:
             raise BundleError(f"the scores of {self.study!r} hold neither a probability nor a cluster.")
@@ -92,13 +96,13 @@ class Model:
 
     Attributes:
         study: The study's name.
-        kind: `propensity` or `clusters`.
+        kind: `propensity`, `classes` or `clusters`.
         features: Fingerprint of the feature set whose columns it takes.
         preparation: The columns, and what is done to them.
-        head: Trees for a propensity, what assigns for clusters.
+        head: Trees for a propensity or classes, what assigns for clusters.
         calibration: Of the trees' margins.
         threshold: Of the calibrated probability.
-        names: The clusters' names.
+        names: Of the clusters or classes.
         ids: What the clusters are called for ever: a refit gives those that are the same people the same id.
         details: What a reader wants to know: label, population, training set, search, figures. Plain values.
     """
@@ -154,6 +158,8 @@ class Model:
         wanted, given = self.head.n_features, len(self.preparation.outputs)
         if wanted != given:
             raise BundleError(f"model {self.study!r}: {given} prepared columns, its head needs {wanted}.")
+        if self.kind == "classes" and not (isinstance(self.head, Forest) and len(self.head.base) == len(self.names)):
+            raise BundleError(f"model {self.study!r}: {len(self.names)} classes do not fit its trees.")
         if not isinstance(self.head, Forest) and not len(self.head) == len(self.names) == len(set(self.ids)):
             said = f"{len(self.names)} names and {len(set(self.ids))} ids"
             raise BundleError(f"model {self.study!r}: {len(self.head)} clusters, {said}.")
@@ -216,7 +222,29 @@ class Model:
             )
         margins = self.head.margins(prepared.astype(np.float32))
         probability = self.calibration.probability(margins)
-        return Scores(self.study, self.kind, probability, self.threshold, margins)
+        if probability.ndim == 1:
+            return Scores(self.study, self.kind, probability, self.threshold, margins)
+        return Scores(
+            self.study,
+            self.kind,
+            margin=margins,
+            cluster=probability.argmax(axis=1),
+            confidence=probability.max(axis=1),
+            probabilities=probability,
+            names=self.names,
+        )
+
+    def probabilities(self, matrix: FeatureMatrix) -> NDArray[np.float64]:
+        """Shape (n_rows,), or (n_rows, n_classes): what a propensity says of every row.
+
+        Raises:
+            BundleError: these are clusters, or the matrix comes from another feature set.
+        """
+        scores = self.score(matrix)
+        found = scores.probability if scores.probability is not None else scores.probabilities
+        if found is None:
+            raise BundleError(f"the model {self.study!r} gives no probabilities.")
+        return found
 
     def write_golden(self, folder: Path, rows: NDArray[np.float64]) -> None:
         """Store made-up rows with what the model says of them, for `check`.
@@ -245,8 +273,9 @@ class Model:
 
 
 def _figures(scores: Scores) -> dict[str, Any]:
-    if scores.probability is not None and scores.margin is not None:
-        return {"margin": scores.margin.astype(np.float64).tolist(), "probability": scores.probability.tolist()}
+    p = scores.probability if scores.probability is not None else scores.probabilities
+    if p is not None and scores.margin is not None:
+        return {"margin": scores.margin.astype(np.float64).tolist(), "probability": p.tolist()}
     if scores.cluster is None or scores.distances is None:
         return {}
     return {"cluster": scores.cluster.tolist(), "distances": scores.distances.tolist()}

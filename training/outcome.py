@@ -28,6 +28,10 @@ class Source(Protocol):
     def told(self) -> str:
         """Which version of what it asks; empty for plain events."""
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What its numbers are called, where they are places."""
+
     def numbers(self, histories: Histories, at: NDArray[np.int64], *, blind_spot: int = 0) -> Numbers:
         """One number a row.
 
@@ -44,6 +48,7 @@ class Outcome:
 
     features: FeatureSet
     told: str = ""
+    classes: tuple[str, ...] = ()
 
     @property
     def schema(self) -> StateSchema:
@@ -62,7 +67,7 @@ class Membership:
     Attributes:
         features: The model's.
         model: Of `kind: clusters`.
-        wanted: Numbers of the clusters that count as inside.
+        wanted: Numbers of the clusters that count as inside; none: it is asked which cluster.
         version: Of the registered model.
     """
 
@@ -81,10 +86,16 @@ class Membership:
         """The model's version."""
         return f"version {self.version}"
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The clusters' names."""
+        return () if len(self.wanted) else self.model.names
+
     def numbers(self, histories: Histories, at: NDArray[np.int64], *, blind_spot: int = 0) -> Numbers:
-        """1 where a request at `at`, knowing what becomes known by `at + blind_spot`, is answered with the cluster."""
+        """1, or which, where a request at `at`, knowing events known by `at + blind_spot`, is answered so."""
         matrix = self.features.compute(_seen(histories, self.schema, blind_spot), at)
-        return np.isin(self.model.score(matrix).column(), self.wanted).astype(np.float64)
+        answered = self.model.score(matrix).column()
+        return (np.isin(answered, self.wanted) if len(self.wanted) else answered).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,7 @@ class Truth:
     features: FeatureSet
     segments: SegmentSet
     name: str
+    classes: tuple[str, ...] = ()
 
     @cached_property
     def schema(self) -> StateSchema:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -61,7 +61,7 @@ class TrainingSet:
 
     Attributes:
         matrix: Features of the rows, as known at each row's `at`.
-        y: Shape (n_rows,), the label; None where nothing is predicted.
+        y: Shape (n_rows,), the label, 0 or 1 or a place in `classes`; None where nothing is predicted.
         parts: Shape (n_rows,), int8, places in `PARTS`.
         provenance: Where the rows come from, in plain values.
     """
@@ -139,6 +139,7 @@ class TrainingSet:
             "log": [iso(instant) for instant in span],
             "label": builder.question(limit),
             "limit": limit,
+            "classes": list(builder.label.classes(builder.source)) if builder.label and builder.source else [],
             "horizon": format_duration(builder.label.horizon) if builder.label else None,
             "population": str(population),
             "blind_spot": format_duration(builder.blind_spot) if builder.blind_spot else "0s",
@@ -171,8 +172,18 @@ class TrainingSet:
         y = None if self.y is None else self.y[rows]
         return replace(self, matrix=self.matrix.take(rows), y=y, parts=self.parts[rows])
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the label may be, where it is more than yes or no."""
+        said = self.provenance.get("classes", ())
+        return tuple(said) if isinstance(said, list | tuple) else ()
+
     def split_by_time(self) -> tuple["TrainingSet", "TrainingSet", "TrainingSet"]:
-        """The rows of the train cuts, of the validation cut and of the test cut."""
+        """The rows of the train cuts, of the validation cut and of the test cut; taken apart once."""
+        return self._apart
+
+    @cached_property
+    def _apart(self) -> tuple["TrainingSet", "TrainingSet", "TrainingSet"]:
         train, validation, test = (self.take(self.parts == part) for part in (TRAIN, VALIDATION, TEST))
         return train, validation, test
 
@@ -185,6 +196,8 @@ class TrainingSet:
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {int((self.parts == part).sum()):,}" for part, name in enumerate(PARTS))
         said = self.provenance
+        if isinstance(told := said.get("told"), list):
+            return "\n".join(told)
         lines = [f"{len(self):,} rows of {said['n_users']:,} users ({counts}), {len(self.matrix.names)} features"]
         lines += [f"  label: {said['label']}"] if self.y is not None else []
         lines += [f"  population: {said['population']}, consent: {said['consent']}", *self._told()]

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -15,16 +15,19 @@ from features.errors import BundleError
 
 LOGISTIC = ("binary:logistic", "reg:logistic")
 IDENTITY = ("reg:squarederror",)
+CLASSES = ("multi:softprob", "multi:softmax")
+SERVED = (*LOGISTIC, *IDENTITY, *CLASSES)
 
 
 @dataclass(frozen=True)
 class Forest:
-    """Regression trees whose leaves add up to a margin.
+    """Regression trees whose leaves add up to a margin, or to one a class.
 
     Attributes:
         names: Feature names, in the order of the columns; empty where the booster knew none.
         n_features: Columns that a row must have.
-        base: float32 margin that every row starts from.
+        base: Shape (n_outputs,), float32: the margins that every row starts from; one, or one a class.
+        output: Shape (n_trees,), int32: the margin that each tree adds to.
         roots: Shape (n_trees,), int32: the first node of each tree.
         feature: Shape (n_nodes,), int32: the column a node asks about.
         value: Shape (n_nodes,), float32: the threshold of an inner node, the weight of a leaf.
@@ -36,7 +39,8 @@ class Forest:
 
     names: tuple[str, ...]
     n_features: int
-    base: np.float32
+    base: NDArray[np.float32]
+    output: NDArray[np.int32]
     roots: NDArray[np.int32]
     feature: NDArray[np.int32]
     value: NDArray[np.float32]
@@ -50,16 +54,17 @@ class Forest:
         """The forest in a model saved by `Booster.save_model("x.json")`; every stored tree counts.
 
         Raises:
-            BundleError: not such a model, or one this walk does not cover: categorical splits, several outputs,
-                boosters other than `gbtree`, objectives other than logistic and squared error.
+            BundleError: not such a model, or one this walk does not cover: categorical splits, several targets,
+                boosters other than `gbtree`, objectives other than logistic, squared error and classes.
         """
         try:
             learner = json.loads(text)["learner"]
             _refuse(learner)
-            trees = learner["gradient_booster"]["model"]["trees"]
+            model = learner["gradient_booster"]["model"]
             n_features = int(learner["learner_model_param"]["num_feature"])
             names = tuple(learner["feature_names"])
-            return cls(names, n_features, _base(learner), **_nodes(trees))
+            output = np.asarray(model["tree_info"], np.int32)
+            return cls(names, n_features, _base(learner), output, **_nodes(model["trees"]))
         except (ValueError, KeyError, TypeError, IndexError) as problem:
             raise BundleError(f"not an XGBoost JSON model: {problem!r}") from None
 
@@ -75,15 +80,25 @@ class Forest:
             x: Shape (n_rows, n_features), float32; NaN is missing.
 
         Returns:
-            Shape (n_rows,), float32, the same bits as `Booster.predict(..., output_margin=True)`.
+            Shape (n_rows,), or (n_rows, n_classes), float32, the same bits as
+            `Booster.predict(..., output_margin=True)`.
         """
         if x.ndim != 2 or x.shape[1] != self.n_features:
             raise BundleError(f"the trees need {self.n_features} columns. Got an array of shape {x.shape}.")
-        margins = np.empty(len(x), np.float32)
+        margins = np.tile(self.base[:, None], (1, len(x)))
         x = np.ascontiguousarray(x, dtype=np.float32)
-        margins[:] = self.base
-        _walk(x, self.roots, self.nodes, self.value, margins)
-        return margins
+        _walk(x, self.roots, self.output, self.nodes, self.value, margins)
+        return margins[0] if len(self.base) == 1 else np.ascontiguousarray(margins.T)
+
+    def only(self, output: int) -> "Forest":
+        """The trees of one class, as a forest of one margin."""
+        mine = self.output == output
+        kept = {
+            "base": self.base[output : output + 1],
+            "roots": self.roots[mine],
+            "output": np.zeros_like(self.output[mine]),
+        }
+        return replace(self, **kept)
 
     @cached_property
     def nodes(self) -> NDArray[np.int32]:
@@ -96,18 +111,21 @@ def _refuse(learner: Mapping[str, Any]) -> None:
     params, trees = learner["learner_model_param"], learner["gradient_booster"].get("model", {}).get("trees", [])
     if booster != "gbtree":
         raise BundleError(f"the booster is {booster!r}. Hint: only 'gbtree' can be served.")
-    if objective not in (*LOGISTIC, *IDENTITY):
-        raise BundleError(f"the objective is {objective!r}. Hint: allowed are {', '.join((*LOGISTIC, *IDENTITY))}.")
-    if int(params.get("num_class", 0)) > 1 or int(params.get("num_target", 1)) > 1:
-        raise BundleError("the model has several outputs. Hint: train one study per output.")
+    if objective not in SERVED:
+        raise BundleError(f"the objective is {objective!r}. Hint: allowed are {', '.join(SERVED)}.")
+    if int(params.get("num_target", 1)) > 1:
+        raise BundleError("the model has several targets. Hint: train one study per target.")
     if any(any(tree["split_type"]) or tree["categories"] for tree in trees):
         raise BundleError("the model has categorical splits. Hint: encode categories as numbers before training.")
 
 
-def _base(learner: Mapping[str, Any]) -> np.float32:
-    # 3.1 and later write a list in a string, "[3.98E-1]"; earlier versions a bare number.
-    score = np.float32(learner["learner_model_param"]["base_score"].strip("[]"))
-    return np.float32(_logit(score)) if learner["objective"]["name"] in LOGISTIC else score
+def _base(learner: Mapping[str, Any]) -> NDArray[np.float32]:
+    # 3.1 and later write a list in a string, "[3.98E-1]"; earlier versions a bare number, the same for every class.
+    params = learner["learner_model_param"]
+    scores = np.array(params["base_score"].strip("[]").split(","), np.float32)
+    if learner["objective"]["name"] in LOGISTIC:
+        return np.array([_logit(scores[0])], np.float32)
+    return np.resize(scores, max(int(params.get("num_class", 0)), 1))
 
 
 def _nodes(trees: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -140,15 +158,16 @@ FEATURE, LEFT, RIGHT, MISSING = range(4)
 def _walk(
     x: NDArray[np.float32],
     roots: NDArray[np.int32],
+    output: NDArray[np.int32],
     nodes: NDArray[np.int32],
     value: NDArray[np.float32],
     margins: NDArray[np.float32],
 ) -> None:
-    for root in roots:  # a tree stays in the cache while all rows go through it
+    for tree, root in enumerate(roots):  # a tree stays in the cache while all rows go through it
         for row in range(x.shape[0]):
             node = root
             while nodes[node, LEFT] >= 0:
                 asked = x[row, nodes[node, FEATURE]]
                 # LEFT, RIGHT or MISSING by arithmetic: a branch would be guessed wrongly every other time.
                 node = nodes[node, RIGHT - (asked < value[node]) + (asked != asked)]
-            margins[row] += value[node]  # in tree order, in float32, as XGBoost adds
+            margins[output[tree], row] += value[node]  # in tree order, in float32, as XGBoost adds

@@ -1,6 +1,6 @@
 """Validation: how good a propensity is, with bootstrap intervals over users; points and replicates share one code."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ TITLES: Mapping[str, str] = {
 """What people call them."""
 
 BINS = 10
+ERROR = "calibration_error"
 TOP = 0.1
 LEAST = 1e-15
 BLOCK = 4_000_000
@@ -58,7 +59,7 @@ class Figures:
 
     Attributes:
         n_rows: Rows judged.
-        base_rate: Share of ones.
+        base_rate: Share of ones; of several classes that of the most frequent.
         estimates: One per metric.
         replicates: Shape (n_replicates,) per metric; the same resamples for every model judged together.
     """
@@ -93,8 +94,9 @@ def judge(
     """Figures of several predictions of the same rows, from the same resamples of users.
 
     Args:
-        y: Shape (n_rows,), 0 or 1.
-        predictions: Per model, probabilities of shape (n_rows,).
+        y: Shape (n_rows,), 0 or 1; or a place among the classes, where predictions are of several.
+        predictions: Per model, probabilities of shape (n_rows,), or (n_rows, n_classes): then every figure is the mean
+            over the classes that occur, each against the rest.
         users: Shape (n_rows,); all rows of a user are drawn together.
         replicates: Bootstrap resamples.
         seed: Of the resamples.
@@ -103,23 +105,31 @@ def judge(
         StudyError: the rows hold one class only, or a prediction is not a probability.
     """
     _check(y, predictions)
-    rankings = {name: Ranking.of(y, p) for name, p in predictions.items()}
-    points = {
-        name: {m: float(v[0]) for m, v in r.metrics(np.ones((1, len(y)))).items()} for name, r in rankings.items()
-    }
+    rankings = {name: _rankings(y, p) for name, p in predictions.items()}
+    points = {name: _means(each, np.ones((1, len(y)))) for name, each in rankings.items()}
     drawn: dict[str, dict[str, list[Array]]] = {name: {m: [] for m in METRICS} for name in rankings}
     for weights in _resamples(users, replicates, seed):
-        for name, ranking in rankings.items():
-            for metric, values in ranking.metrics(weights).items():
+        for name, each in rankings.items():
+            for metric, values in _means(each, weights).items():
                 drawn[name][metric].append(values)
     return {name: _figures(y, points[name], drawn[name]) for name in rankings}
 
 
+def _rankings(y: Array, p: Array) -> "list[Ranking]":
+    if p.ndim == 1:
+        return [Ranking.of(y, p)]
+    return [Ranking.of((y == place).astype(np.float64), p[:, place]) for place in np.unique(y).astype(np.int64)]
+
+
+def _means(rankings: "Sequence[Ranking]", weights: Array) -> dict[str, Array]:
+    each = [ranking.metrics(weights) for ranking in rankings]
+    return {name: np.mean([figures[name] for figures in each], axis=0) for name in METRICS}
+
+
 def _check(y: Array, predictions: Mapping[str, Array]) -> None:
-    positives = int(y.sum())
-    if not 0 < positives < len(y):
+    if len(np.unique(y)) < 2:
         raise StudyError(
-            f"{positives} of {len(y)} rows are positive: one class alone cannot be judged. "
+            f"{int((y > 0).sum())} of {len(y)} rows are positive: one class alone cannot be judged. "
             "Hint: choose a longer `within`, a wider population, or a later test cut."
         )
     for name, p in predictions.items():
@@ -138,10 +148,21 @@ def _resamples(users: NDArray[np.object_], replicates: int, seed: int) -> Iterat
         yield np.stack(counts).astype(np.float64)[:, group]
 
 
-def _figures(y: Array, points: Mapping[str, float], drawn: Mapping[str, list[Array]]) -> Figures:
+def _figures(y: Array, points: Mapping[str, Array], drawn: Mapping[str, list[Array]]) -> Figures:
     replicates = {metric: np.concatenate(parts) if parts else np.empty(0) for metric, parts in drawn.items()}
-    estimates = {metric: _estimate(points[metric], replicates[metric]) for metric in METRICS}
-    return Figures(len(y), float(y.mean()), estimates, replicates)
+    values = {metric: float(each[0]) for metric, each in points.items()}
+    if len(replicates[ERROR]):
+        # Gaps count whichever way they go, so chance adds to their sum: once to the value, twice to a resample's.
+        bias = float(np.nanmean(replicates[ERROR])) - values[ERROR]
+        values[ERROR] = max(values[ERROR] - bias, 0.0)
+        replicates[ERROR] = np.maximum(replicates[ERROR] - 2 * bias, 0.0)
+    estimates = {metric: _estimate(values[metric], replicates[metric]) for metric in METRICS}
+    return Figures(
+        len(y),
+        float(y.mean() if y.max() <= 1 else np.bincount(y.astype(np.int64)).max() / len(y)),
+        estimates,
+        replicates,
+    )
 
 
 def _estimate(value: float, replicates: Array) -> Estimate:

@@ -291,19 +291,20 @@ class Compiler:
         given = {key: value for key, value in (("gte", said.gte), ("lt", said.lt)) if value is not None}
         return Node("input", "", REQUEST, ranges=numbers("bucket", given)[0], input=Input("bucket", said.salt))
 
-    def _study(self, name: str, kind: str, path: Path) -> None:
+    def _study(self, name: str, path: Path, *kinds: str) -> None:
         known = self.names.studies
-        if known is not None and known.get(name) != kind:
-            raise Fault(path, f"no study {name!r} of {kind}. {nearest(name, [s for s in known if known[s] == kind])}")
+        if known is not None and known.get(name) not in kinds:
+            able = [each for each in known if known[each] in kinds]
+            raise Fault(path, f"no study {name!r} of {kinds[0]}. {nearest(name, able)}")
 
     def _model(self, said: d.ModelSays, path: Path) -> Node:
-        self._study(said.study, "propensity", (*path, "study"))
+        self._study(said.study, (*path, "study"), "propensity")
         given = {key: value for key in ("gte", "gt", "lt", "lte") if (value := getattr(said, key)) is not None}
         source, ranges = ("model", numbers("model", given)[0]) if given else ("chosen", ((1.0, 1.0),))
         return Node("input", "", TIMER, ranges=ranges, change="tick", input=Input(source, said.study))
 
     def _cluster(self, said: d.Cluster, path: Path) -> list[Node]:
-        self._study(said.study, "clusters", (*path, "study"))
+        self._study(said.study, (*path, "study"), "clusters", "classes")
         says = _plain({"cluster": {"study": said.study, "in": list(said.in_)}})
         named = Input("cluster", said.study, tuple(said.in_))
         nodes = [Node("input", says, BATCH, ranges=((1.0, 1.0),), change="tick", input=named)]

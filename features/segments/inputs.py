@@ -34,11 +34,11 @@ class Scored(Protocol):
 
     @property
     def confidence(self) -> NDArray[np.float64] | None:
-        """How surely the cluster is the right one."""
+        """How surely the cluster or class is the right one."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the clusters."""
+        """Of the clusters or classes."""
 
 
 def matrix_of(

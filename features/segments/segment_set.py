@@ -141,7 +141,7 @@ class SegmentSet:
             plan: Which events and properties there are.
             codes: The events' codes.
             features: Which features there are; horizon, bounds and zone are theirs.
-            studies: By name `propensity` or `clusters`; None where nobody knows them yet.
+            studies: By name `propensity`, `classes` or `clusters`; None where nobody knows them yet.
 
         Raises:
             DefinitionError: the file is absent or says what it cannot; every fault with its line.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import fitting, studies
+from experiments import propensities, studies
 from experiments.search import search
 from experiments.study import store
 from tests.training.matrices import matrix
@@ -28,7 +28,7 @@ def rows(n=900, seed=1):
 def searcher(tmp_path):
     """A search of two trials."""
 
-    def call(objective, space, *, direction, first=(), most=2):
+    def call(objective, space, *, direction, first=(), most=2, part=0):
         file = tmp_path / "search.journal"
         return search(objective, space, storage=file, name="s", trials=2, seed=1, direction=direction, first=first)
 
@@ -46,10 +46,11 @@ def test_trees_are_grown_on_prepared_columns_and_served_from_features(searcher, 
         }
     )
     data = rows()
-    fitted = fitting.propensity("p", spec, data, searcher)
+    fitted = propensities.propensity("p", spec, data, searcher)
     assert "mode_page_7d=3" in fitted.model.head.names
     assert fitted.lines[0].startswith("iqr: fitted on ")
     assert fitted.lines[-1].startswith("asks most about: mode_page_7d=3")
     read = Model.load(store(tmp_path / "models", fitted, data, seed=1), verify=True)
     found = read.score(data.matrix).probability
-    assert found[data.matrix.column("mode_page_7d") == 3].min() > found[data.matrix.column("mode_page_7d") == 1].max()
+    page = data.matrix.column("mode_page_7d")
+    assert found[page == 3].mean() > found[page == 1].mean() + 0.4

@@ -84,6 +84,67 @@ def test_a_search_that_is_killed_resumes_and_tries_what_an_undisturbed_one_tries
     assert [trial.params for trial in resumed.trials] == [trial.params for trial in run(tmp_path / "whole").trials]
 
 
+def slow(params, report):
+    time.sleep(0.05)
+    return bowl(params, report)
+
+
+def test_several_workers_share_a_search_and_try_as_often_as_asked(tmp_path):
+    told = []
+    found = search(
+        slow,
+        SPACE,
+        storage=tmp_path / "journal.log",
+        name="bowl",
+        trials=40,
+        seed=3,
+        direction="minimize",
+        workers=2,
+        on_trial=told.append,
+    )
+    assert [trial.number for trial in told] == list(range(40)) == [trial.number for trial in found.trials]
+    assert len({trial.params["x"] for trial in found.trials}) == 40
+    assert found.best.figures["value"] < 4
+
+
+def test_what_cannot_be_handed_on_is_searched_by_one_worker(tmp_path):
+    with pytest.raises(StudyError, match="searched by one worker only"):
+        search(lambda p, r: bowl(p, r), SPACE, storage=tmp_path / "j", name="b", trials=2, seed=1,
+               direction="minimize", workers=2)  # fmt: skip
+
+
+def killed(params, report):
+    """In another process than the first the second trial never ends: it is killed."""
+    with (Path(os.environ["KILLED"]) / "pids").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    pids = [int(line) for line in (Path(os.environ["KILLED"]) / "pids").read_text().split()]
+    if os.getpid() != int(os.environ["ASKER"]) and pids.count(os.getpid()) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return slow(params, report)
+
+
+def shared(storage, trials, monkeypatch, tmp_path):
+    monkeypatch.setenv("KILLED", str(tmp_path))
+    monkeypatch.setenv("ASKER", str(os.getpid()))
+    options = {"name": "bowl", "trials": trials, "seed": 3, "direction": "minimize"}
+    found = search(killed, SPACE, storage=storage, workers=2, timeout_s=120, **options)
+    tries = (tmp_path / "pids").read_text().split()
+    assert len(set(tries)) == 2
+    assert len(found.trials) == trials
+    assert len(tries) == trials + 1  # one was lost
+    return found
+
+
+@pytest.mark.integration
+def test_a_worker_that_is_killed_loses_its_trial_and_no_other(tmp_path, monkeypatch):
+    shared(tmp_path / "journal.log", 150, monkeypatch, tmp_path)
+
+
+@pytest.mark.integration
+def test_several_workers_share_a_search_in_postgresql(tmp_path, monkeypatch, postgres):
+    shared(postgres, 24, monkeypatch, tmp_path)
+
+
 def test_given_parameters_are_tried_first(tmp_path):
     first = tuple({"x": 0.0, "n": n, "rate": 0.1} for n in (2, 5))
     found = run(tmp_path, trials=4, first=first)

@@ -43,7 +43,7 @@ def test_the_file_is_read(tmp_path):
         ({"predicts": "{did: bougth, within: 7d}"}, r"studies\.yaml:5: .*unknown event 'bougth'. Hint: .*'bought'"),
         ({"predicts": "{did: bought, within: 7 days}"}, r"studies\.yaml:5: .*a duration is"),
         ({"predicts": "{value: bought.revenu, within: 7d, above: 1}"}, r"studies\.yaml:5: .*'revenu'.*'revenue'"),
-        ({"predicts": "{value: bought.revenue, within: 7d}"}, r"add `above: AMOUNT` or `top_share"),
+        ({"predicts": "{value: bought.revenue, within: 7d}"}, r"add `above: AMOUNT`, `top_share"),
         ({"predicts": "{did_not: bougth, within: 7d}"}, r"studies\.yaml:5: .*did_not: unknown event.*'bought'"),
         ({"predicts": "{in_cluster: {study: kinds, in: [0]}, after: 7d}"}, r"yaml:5: .*unknown study of clusters"),
         ({"predicts": "{in_segment: loyal, after: 7d}"}, r"studies\.yaml:5: .*no segments\.yaml"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 
 from experiments.release import history, promote, rollback, standing
+from experiments.runs import rerun
 from experiments.study import Study
 from experiments.tracking import NUMBER, PARENT, Tracking
 from features.behaviour.feature_set import FeatureSet
@@ -18,6 +20,7 @@ from features.errors import BundleError, DefinitionError, StudyError
 from features.events.log import EventLog
 from features.instants import DAY, parse_instant
 from features.project import Project
+from serving.scorer import plain
 from tests.experiments import projects
 from training.bundle import Bundle, current
 from training.model import Model
@@ -195,6 +198,71 @@ def test_a_label_may_ask_which_cluster_people_will_be_in(made):
         Study.from_dict(data).rows(project)
 
 
+def test_which_of_several_is_promoted_and_answered_from_the_bundle(made, tmp_path):
+    """Which of the two kinds will they be in a week: it is learned, and the bundle says what the model says."""
+    project = Project.find(shutil.copytree(made[0].root, tmp_path / "which"))
+    text = project.file("studies.yaml").read_text()
+    project.file("studies.yaml").write_text(text + WHICH)
+    project.file("segments.yaml").write_text(
+        "version: 1\nsegments:\n  stays: {when: {cluster: {study: next_week, in: [FIRST]}}}\n".replace(
+            "FIRST", json.dumps(Model.load(made[1]["kinds"].folder).names[0])
+        )
+    )
+    result = Study.from_yaml(project, "next_week").run(project)
+    model = Model.load(result.folder, verify=True)
+    assert (model.kind, model.names) == ("classes", Model.load(made[1]["kinds"].folder).names)
+    assert result.figures["model"]["roc_auc"]["low"] > 0.7
+    assert "in which cluster of kinds after 7d" in str(result)
+    promote(project)
+    bundle = Bundle.load(current(project.path("bundles")), verify=True)
+    histories = EventLog.of(project).histories(bundle.schema)
+    at = projects.START + 50 * DAY
+    matrix = bundle.computed.compute(histories, at)
+    served = bundle.models["next_week"]
+    scores = served.score_values(matrix.select(served.preparation.names).values)
+    assert scores.probabilities.sum(axis=1) == pytest.approx(1)
+    truths = bundle.told.evaluate(histories, at, features=matrix, scores={"next_week": scores})
+    assert np.array_equal(truths.column("stays"), scores.cluster == 0)
+    said = plain(scores)[0]
+    assert said["name"] == model.names[scores.cluster[0]]
+    assert list(said["probabilities"]) == list(model.names)
+    assert rerun(project, result.run_id).holds
+
+
+WHICH = """  next_week:
+    kind: propensity
+    predicts: {in_cluster: {study: kinds}, after: 7d}
+    population: {did: any, within: 30d}
+    features: [count_bought_7d, count_bought_30d, recency_bought_s, recency_any_s]
+    cuts: {every: 7d, last: 4}
+    search: {trials: 2, seed: 3}
+"""
+
+
+def test_a_table_of_a_project_is_a_study_like_the_others(made, tmp_path):
+    project = Project.find(shutil.copytree(made[0].root, tmp_path / "table"))
+    random = np.random.default_rng(1)
+    visits = random.poisson(3, 400)
+    bought = random.random(400) < 1 / (1 + np.exp(3 - visits))
+    pl.DataFrame({"visits": visits, "noise": random.normal(size=400), "bought": bought}).write_csv(
+        project.root / "visits.csv"
+    )
+    studies = project.file("studies.yaml")
+    studies.write_text(
+        studies.read_text() + "  seen: {kind: table, file: visits.csv, label: bought, search: {trials: 1}}\n"
+    )
+    result = Study.from_yaml(project, "seen").run(project)
+    assert (result.version, result.training_set["file"]) == (1, "visits.csv")
+    assert Model.load(result.folder, verify=True).preparation.names == ("visits", "noise")
+    assert {each.name: each.question for each in standing(project)}["seen"] == "bought of visits.csv"
+    assert set(promote(project).models) == {"buys_7d", "kinds"}
+    assert rerun(project, result.run_id).holds
+    with (project.root / "visits.csv").open("a") as file:
+        file.write("3,0.5,true\n")
+    with pytest.raises(StudyError, match="n_rows 401 instead of 400"):
+        rerun(project, result.run_id)
+
+
 def test_rolling_back_serves_the_previous_bundle_again(made):
     project, _ = made
     first = promote(project)
@@ -256,7 +324,8 @@ def test_a_study_on_a_log_that_is_too_short_leaves_no_run(tmp_path):
 
 
 @pytest.mark.integration
-def test_a_study_that_is_killed_goes_on_in_the_same_run(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_study_that_is_killed_or_stopped_goes_on_in_the_same_run(tmp_path, how):
     studies = projects.FILES["studies.yaml"].replace("trials: 4", "trials: 8")
     project = projects.make(tmp_path / "shop", studies_yaml=studies)
     command = [sys.executable, "-m", "console.cli", "study", "run", "buys_7d", "-C", str(project.root)]
@@ -264,9 +333,12 @@ def test_a_study_that_is_killed_goes_on_in_the_same_run(tmp_path):
     for line in process.stderr:
         if "trial 3/8" in line:
             break
-    process.kill()
+    process.send_signal(how)
+    rest = process.stderr.read()
     process.wait()
     process.stderr.close()
+    assert process.returncode != 0
+    assert ("the trials that ended are kept" in rest) == (how == signal.SIGINT)
     result = Study.from_yaml(project, "buys_7d").run(project)
     assert result.resumed >= 3
     assert result.trials == 8

@@ -81,9 +81,9 @@ def test_they_read_as_sentences():
     [
         ({"within": "7d"}, "a label is one of"),
         ({"did": "a", "value": "a.b", "within": "7d"}, "a label is one of"),
-        ({"did": "a", "above": 1, "within": "7d"}, "go with `value`"),
-        ({"did_not": "a", "top_share": 0.1, "within": "7d"}, "go with `value`"),
-        ({"value": "a.b", "above": 1, "top_share": 0.1, "within": "7d"}, "not with both"),
+        ({"did": "a", "above": 1, "within": "7d"}, "goes with `value`"),
+        ({"did_not": "a", "top_share": 0.1, "within": "7d"}, "goes with `value`"),
+        ({"value": "a.b", "above": 1, "top_share": 0.1, "within": "7d"}, "is compared with one of"),
         ({"did": "a"}, "`did` needs `within`"),
         ({"did": "a", "after": "7d"}, "`did` needs `within`"),
         ({"in_cluster": {"study": "s", "in": [1]}, "within": "7d"}, "`in_cluster` needs `after`"),

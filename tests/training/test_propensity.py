@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 
 from features.errors import StudyError
 from tests.training.matrices import matrix
-from training.calibration import Calibration
+from training.baselines import baselines
+from training.boosting import PATIENCE, ROUNDS, Boosting
+from training.calibration import Calibration, softmax
 from training.preparation import Preparation
-from training.propensity import PATIENCE, ROUNDS, Boosting, Cost, baselines, calibrate, leaks, threshold
+from training.propensity import Cost, calibrate, leaks, threshold
 from training.training_set import TrainingSet
 from training.validation import Confusion, judge
 
@@ -97,6 +99,19 @@ def test_calibration_mends_margins_that_are_too_bold(method):
     if method == "platt":
         assert calibration.slope == pytest.approx(1 / 3, abs=0.03)
         assert found["mended"]["roc_auc"].value == pytest.approx(found["raw"]["roc_auc"].value)
+
+
+def test_calibration_mends_the_margins_of_several_classes():
+    random = np.random.default_rng(1)
+    truth = random.normal(size=(8_000, 3))
+    y = np.array([random.choice(3, p=p) for p in softmax(truth)]).astype(float)
+    margins = (2.5 * truth + [0.0, 1.0, -1.0]).astype(np.float32)
+    calibration = calibrate("platt", margins[:4_000], y[:4_000])
+    assert calibration == Calibration.from_dict(calibration.to_dict())
+    told = {"raw": Calibration().probability(margins[4_000:]), "mended": calibration.probability(margins[4_000:])}
+    found = judge(y[4_000:], told, np.arange(4_000).astype(object), replicates=20)
+    assert found["mended"]["calibration_error"].value < 0.02 < 0.08 < found["raw"]["calibration_error"].value
+    assert calibration.slope == pytest.approx(0.4, abs=0.03)
 
 
 def test_margins_that_rank_nothing_are_left_alone():

@@ -53,6 +53,15 @@ def test_a_thousand_trees_agree_as_well(n_trees):
     assert_same_bits(booster(x, y, n_trees, eta=0.02), x)
 
 
+def test_the_margins_of_every_class_are_xgboost_s_to_the_bit():
+    x, y = rows(5_000, 8, 4)
+    y = y + (np.nan_to_num(x[:, 2]) > 0.5)
+    forest = assert_same_bits(booster(x, y, 60, objective="multi:softprob", num_class=3), x)
+    assert forest.margins(x).shape == (5_000, 3)
+    for place in range(3):
+        assert np.array_equal(forest.only(place).margins(x), forest.margins(x)[:, place])
+
+
 def test_thresholds_are_met_from_both_sides_in_float32():
     x, y = rows(2_000, 3, 3, missing=0.1)
     trained = booster(x, y, 30)
@@ -107,10 +116,9 @@ def test_one_row_gives_what_it_gives_among_many():
 def test_what_the_walk_does_not_cover_is_refused():
     x, y = rows(400, 3, 8, missing=0)
     dart = booster(x, y, 2, booster="dart")
-    several = booster(x, y, 2, objective="multi:softprob", num_class=2)
     codes = xgb.DMatrix(np.abs(x).round(), label=y, feature_types=["c", "q", "q"], enable_categorical=True)
     categorical = xgb.train({"objective": "binary:logistic", "max_cat_to_onehot": 1}, codes, num_boost_round=3)
-    for trained, word in ((dart, "booster"), (several, "objective"), (categorical, "categorical")):
+    for trained, word in ((dart, "booster"), (categorical, "categorical")):
         with pytest.raises(BundleError, match=word):
             Forest.from_json(bytes(trained.save_raw("json")))
 
