@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add `serve`, `rebuild` and `bento`."""
+    """Add `serve`, `stream`, `rebuild` and `bento`."""
     app.command("serve", rich_help_panel=APPLICATIONS)(serve)
+    app.command("stream", rich_help_panel=APPLICATIONS)(stream)
     app.command("rebuild", rich_help_panel=OPERATIONS)(rebuild)
     app.command("bento", rich_help_panel=OPERATIONS)(bento)
 
@@ -62,6 +64,35 @@ def serve(
     )
     with _following(settings), suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def stream(
+    *,
+    kafka: Annotated[str, typer.Option(help="Brokers, HOST:PORT, separated by commas.")],
+    topic: Annotated[str, typer.Option(help="Whose messages are events in Segment's shape.")] = "events",
+    group: Annotated[str, typer.Option(help="Consumer group.")] = "ethogram",
+    option: Annotated[list[str] | None, typer.Option(help="A setting of librdkafka, NAME=VALUE.")] = None,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take events from Kafka, as the service takes them from callers, until stopped; then each is committed."""
+    from serving.runtime import Runtime
+    from serving.stream import consumer_of, options_of, run
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    settings = settings_of(project)
+    consumer = consumer_of(kafka, topic, group, options_of(option or []))
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    runtime = Runtime(settings)
+    runtime.open()
+    try:
+        taken = run(runtime, consumer, stopped=ended.is_set)
+    finally:
+        consumer.close()
+        runtime.close()
+    answer({"messages": taken}, f"{taken:,} messages", as_json=as_json)
 
 
 @contextmanager

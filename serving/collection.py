@@ -31,7 +31,7 @@ def document_of(body: bytes) -> dict[str, Any]:
     """The JSON object of a body, or a Problem: 400."""
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"the body is not JSON: {error}.") from None
     if not isinstance(document, dict):
         raise Problem(400, "the body must be a JSON object.")

@@ -1,8 +1,10 @@
 """Packing: a bundle as a model of BentoML's store, so that a Bento carries the last known good one."""
 
 import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from training.bundle import Bundle
 
@@ -48,3 +50,20 @@ def build(root: Path) -> tuple[str, Path]:
 
     made = bentoml.bentos.build_bentofile(str(root / "bentofile.yaml"), build_ctx=str(root))
     return str(made.tag), Path(made.path)
+
+
+def warm_up(models: Path) -> int:
+    """Compile what the bundles below a folder need, as when an image is built; how many there are."""
+    from serving.runtime import warm
+    from serving.scorer import Scorer
+    from serving.store import SqliteStore
+
+    found = sorted(models.rglob("bundle.json"))
+    with TemporaryDirectory() as folder, SqliteStore(Path(folder) / "state.db") as store:
+        for manifest in found:
+            warm(Scorer(Bundle.load(manifest.parent), store))
+    return len(found)
+
+
+if __name__ == "__main__":
+    raise SystemExit(0 if warm_up(Path(sys.argv[1])) else 1)

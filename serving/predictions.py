@@ -56,13 +56,16 @@ class Ring:
         self._written += 1
         return True
 
-    def drain(self, key: bytes) -> pl.DataFrame:
-        """Take out what is in the ring, users as pseudonyms."""
+    def drain(self, key: bytes, write: Callable[[pl.DataFrame], object]) -> int:
+        """Write what is in the ring, users as pseudonyms, then take it out; the number of rows.
+
+        What cannot be written stays.
+        """
         first, last = self._read, self._written
-        places = np.arange(first, last) % self.capacity
-        frame = self._frame(places, key)
+        if last > first:
+            write(self._frame(np.arange(first, last) % self.capacity, key))
         self._read = last
-        return frame
+        return last - first
 
     def _frame(self, places: np.ndarray, key: bytes) -> pl.DataFrame:
         whole = self._whole[places]
@@ -105,9 +108,9 @@ class PredictionLog:
     def flush(self) -> int:
         """Write what the rings hold; the number of rows."""
         with self._turn:
-            return sum(self._write(frame) for ring in self._rings if (frame := ring.drain(self.key)).height)
+            return sum(ring.drain(self.key, self._write) for ring in self._rings)
 
-    def _write(self, frame: pl.DataFrame) -> int:
+    def _write(self, frame: pl.DataFrame) -> None:
         hours = frame["at"] // HOUR
         for hour in hours.unique().to_list():
             rows = frame.filter(hours == hour)
@@ -119,7 +122,6 @@ class PredictionLog:
             rows.write_parquet(temporary, compression="lz4")
             temporary.replace(folder / name)
         self.on_written("written", frame.height)
-        return frame.height
 
 
 def forget(folder: Path, ids: Iterable[str], *, key: bytes) -> int:

@@ -70,7 +70,7 @@ QUESTION, BATCH, SUPPOSITION = (msgspec.json.Decoder(kind) for kind in (Question
 def _read(decoder: "msgspec.json.Decoder[Any]", body: bytes, hint: str) -> Any:  # noqa: ANN401 - the decoder's type
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"the body is not a question: {error}. Hint: {hint}") from None
 
 
@@ -121,9 +121,17 @@ def _permitted(request: Request, user: str | None) -> str:
     return name
 
 
+def _wants_fresh(request: Request) -> bool:
+    """Whether the caller rather has 503 than a degraded answer, or a Problem: 400."""
+    text = request.header(b"x-require-fresh") if b"x-require-fresh" in request.headers else "0"
+    if text not in ("0", "1"):
+        raise Problem(400, f"x-require-fresh is 0 or 1. Got {text[:40]!r}.")
+    return text == "1"
+
+
 def _fresh(request: Request, answered: tuple[Json, str]) -> tuple[Json, str]:
     """The answer, or a Problem: 503 where it is degraded and the caller wants none of that."""
-    if answered[0]["degraded"] and request.header(b"x-require-fresh") == "1":
+    if _wants_fresh(request) and answered[0]["degraded"]:
         raise Problem(503, "the state of this user cannot be read now, or lacks events.", {"retry-after": "1"})
     return answered
 
@@ -187,6 +195,7 @@ async def ask_batch(request: Request) -> Reply:
     users = _read(BATCH, request.body, '{"users": ["...", "..."]}').users
     if len(users) > BATCH_USERS:
         raise Problem(413, f"a batch has at most {BATCH_USERS:,} users. Got {len(users):,}.")
+    _wants_fresh(request)
     release, parts = request.runtime.release(), []
     for start in range(0, len(users), CHUNK):
         chunk = users[start : start + CHUNK]

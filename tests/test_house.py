@@ -61,5 +61,5 @@ def test_top_level_folders_have_earned_their_place() -> None:
     visible = {folder for folder in folders if not folder.startswith(".")}
     assert visible <= {
         *("features", "training", "serving", "experiments", "console"),
-        *("tests", "benchmarks", "docs", "examples", "requirements"),
+        *("tests", "benchmarks", "docs", "examples", "requirements", "deploy", "sdk"),
     }

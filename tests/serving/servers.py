@@ -75,7 +75,7 @@ def loaded(port, *, patience_s=5.0, writes=False, headers=None):
                 begun, name = time.monotonic(), f"m-{load.answered + len(load.failed)}"
                 try:
                     if writes:
-                        event = {"userId": "ann", "event": "Product Viewed", "messageId": name}
+                        event = {"userId": "ann", "event": "Product Viewed", "properties": {"product_id": name}}
                         reply = http.post("/v1/track", json=event)
                     else:
                         reply = http.post("/v1/segments", json={"user_id": "ann"})

@@ -63,8 +63,8 @@ async def test_a_ring_goes_round(published):
         for step in range(11):
             assert ring.put(str(step), scorer.answer("ann", shop.NOW + step))
             if step % 3 == 0:
-                seen += ring.drain(shop.KEY)["request_id"].to_list()
-        seen += ring.drain(shop.KEY)["request_id"].to_list()
+                ring.drain(shop.KEY, lambda frame: seen.extend(frame["request_id"].to_list()))
+        ring.drain(shop.KEY, lambda frame: seen.extend(frame["request_id"].to_list()))
         assert seen == [str(step) for step in range(11)]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ import httpx
 import pytest
 import yaml
 
+from serving.packing import warm_up
+from serving.settings import VARIABLES
 from training.bundle import publish
 
 ROOT = Path(__file__).parent.parent.parent
@@ -147,8 +150,43 @@ def check_contents(path, bundle):
     locked = pins(ROOT / "requirements" / "serving.lock")
     assert len(locked) > 40
     assert pins(path / "env" / "python" / "requirements.txt") == locked
+    check_container((path / "env" / "docker" / "Dockerfile").read_text(encoding="utf-8"))
     about = yaml.safe_load((path / "bento.yaml").read_text(encoding="utf-8"))
     assert [each["tag"] for each in about["models"]] == [f"ethogram-bundle:{bundle.digest[:32]}"]
+
+
+def check_container(text):
+    """The container file: compiled at build, alive by its own word, not as root at the end, nothing from addresses."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    assert lines[0].startswith("FROM python:3.11")
+    assert [line for line in lines if line.startswith("USER ")][-1] == "USER bentoml"
+    for wanted in (
+        "NUMBA_CACHE_DIR=",
+        "python -m serving.packing",
+        "HEALTHCHECK",
+        "/livez",
+        "VOLUME /var/lib/ethogram",
+    ):
+        assert wanted in text, wanted
+    assert not [line for line in lines if line.startswith("ADD ") or "curl " in line or ":latest" in line]
+    assert lines.index("USER bentoml") < len(lines) - 2
+    assert lines[-1].startswith("ENTRYPOINT")
+
+
+def test_the_compose_file_names_settings_that_there_are_and_a_redis_that_keeps_everything():
+    told = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    assert set(told["ethogram"]["environment"]) <= set(VARIABLES)
+    assert "noeviction" in told["redis"]["command"]
+    drain = float(told["ethogram"]["environment"]["ETHOGRAM_DRAIN_S"])
+    assert drain < int(told["ethogram"]["stop_grace_period"].removesuffix("s")) - 30
+    assert told["ethogram"]["volumes"] == ["ethogram:/var/lib/ethogram"]
+    assert told["ethogram"]["ports"] == ["127.0.0.1:3000:3000"]
+
+
+def test_what_an_image_compiles_is_what_the_packed_bundle_needs(bundle, tmp_path):
+    shutil.copytree(bundle.path, tmp_path / "models" / "ethogram-bundle" / "one" / "bundle")
+    assert warm_up(tmp_path / "models") == 1
+    assert warm_up(tmp_path / "nothing") == 0
 
 
 @pytest.mark.integration

@@ -1,0 +1,97 @@
+"""The client for applications: it never waits for long, and never leaves a page without an answer."""
+
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serving.door import Door, nothing
+from serving.runtime import Runtime
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "sdk"))
+import ethogram_client
+from ethogram_client import AsyncClient, Client, ServiceError
+
+pytestmark = pytest.mark.anyio
+ANSWER = {"segments": ["buyers"], "scores": {}, "source": "live", "degraded": False, "user_id": "ann"}
+
+
+class Service:
+    """Says what it is told to say, one thing an attempt."""
+
+    def __init__(self, *says):
+        self.says, self.asked = list(says), []
+
+    def __call__(self, request):
+        self.asked.append(request)
+        said = self.says.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return httpx.Response(said, json=ANSWER if said == 200 else {"detail": "no"})
+
+
+def client_of(service, **options):
+    made = Client("http://local", key="ek_1", **options)
+    made._http = httpx.Client(base_url="http://local", transport=httpx.MockTransport(service), headers=made._headers)
+    return made
+
+
+def test_what_may_pass_is_tried_once_more():
+    for first in (httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), 503, 429):
+        service = Service(first, 200)
+        with client_of(service) as client:
+            told = client.segments("ann")
+        assert ("buyers" in told, list(told), told.source, told.degraded) == (True, ["buyers"], "live", False)
+        assert service.asked[-1].headers["authorization"] == "Bearer ek_1"
+
+
+def test_without_the_service_what_it_said_last_is_said_again_and_nothing_of_others():
+    service = Service(200, 503, 503, 503, 503)
+    with client_of(service, otherwise=["everybody"]) as client:
+        client.segments("ann")
+        told = client.segments("ann")
+        assert (list(told), told.source, told.degraded) == (["buyers"], "local", True)
+        assert list(client.segments("bob")) == ["everybody"]
+    with client_of(Service(503, 503), otherwise=None) as client, pytest.raises(ServiceError, match="503"):
+        client.segments("ann")
+
+
+def test_a_mistake_is_not_tried_again():
+    service = Service(400)
+    with client_of(service) as client, pytest.raises(ServiceError, match="400"):
+        client.track("ann", "Order Completed")
+    assert len(service.asked) == 1
+
+
+def test_a_second_attempt_sends_the_same_event():
+    service = Service(httpx.ReadTimeout("slow"), 200)
+    with client_of(service) as client:
+        client.track("ann", "Order Completed", {"revenue": 1})
+    assert service.asked[0].content == service.asked[1].content
+
+
+def test_what_is_kept_has_a_bound(monkeypatch):
+    monkeypatch.setattr(ethogram_client, "HELD", 2)
+    with client_of(Service(200, 200, 200, 503, 503)) as client:
+        for user in ("ann", "bob", "cid"):
+            client.segments(user)
+        assert list(client.segments("ann")) == []
+
+
+async def test_the_awaited_client_talks_to_the_service(published):
+    runtime = Runtime(published)
+    runtime.open()
+    try:
+        runtime.releases.look()
+        async with AsyncClient("http://local") as client:
+            transport = httpx.ASGITransport(app=Door(nothing, make=lambda: runtime), client=("127.0.0.1", 1))
+            client._http = httpx.AsyncClient(base_url="http://local", transport=transport)
+            await client.track("ann", "Order Completed", {"revenue": 12.5})
+            told = await client.segments("ann", context={"device": "phone"})
+            assert (told.source, told.degraded, told.said["user_id"]) == ("live", False, "ann")
+            assert told.scores["behaviour"]["kind"] == "clusters"
+    finally:
+        runtime.close()
+    async with AsyncClient("http://127.0.0.1:9", timeout_s=0.2) as client:
+        assert (await client.segments("ann")).source == "local"

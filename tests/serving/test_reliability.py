@@ -1,0 +1,158 @@
+"""What the page on reliability promises, under constant load, counted at the client."""
+
+import re
+import signal
+import socket
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from serving.predictions import PredictionLog
+from tests.serving.servers import loaded
+from tests.serving.test_service import free_port, running
+from training.bundle import publish
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "reliability.md"
+TESTS = Path(__file__).parent.parent
+
+
+def test_every_line_of_the_page_has_its_test():
+    lines = re.findall(r"^\| .* \| `(\w+)` \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(lines) > 20
+    there = "\n".join(path.read_text(encoding="utf-8") for path in TESTS.glob("*/test_*.py"))
+    assert [name for name in lines if f"def {name}(" not in there] == []
+
+
+@contextmanager
+def service(bundle, tmp_path, **more):
+    """A service process with a published bundle: (http client, process, port)."""
+    publish(bundle.path, tmp_path / "home" / "bundles")
+    port = free_port()
+    command = [sys.executable, "-m", "console.cli", "serve", "--port", str(port)]
+    with running(command, port, tmp_path, **more) as (http, process):
+        yield http, process, port
+
+
+def kept(home):
+    """What the events that the log holds are about."""
+    parts = [pl.read_parquet(path) for path in (home / "log").rglob("*.parquet")]
+    return {name for part in parts if "p_product_id" in part.columns for name in part["p_product_id"].to_list()}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
+def test_no_accepted_event_is_lost_when_the_process_ends_under_load(bundle, tmp_path, how):
+    with ExitStack() as stack:
+        with service(bundle, tmp_path, ETHOGRAM_ROLL_S="0.5") as (_, process, port):
+            load = stack.enter_context(loaded(port, writes=True))
+            time.sleep(2)
+            process.send_signal(how)
+            process.wait(30)
+            if how == signal.SIGKILL:
+                process.returncode = 0  # killed on purpose
+        accepted = set(load.accepted)
+        assert len(accepted) > 20
+        assert not any(failure[0].isdigit() for failure in load.failed), load.failed[:3]  # refused, never failed
+    with service(bundle, tmp_path, ETHOGRAM_ROLL_S="0.2") as (http, _, _):
+        assert http.get("/v1/segments?user_id=ann").json()["source"] == "live"
+    assert accepted <= kept(tmp_path / "home")
+
+
+@pytest.mark.integration
+def test_hostile_callers_cost_other_callers_nothing(bundle, tmp_path):
+    """Idle connections, headers and bodies that do not come, 64 MB, deep JSON, numbers that are none, many ids."""
+    with service(bundle, tmp_path) as (http, _, port), loaded(port) as load:
+        check_idle(http, port)
+        check_large(port)
+        check_odd(http)
+        check_poisoned(http)
+        check_series(http)
+    assert load.failed == []
+    assert load.answered > 50
+
+
+def check_idle(http, port):
+    """A thousand connections that say nothing, and some that say a little, are let go of."""
+    with ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(1_000)]
+        for each in idle[:50]:
+            each.sendall(b"POST /v1/track HTTP/1.1\r\nhost: x\r\n")
+        assert http.get("/readyz").status_code == 200
+        time.sleep(12)
+        for each in idle:
+            each.settimeout(5)
+            assert each.recv(1) == b"", "still open after twelve seconds"
+
+
+def check_large(port):
+    """64 MB are refused before they are sent."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as each:
+        each.sendall(b"POST /v1/batch HTTP/1.1\r\nhost: x\r\ncontent-length: 67108864\r\n\r\n")
+        assert b" 413 " in each.recv(4096)
+
+
+def check_odd(http):
+    """Deep JSON, NaN and huge numbers are told that they are wrong, or kept as what cannot be used."""
+    for path in ("/v1/segments", "/v1/score", "/v1/track", "/v1/batch"):
+        for depth in (b"[" * 30_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000):
+            assert http.post(path, content=depth).status_code in (200, 400), path
+    for number in (b"NaN", b"Infinity"):
+        body = b'{"userId": "ann", "event": "Order Completed", "properties": {"revenue": %s}}' % number
+        assert http.post("/v1/track", content=body).status_code == 400
+    for number in (b"1e400", b"1e300", b"-1e300", b"9" * 400):
+        body = b'{"userId": "ann", "event": "Order Completed", "properties": {"revenue": %s}}' % number
+        assert http.post("/v1/track?strict=1", content=body).status_code in (400, 422)
+        assert http.post("/v1/score", content=b'{"features": {"count_any_1d": %s}}' % number).status_code in (200, 400)
+
+
+def check_poisoned(http):
+    """One item that cannot be answered fails no other of a hundred."""
+    users: list[object] = [f"u{place}" for place in range(100)]
+    users[37] = {"no": "id"}
+    answers = http.post("/v1/segments:batch", json={"users": users}).json()["answers"]
+    assert [each["status"] for each in answers] == [400 if place == 37 else 200 for place in range(100)]
+    batch = [{"type": "track", "userId": f"u{place}", "event": "Page Viewed"} for place in range(100)]
+    batch[37] = {"type": "track", "userId": 5, "event": ["no"]}
+    reply = http.post("/v1/batch?strict=1", json={"batch": batch})
+    assert (reply.status_code, reply.json()["accepted"]) == (422, 99)
+
+
+def check_series(http):
+    """A hundred thousand ids make no series of their own."""
+    http.get("/v1/segments?user_id=first")
+    before = http.get("/metrics").text.count("\n")
+    for part in range(100):
+        users = [f"id-{part}-{place}" for place in range(1_000)]
+        assert http.post("/v1/segments:batch", json={"users": users}, timeout=30).status_code == 200
+    for place in range(100):
+        http.get(f"/v1/segments/{place}")
+    assert http.get("/metrics").text.count("\n") < before + 50
+
+
+def test_a_full_disk_under_the_prediction_log_loses_rows_and_no_answer(tmp_path, bundle, monkeypatch):
+    """What cannot be written stays in the ring; what the ring has no room for is dropped and counted."""
+    from serving.scorer import Scorer
+    from serving.store import SqliteStore
+
+    with SqliteStore(tmp_path / "state.db") as store:
+        scorer, told = Scorer(bundle, store), []
+        log = PredictionLog(tmp_path / "predictions", b"key")
+        log.on_written = lambda outcome, rows: told.append((outcome, rows))
+        ring = log.follow(scorer)
+        answer = scorer.answer("ann", 1)
+
+        def full(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pl.DataFrame, "write_parquet", full)
+            for place in range(ring.capacity + 5):
+                assert ring.put(f"r{place}", answer) == (place < ring.capacity)
+            log.thread._attempt()
+        assert told[0][0] == "lost"
+        assert log.flush() == ring.capacity
+        assert ring.put("after", answer)
