@@ -30,7 +30,7 @@ SHAPE: Mapping[str, Direction] = {
     "davies_bouldin": "minimize",
     "calinski_harabasz": "maximize",
 }
-LIKELIHOOD: Mapping[str, Direction] = {"bic": "minimize", "silhouette": "maximize"}
+LIKELIHOOD: Mapping[str, Direction] = {"silhouette": "maximize", "bic": "minimize"}
 DENSITY: Mapping[str, Direction] = {"silhouette": "maximize", "davies_bouldin": "minimize", "noise": "minimize"}
 OBJECTIVES: Mapping[str, Mapping[str, Direction]] = {
     **dict.fromkeys(("gaussian", "markov"), LIKELIHOOD),

@@ -87,7 +87,8 @@ class Found:
     """What a search found.
 
     Attributes:
-        best: The best complete trial; of several objectives the one of the front that is nearest to the best in each.
+        best: The best complete trial; of several objectives the one of the front that is nearest to the best in each,
+            of equally near ones the best in the first.
         trials: All, in order.
         resumed: How many of them an earlier process had finished.
         front: Of several objectives the trials that no other one beats in every objective, without those that break
@@ -117,7 +118,8 @@ class Found:
         front, losses = tuple(able[row] for row in kept), losses[kept]
         width = np.ptp(losses, axis=0)
         lost = (losses - losses.min(axis=0)) / np.where(width > 0, width, 1.0)
-        return cls(front[int((lost**2).sum(axis=1).argmin())], tuple(trials), resumed, front)
+        nearest = np.lexsort((lost[:, 0], (lost**2).sum(axis=1).round(9)))[0]
+        return cls(front[int(nearest)], tuple(trials), resumed, front)
 
     @property
     def n_pruned(self) -> int:
