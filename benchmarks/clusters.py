@@ -1,10 +1,9 @@
 """Clustering studies of a million users, a process of 6 GiB each: from the features to a judged, drawn, stored model.
 
-`python -m benchmarks.clusters [--small] [--json]`. Six kinds of users, of different size and spread, over 18 skewed
-features; for chains their moves among four events.
+Part of `benchmarks.studies`. Six kinds of users, of different size and spread, over 18 skewed features; for chains
+their moves among four events.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import report
 from benchmarks.report import Figure, at_least, at_most, note
 from benchmarks.scale import confined, peak
 from experiments import kinds, studies
@@ -38,13 +36,6 @@ class Done(NamedTuple):
     peak: int
     agreement: float
     found: int
-
-
-def main() -> int:
-    """Measure and print."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    options = report.arguments(__doc__ or "")
-    return report.report(list(figures(50_000 if options.small else 1_000_000)), as_json=options.json)
 
 
 def figures(n_users: int) -> Iterator[Figure]:
@@ -100,7 +91,3 @@ def walks(n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     chains = random.dirichlet(np.full(EVENTS, 0.7), (KINDS, EVENTS))
     departures = random.poisson(15, (n, EVENTS))
     return random.multinomial(departures, chains[kind]).reshape(n, -1).astype(np.float64), kind
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

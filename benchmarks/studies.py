@@ -1,7 +1,7 @@
 """A propensity's search beside scikit-learn's grid search over as many fits, by processor time.
 
 `python -m benchmarks.studies [--small] [--json]`. Users with 100 features, of which ten matter, some only together;
-both are judged on users that neither has seen.
+both are judged on users that neither has seen. Then the clusterings of a million users, from `benchmarks.clusters`.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import report
+from benchmarks import clusters, report
 from benchmarks.report import Figure, at_least, note
 from experiments.propensities import Asked
 from experiments.study import Study
@@ -33,7 +33,8 @@ def main() -> int:
     """Measure and print."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = report.arguments(__doc__ or "")
-    return report.report(list(figures(10_000 if options.small else 100_000)), as_json=options.json)
+    known, clustered = (10_000, 50_000) if options.small else (100_000, 1_000_000)
+    return report.report([*figures(known), *clusters.figures(clustered)], as_json=options.json)
 
 
 def users(n: int, *, seed: int) -> TrainingSet:
