@@ -31,7 +31,7 @@ Means = Mapping[str, Mapping[str, float]]
 
 SPACE: Mapping[str, Range] = {
     "max_depth": Range(2, 6, whole=True),
-    "learning_rate": Range(0.03, 0.3, log=True),
+    "learning_rate": Range(0.05, 0.4, log=True),
     "min_child_weight": Range(1, 100, log=True),
     "subsample": Range(0.6, 1.0),
     "colsample_bytree": Range(0.3, 1.0),
