@@ -98,7 +98,9 @@ def _fit(models: dict[str, Path], matrix: object) -> None:
     propensity = Model("purchase_7d", "propensity", fingerprint, fit(matrix, []), Forest.from_json(trees))
     preparation = fit(matrix, ["impute", "log", "standardise"], names=matrix.names[:40])
     centres = Centroids(preparation.transform(matrix)[:8])
-    clusters = Model("behaviour", "clusters", fingerprint, preparation, centres, names=tuple("abcdefgh"))
+    clusters = Model(
+        "behaviour", "clusters", fingerprint, preparation, centres, names=tuple("abcdefgh"), ids=tuple(range(1, 9))
+    )
     propensity.save(models["purchase_7d"], trees=trees)
     clusters.save(models["behaviour"])
     propensity.write_golden(models["purchase_7d"], matrix.values[:3])
