@@ -54,17 +54,31 @@ class Histories:
         if runs["value"].n_unique() < runs.height:
             frame = frame.sort("user", "ts", "seq", "id", "known")
             runs = frame.select(pl.col("user").rle()).unnest("user")
-        ends = np.cumsum(runs["len"].to_numpy(), dtype=np.int64)
+        return cls.of(schema, runs["value"], runs["len"], frame, settled=settled)
+
+    @classmethod
+    def of(
+        cls,
+        schema: StateSchema,
+        users: pl.Series,
+        sizes: pl.Series,
+        frame: pl.DataFrame,
+        *,
+        settled: bool | None = None,
+    ) -> Self:
+        """The same of a frame that has been through `schema.counting`, given whose its rows are: so many each."""
+        ends = np.cumsum(sizes.to_numpy(), dtype=np.int64)
         if "until" in frame.columns and frame["until"].null_count() < frame.height:
             removals = np.concatenate([[0], frame["until"].is_not_null().cum_sum().to_numpy()])
             ends += removals[ends].astype(np.int64)
         starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
-        slots, users = schema.records(frame), runs["value"].to_numpy().astype(object)
+        slots = schema.records(frame)
         if settled is None:
             from features.behaviour.gather import are_settled
 
             settled = are_settled(slots, starts, ends)
-        return cls(schema, users, slots, starts, ends, settled=settled and len(slots) == frame.height)
+        whole = settled and len(slots) == frame.height
+        return cls(schema, users.to_numpy().astype(object), slots, starts, ends, settled=whole)
 
     @classmethod
     def from_states(

@@ -34,8 +34,6 @@ FLAG_SHIFT = CONSENT_SHIFT + CONSENT_BITS
 REMOVED = 1  # flag: this record takes back, from `known` on, the event with the same (ts, seq, id)
 SEQ_SHIFT = FLAG_SHIFT + FLAG_BITS
 SEQ_MASK = (1 << (63 - SEQ_SHIFT)) - 1
-CACHED_ROWS = 1 << 12
-"""Rows whose slots are filled together: they stay in a core's cache from the first column to the last."""
 
 
 @dataclass(frozen=True)
@@ -215,14 +213,15 @@ class StateSchema:
 
     def records(self, frame: pl.DataFrame) -> NDArray[np.int64]:
         """`encode` for a frame that has been through `counting`."""
+        from features.behaviour.compiled import views
+        from features.behaviour.gather import weave
+
         columns = [frame[name].to_numpy() for name in ("ts", "known", "id")]
         properties = zip(self.properties, self.kinds, self.factors, strict=True)
         columns += [self._heads(frame), *(np.asarray(self._property(frame, *each)) for each in properties)]
         slots = np.empty((frame.height, self.n_slots), np.int64)
-        for start in range(0, frame.height, CACHED_ROWS):
-            rows = slice(start, start + CACHED_ROWS)
-            for place, column in enumerate(columns):
-                slots[rows, place] = column[rows]
+        whole = [np.ascontiguousarray(column, np.int64) for column in columns]
+        weave(views(whole), slots)
         return _with_removals(slots, frame)
 
     def _heads(self, frame: pl.DataFrame) -> NDArray[np.int64]:

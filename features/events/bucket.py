@@ -174,11 +174,13 @@ class Bucket:
 
     def histories(self, folder: Path, schema: StateSchema) -> Histories:
         """The histories of its persons, in order of their ids."""
-        users, frame = (
-            self.users(folder),
-            self._events(folder, [*FIELDS_OF_STATE, *schema.columns]),
-        )
-        found = Histories.from_frame(schema, frame.with_columns(user=_places(users)), settled=True)
+        users = self.users(folder)
+        whole = self._events(folder, [*FIELDS_OF_STATE, *schema.columns])
+        frame = schema.counting(whole)
+        if frame.height == whole.height:
+            present = users.filter(pl.col("n") > 0)
+            return Histories.of(schema, present["user"], present["n"], frame, settled=True)
+        found = Histories.from_frame(schema, whole.with_columns(user=_places(users)), settled=True)
         return replace(found, users=users["user"].to_numpy().astype(object)[found.users.astype(np.int64)])
 
     def users(self, folder: Path) -> pl.DataFrame:

@@ -7,33 +7,9 @@ import numpy as np
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.schema import MISSING
 from features.instants import NEVER, SECOND
+from features.segments import program as p
 from features.segments.counting import Facts, next_slide, passes, slid, within, witness
 from features.segments.nodes import AGO, EXPIRY, THRESHOLD, TICK
-from features.segments.program import (
-    AGG,
-    END,
-    FALSE,
-    FIRST,
-    KIND,
-    LOOK,
-    SIDE_CARRY,
-    SIDE_FACTOR,
-    SIDE_KIND,
-    SIDE_LOOK,
-    SIDE_SLOT,
-    SIDE_WINDOW,
-    TEST,
-    TEST_END,
-    TRUE,
-    UNKNOWN,
-    WINDOW,
-    A,
-    B,
-    C,
-    D,
-    E,
-    Program,
-)
 from features.segments.windows import END as BACK_TO
 from features.segments.windows import MODE, RESET, START, UNKNOWN_HERE
 
@@ -46,15 +22,15 @@ FAR = 1e15
 
 
 @compiled_inside
-def compare(facts: Facts, program: Program, node: int) -> tuple[int, int]:
+def compare(facts: Facts, program: p.Program, node: int) -> tuple[int, int]:
     """(truth, next_change) of a comparison."""
     row = program.nodes[node]
-    left, right = row[FIRST], row[END] - 1
+    left, right = row[p.FIRST], row[p.END] - 1
     change = min(_reset(facts, program, left), _reset(facts, program, right))
     if change == MISSING:
-        return UNKNOWN, NEVER
-    low, high = within(facts, program.sides[left, SIDE_LOOK])
-    start, end = within(facts, program.sides[right, SIDE_LOOK])
+        return p.UNKNOWN, NEVER
+    low, high = within(facts, program.sides[left, p.SIDE_LOOK])
+    start, end = within(facts, program.sides[right, p.SIDE_LOOK])
     witness(facts, node, low, high)
     truth = _compared(facts, program, node, low, high, start, end)
     instant = NEVER
@@ -70,15 +46,15 @@ def compare(facts: Facts, program: Program, node: int) -> tuple[int, int]:
 
 
 @compiled_inside
-def _reset(facts: Facts, program: Program, side: int) -> int:
+def _reset(facts: Facts, program: p.Program, side: int) -> int:
     """When a side's window starts anew; MISSING where it reaches behind what is kept."""
-    window = program.sides[side, SIDE_WINDOW]
+    window = program.sides[side, p.SIDE_WINDOW]
     return MISSING if facts.room.spans[window, UNKNOWN_HERE] else facts.room.spans[window, RESET]
 
 
 @compiled_inside
-def _slide(facts: Facts, program: Program, side: int, low: int, high: int) -> int:
-    window, kind = program.sides[side, SIDE_WINDOW], program.sides[side, SIDE_KIND]
+def _slide(facts: Facts, program: p.Program, side: int, low: int, high: int) -> int:
+    window, kind = program.sides[side, p.SIDE_WINDOW], program.sides[side, p.SIDE_KIND]
     if program.windows[window, MODE] != AGO:
         return NEVER
     end = facts.room.ends[kind]
@@ -86,25 +62,25 @@ def _slide(facts: Facts, program: Program, side: int, low: int, high: int) -> in
 
 
 @compiled_inside
-def _slid(facts: Facts, program: Program, side: int, low: int, high: int, instant: int) -> tuple[int, int]:
-    window, end = program.sides[side, SIDE_WINDOW], facts.room.ends[program.sides[side, SIDE_KIND]]
+def _slid(facts: Facts, program: p.Program, side: int, low: int, high: int, instant: int) -> tuple[int, int]:
+    window, end = program.sides[side, p.SIDE_WINDOW], facts.room.ends[program.sides[side, p.SIDE_KIND]]
     if program.windows[window, MODE] != AGO:
         return low, high
     return slid(facts, end, low, high, program.windows[window, START], program.windows[window, BACK_TO], instant)
 
 
 @compiled_inside
-def _compared(facts: Facts, program: Program, node: int, low: int, high: int, start: int, end: int) -> int:
+def _compared(facts: Facts, program: p.Program, node: int, low: int, high: int, start: int, end: int) -> int:
     """The truth, given the left side's events places[low:high] and the right side's places[start:end]."""
     row = program.nodes[node]
-    left = _figure(facts, program, row[FIRST], low, high)
+    left = _figure(facts, program, row[p.FIRST], low, high)
     right = program.numbers[node, 1]
-    if row[END] - row[FIRST] == 2:
-        right = _figure(facts, program, row[FIRST] + 1, start, end)
+    if row[p.END] - row[p.FIRST] == 2:
+        right = _figure(facts, program, row[p.FIRST] + 1, start, end)
     right *= program.numbers[node, 0]
     if np.isnan(left) or np.isnan(right):
-        return UNKNOWN
-    op = row[A]
+        return p.UNKNOWN
+    op = row[p.A]
     holds = (
         (op == 0 and left == right)
         or (op == 1 and left != right)
@@ -113,13 +89,13 @@ def _compared(facts: Facts, program: Program, node: int, low: int, high: int, st
         or (op == 4 and left < right)
         or (op == 5 and left <= right)
     )
-    return TRUE if holds else FALSE
+    return p.TRUE if holds else p.FALSE
 
 
 @compiled_inside
-def _figure(facts: Facts, program: Program, side: int, low: int, high: int) -> float:
+def _figure(facts: Facts, program: p.Program, side: int, low: int, high: int) -> float:
     """The figure of the events places[low:high], and of what is folded."""
-    agg, slot, carry = program.sides[side, AGG], program.sides[side, SIDE_SLOT], program.sides[side, SIDE_CARRY]
+    agg, slot, carry = program.sides[side, p.AGG], program.sides[side, p.SIDE_SLOT], program.sides[side, p.SIDE_CARRY]
     total = facts.carry[carry] if carry >= 0 else (0 if agg in (COUNT, SUM, MEAN) else MISSING)
     if agg == COUNT:
         return float(total + high - low)
@@ -139,63 +115,63 @@ def _figure(facts: Facts, program: Program, side: int, low: int, high: int) -> f
             total = max(total, value)
     if total == MISSING or (agg == MEAN and n == 0):
         return np.nan
-    return float(total / ((n if agg == MEAN else 1) * program.sides[side, SIDE_FACTOR]))
+    return float(total / ((n if agg == MEAN else 1) * program.sides[side, p.SIDE_FACTOR]))
 
 
 @compiled_inside
-def trait(facts: Facts, program: Program, node: int) -> int:
+def trait(facts: Facts, program: p.Program, node: int) -> int:
     """The truth about the newest value of a trait."""
     row = program.nodes[node]
-    value = facts.carry[row[B]]
-    first, end = facts.room.starts[row[KIND]], facts.room.ends[row[KIND]]
+    value = facts.carry[row[p.B]]
+    first, end = facts.room.starts[row[p.KIND]], facts.room.ends[row[p.KIND]]
     for k in range(end - 1, first - 1, -1):
-        said = facts.slots[facts.rows[facts.room.places[k]], row[A]]
+        said = facts.slots[facts.rows[facts.room.places[k]], row[p.A]]
         if said != MISSING:
             value = said
             witness(facts, node, k, k + 1)
             break
-    if passes(value, program.tests, row[TEST], row[TEST_END]):
-        return TRUE
-    return row[C] if value == MISSING else FALSE
+    if passes(value, program.tests, row[p.TEST], row[p.TEST_END]):
+        return p.TRUE
+    return row[p.C] if value == MISSING else p.FALSE
 
 
 @compiled_inside
-def given(facts: Facts, program: Program, node: int, inputs: Floats, at: int) -> tuple[int, int]:
+def given(facts: Facts, program: p.Program, node: int, inputs: Floats, at: int) -> tuple[int, int]:
     """(truth, next_change) of a number that is handed in."""
     row = program.nodes[node]
-    if row[A] < 0:
-        return UNKNOWN, NEVER
-    value, truth = inputs[row[A]], FALSE
+    if row[p.A] < 0:
+        return p.UNKNOWN, NEVER
+    value, truth = inputs[row[p.A]], p.FALSE
     if np.isnan(value):
-        truth = row[B]
-    for k in range(row[TEST], row[TEST_END]):
+        truth = row[p.B]
+    for k in range(row[p.TEST], row[p.TEST_END]):
         if program.ranges[k, 0] <= value <= program.ranges[k, 1]:
-            truth = TRUE
+            truth = p.TRUE
     if not facts.timed:
         return truth, NEVER
-    if row[C] == EXPIRY:
-        low, high = within(facts, row[LOOK])
+    if row[p.C] == EXPIRY:
+        low, high = within(facts, row[p.LOOK])
         witness(facts, node, low, high)
-        back = program.windows[row[WINDOW], START]
+        back = program.windows[row[p.WINDOW], START]
         return truth, next_slide(facts, high, low, high, back, 0)
-    if row[C] == THRESHOLD:
+    if row[p.C] == THRESHOLD:
         return truth, _crossing(facts, program, node, at)
-    return truth, (at // TICK_SPAN + 1) * TICK_SPAN if row[C] == TICK else NEVER
+    return truth, (at // TICK_SPAN + 1) * TICK_SPAN if row[p.C] == TICK else NEVER
 
 
 @compiled_inside
-def _crossing(facts: Facts, program: Program, node: int, at: int) -> int:
+def _crossing(facts: Facts, program: p.Program, node: int, at: int) -> int:
     """When the seconds since an event next enter or leave a range, or the event leaves the horizon."""
     row = program.nodes[node]
-    first, end = facts.room.starts[row[KIND]], facts.room.ends[row[KIND]]
-    tenure = row[D] == 1
-    since = facts.carry[row[E]] if tenure else MISSING
+    first, end = facts.room.starts[row[p.KIND]], facts.room.ends[row[p.KIND]]
+    tenure = row[p.D] == 1
+    since = facts.carry[row[p.E]] if tenure else MISSING
     if since == MISSING and end > first:
         since = facts.ts[facts.room.places[first if tenure else end - 1]]
     if since == MISSING or (not tenure and since <= at - program.horizon):
         return NEVER
     change = NEVER if tenure else since + program.horizon
-    for k in range(row[TEST], row[TEST_END]):
+    for k in range(row[p.TEST], row[p.TEST_END]):
         change = min(change, _reaches(since, program.ranges[k, 0], at, False))
         change = min(change, _reaches(since, program.ranges[k, 1], at, True))
     return change

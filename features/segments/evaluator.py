@@ -16,23 +16,8 @@ from features.behaviour.lifetime import boundary_of
 from features.behaviour.marks import Filters, satisfied
 from features.behaviour.schema import MISSING, StateSchema
 from features.instants import DAY, NEVER
-from features.segments import comparing, counting, lanes, sequences
+from features.segments import comparing, counting, lanes, nodes, sequences
 from features.segments.counting import EVIDENCE, Facts, Room
-from features.segments.nodes import (
-    ALL,
-    ANY,
-    COMPARE,
-    COUNT,
-    INPUT,
-    KNOWN,
-    MEMBER,
-    NOT,
-    NTH,
-    REGULARLY,
-    RESUMED,
-    SEQUENCE,
-    TRAIT,
-)
 from features.segments.program import ABSENT, END, FALSE, FIRST, OP, TRUE, UNKNOWN, A, Program, handed, program_of
 from features.segments.windows import resolve
 
@@ -43,7 +28,7 @@ PERIODS = 1000
 def room(program: Program, n_events: int, *, explained: bool = False) -> Room:
     """Room for users of up to `n_events` records."""
     n, n_nodes, n_kinds = max(n_events, 1), len(program.nodes), len(program.filters.tests) - 1
-    sequences = program.nodes[program.nodes[:, OP] == SEQUENCE]
+    sequences = program.nodes[program.nodes[:, OP] == nodes.SEQUENCE]
     steps = max([1, *(int((program.moves[row[FIRST] : row[END], ABSENT] == 0).sum()) for row in sequences)])
     per_event = max(int(np.diff(program.filters.places).max(initial=0)), 1)
 
@@ -116,11 +101,11 @@ def combined(program: Program, node: int, truths: Ints, changes: Ints) -> tuple[
     `all` stays FALSE while one child does, `any` stays TRUE while one does; otherwise the soonest change counts.
     """
     row = program.nodes[node]
-    decisive = FALSE if row[OP] == ALL else TRUE
-    truth, soonest, held = (TRUE if row[OP] == ALL else FALSE), NEVER, -1
+    decisive = FALSE if row[OP] == nodes.ALL else TRUE
+    truth, soonest, held = (TRUE if row[OP] == nodes.ALL else FALSE), NEVER, -1
     for k in range(row[FIRST], row[END]):
         child = program.children[k]
-        truth = min(truth, truths[child]) if row[OP] == ALL else max(truth, truths[child])
+        truth = min(truth, truths[child]) if row[OP] == nodes.ALL else max(truth, truths[child])
         soonest = min(soonest, changes[child])
         if truths[child] == decisive:
             held = max(held, changes[child])
@@ -134,30 +119,30 @@ def evaluate(facts: Facts, program: Program, inputs: Floats, at: int, seen: bool
     for node in range(len(program.nodes)):
         row = program.nodes[place(node)]
         op, truth, change = row[OP], FALSE, NEVER
-        if op in (ALL, ANY):
+        if op in (nodes.ALL, nodes.ANY):
             truth, change = combined(program, node, truths, changes)
-        elif op in (NOT, KNOWN, MEMBER):
+        elif op in (nodes.NOT, nodes.KNOWN, nodes.MEMBER):
             child = program.children[row[FIRST]]
             truth, change = truths[child], changes[child]
-            if op == NOT:
+            if op == nodes.NOT:
                 truth = TRUE - truth
-            elif truth == UNKNOWN or (op == MEMBER and row[A] and not seen):
+            elif truth == UNKNOWN or (op == nodes.MEMBER and row[A] and not seen):
                 truth = FALSE
-        elif op == COUNT:
+        elif op == nodes.COUNT:
             truth, change = counting.count(facts, program, node)
-        elif op == INPUT:
+        elif op == nodes.INPUT:
             truth, change = comparing.given(facts, program, node, inputs, at)
-        elif op == SEQUENCE:
+        elif op == nodes.SEQUENCE:
             truth, change = sequences.sequence(facts, program, node, at)
-        elif op == TRAIT:
+        elif op == nodes.TRAIT:
             truth = comparing.trait(facts, program, node)
-        elif op == NTH:
+        elif op == nodes.NTH:
             truth, change = counting.nth(facts, program, node)
-        elif op == REGULARLY:
+        elif op == nodes.REGULARLY:
             truth, change = counting.regularly(facts, program, node, at)
-        elif op == RESUMED:
+        elif op == nodes.RESUMED:
             truth, change = counting.resumed(facts, program, node, at)
-        elif op == COMPARE:
+        elif op == nodes.COMPARE:
             truth, change = comparing.compare(facts, program, node)
         truths[place(node)], changes[place(node)] = truth, change
 
