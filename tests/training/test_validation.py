@@ -107,3 +107,18 @@ def test_the_confusion_matrix_counts():
     assert (confusion.true_positive, confusion.false_positive) == (2, 1)
     assert (confusion.false_negative, confusion.true_negative) == (1, 1)
     assert (confusion.precision, confusion.recall) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_interval_of_a_calibration_error_holds_its_value_and_chance_has_less_of_it(seed):
+    random = np.random.default_rng(seed)
+    p = random.uniform(0.02, 0.4, 1_500)
+    y = (random.random(1_500) < p).astype(float)
+    users = np.arange(1_500).astype(object)
+    found = judge(y, {"true": p, "bold": np.clip(2 * p, 0, 1)}, users, replicates=200)
+    for each in found.values():
+        error = each["calibration_error"]
+        assert error.low <= error.value <= error.high
+    plain = judge(y, {"true": p}, users, replicates=0)["true"]["calibration_error"].value
+    assert found["true"]["calibration_error"].value < 0.8 * plain
+    assert found["bold"]["calibration_error"].value == pytest.approx(p.mean(), abs=0.03)
