@@ -117,9 +117,9 @@ class Story:
         """A tuned propensity and a clustering."""
         self.chapter("Studies: Optuna over XGBoost and k-means, logged to MLflow")
         study = self.ask("study", "run", "purchase_7d")
-        show(self.figures(study, truth))
+        show(f"{self.figures(study, truth)}\n  the model {study['verdict']}")
         clusters = self.ask("study", "run", "behaviour")
-        show(f"  {study['verdict']}\n  {clusters['verdict']}")
+        show(f"  {clusters['verdict']}")
         return study
 
     def figures(self, study: dict[str, Any], truth: "Truth") -> str:

@@ -114,7 +114,7 @@ def mine(
 def sequences_of(histories: Histories, at: NDArray[np.int64], kinds: tuple[Kind, ...], *, gap: int) -> Sequences:
     """The sessions of each row within the horizon, as of its instant."""
     schema = histories.schema
-    one = Source(kinds, option=gap)
+    one = Source(kinds if len(kinds) > 1 else 2 * kinds, option=gap)  # a stream of one kind has no steps
     asked = Asked.of((), [one], schema.horizon)
     filters = filters_of(asked.marked, schema)
     table = tabulate(Family("mining", (), (), lambda _, __: one), (), schema, asked, [one])
