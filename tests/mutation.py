@@ -36,8 +36,8 @@ PATIENCE = 3
 """Times what the loops take as they are: a mutant that takes longer does not end."""
 SHARED = {
     "gather": ("count", "sum", "last", "active_days"),
-    "marks": ("count", "max", "share"),
-    "table": ("mean", "last", "recency", "sessions", "patterns"),
+    "marks": ("count", "max", "patterns", "funnel", "abandoned_carts", "cart_value"),
+    "table": ("mean", "last", "recency", "sessions", "patterns", "abandoned_carts"),
     "carry": ("count", "sum", "min", "max", "first", "last", "tenure"),
     "categories": ("first", "last", "mode", "trait"),
     "formulas": ("count", "ratio", "difference", "score", "trend", "rfm_score", "recency", "tenure"),

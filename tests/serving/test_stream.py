@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import confluent_kafka as kafka
 import msgspec
 import pytest
 
@@ -15,7 +16,6 @@ from tests.serving import shop
 from tests.serving.test_service import environment
 from training.bundle import publish
 
-kafka = pytest.importorskip("confluent_kafka")
 pytestmark = pytest.mark.integration
 
 
