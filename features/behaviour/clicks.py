@@ -81,12 +81,9 @@ def clicks(user: User, at: int, table: Table, out: Floats) -> None:
 @compiled_inside
 def _in_rage(user: User, last: int, oldest: int, stream: int, table: Table) -> bool:
     """Whether the click is at least the n-th on its element within the time, itself included."""
-    slot, since = table.sources[place(stream), SLOT], user.ts[place(user.members[place(last)])]
-    missing, value = (
-        table.details[place(table.sources[place(stream), DETAIL])] - 1,
-        value_at(user, user.members[place(last)], slot),
-    )
-    since -= table.sources[place(stream), OPTION]
+    slot, click = table.sources[place(stream), SLOT], user.members[place(last)]
+    value, since = value_at(user, click, slot), user.ts[place(click)] - table.sources[place(stream), OPTION]
+    missing = table.details[place(table.sources[place(stream), DETAIL])] - 1
     for j in range(last - 1, oldest - 1, -1):
         k = user.members[place(j)]
         if missing == 0 or value == MISSING or user.ts[place(k)] < since:

@@ -115,11 +115,8 @@ def _counted(user: User, stream: int, table: Table, out: Floats) -> None:
 
     Of equally frequent values the newest counts: going back, it is the one that was met first.
     """
-    slot, n_ranked, high = (
-        table.sources[place(stream), SLOT],
-        table.sources[place(stream), OPTION],
-        end_of(user, stream, table),
-    )
+    slot, n_ranked = table.sources[place(stream), SLOT], table.sources[place(stream), OPTION]
+    high = end_of(user, stream, table)
     mask, era = freed(user.seats, user.era, high - begin_of(user, stream, table))
     total, n_met, most, first, mode, ranked = 0, 0, 0, 0, MISSING, user.tally[0]
     for rank in range(n_ranked):

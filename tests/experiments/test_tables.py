@@ -187,7 +187,7 @@ def test_a_split_by_time_says_that_it_needs_a_column(file: Path) -> None:
 
 
 def shoppers(**options: object) -> StudyResult:
-    if not SHOPPERS.exists():
+    if not SHOPPERS.exists():  # data are never part of the repository: a clone alone has nothing to run this on
         pytest.skip("ETHOGRAM_DATA does not point to the real data sets")
     return asked(SHOPPERS, label="Revenue", **options)
 
