@@ -111,7 +111,7 @@ def served(tag: str, *, log: Path, **settings: str) -> Iterator[Caller]:
         try:
             with Caller(f"http://127.0.0.1:{port}") as caller:
                 try:
-                    caller.wait(90, gone=process.poll)
+                    caller.wait(300, gone=process.poll)
                 except EthogramError as error:
                     raise EthogramError(f"{error}\n{_tail(log)}") from None
                 yield caller

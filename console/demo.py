@@ -216,7 +216,7 @@ class Story:
         """Service and MLflow's page, until Ctrl-C."""
         port = free_port()
         store = f"sqlite:///{self.folder / '.ethogram' / 'mlflow.db'}"
-        options = ["--host", "127.0.0.1", "--port", str(port), "--backend-store-uri", store]
+        options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", store]
         with (self.folder / ".ethogram" / "mlflow.log").open("wb") as log:
             command = [str(program("mlflow")), "ui", *options]
             page = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - our own command

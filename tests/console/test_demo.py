@@ -35,7 +35,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple["subprocess
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     with printed.open("wb") as out, (folder / "notes.txt").open("wb") as notes:
         process = subprocess.Popen([*command, "--keep"], stdout=out, stderr=notes, env=environment, cwd=ROOT)
-        end = time.monotonic() + 600
+        end = time.monotonic() + 1800
         while "Ctrl-C ends both" not in printed.read_text(encoding="utf-8"):
             assert process.poll() is None, (folder / "notes.txt").read_text(encoding="utf-8")[-3000:]
             assert time.monotonic() < end, printed.read_text(encoding="utf-8")
@@ -55,21 +55,21 @@ def test_the_kept_demo_answers_the_line_it_prints_and_ends_with_ctrl_c(
     line = re.search(r"curl -s (\S+) -d '(.*)'", told)
     assert line is not None
     request = urllib.request.Request(line[1], data=line[2].encode(), headers={"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         document = json.load(answer)
     assert document["source"] == "live"
     assert 0 <= document["scores"]["purchase_7d"]["probability"] <= 1
     page = re.search(r"MLflow +(http://\S+)", told)
     assert page is not None
-    _eventually(lambda: urllib.request.urlopen(page[1], timeout=5).status == 200)
+    _eventually(lambda: urllib.request.urlopen(page[1], timeout=60).status == 200)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    assert process.wait(180) == 0
     for address in (line[1], page[1]):
         with pytest.raises(OSError, match="refused"):
             urllib.request.urlopen(address, timeout=2)
 
 
-def _eventually(holds: object, seconds: float = 60) -> None:
+def _eventually(holds: object, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while True:
         try:

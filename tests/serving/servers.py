@@ -13,6 +13,8 @@ import redis
 
 from tests.serving.test_service import free_port
 
+BUS = 10_000  # a node of a cluster listens on a second port, that far above its first
+
 
 @contextmanager
 def redis_server(*options, port=None):
@@ -33,7 +35,8 @@ def redis_server(*options, port=None):
 @contextmanager
 def redis_cluster():
     """A cluster of one node that has every slot: it refuses commands over several slots as a large one does."""
-    with redis_server("--cluster-enabled", "yes") as (url, process):
+    port = next(port for port in iter(free_port, None) if port <= 65535 - BUS)
+    with redis_server("--cluster-enabled", "yes", port=port) as (url, process):
         client = redis.Redis.from_url(url)
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO", NEVER_DECODE=[]):
@@ -44,7 +47,7 @@ def redis_cluster():
 def wait(port):
     """Until the server answers."""
     client = redis.Redis(port=port)
-    for _ in range(200):
+    for _ in range(1200):
         try:
             client.ping()
         except redis.ConnectionError:
