@@ -139,8 +139,9 @@ def erase(
 
 
 def _erase_served(project: "Project", ids: set[str]) -> set[str]:
-    """Take the person out of the service's state, journal and prediction log; all ids that it knew."""
+    """Take the person out of the service's state, journal and logs of answers and exposures; all ids that it knew."""
     from features.segments.ledger import Ledger
+    from serving import exposures
     from serving.predictions import forget
     from serving.settings import Settings
     from serving.store import store_of
@@ -151,5 +152,6 @@ def _erase_served(project: "Project", ids: set[str]) -> set[str]:
         with closing(store_of(settings)) as store:
             known |= {name for one in sorted(ids) for name in store.erase(one, key=project.key)}
     forget(project.path("predictions"), known, key=project.key)
+    exposures.forget(project.path("exposures"), known)
     Ledger.read(project.path("memberships")).forget(known)
     return known

@@ -1,13 +1,18 @@
 """Judgement: is it still true, and did it help? Commands `drift`, `replay`, `ab` and `loop`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from console.options import DATA_SCIENCE, OPERATIONS, JsonOption, ProjectOption
 from console.terminal import answer, note
 from features.errors import AnalysisError
+
+if TYPE_CHECKING:
+    from experiments.amendment import Amendment
+
+ApplyOption = Annotated[bool, typer.Option("--apply", help="Write ab.yaml.")]
 
 drift = typer.Typer(help="Is it still true?", no_args_is_help=True)
 ab = typer.Typer(help="Judge experiments.", no_args_is_help=True)
@@ -175,6 +180,43 @@ def ab_simulate(
 
     simulated = simulate(numbers_of(read(file), metric), metric, times=times, effect=effect, seed=seed)
     answer(simulated.to_dict(), str(simulated), as_json=json)
+
+
+@ab.command("rollout")
+def ab_rollout(
+    test: Annotated[str, typer.Argument(help="A test of ab.yaml.")],
+    arm: Annotated[str, typer.Argument(help="The arm that everybody is to see.")],
+    apply: ApplyOption = False,
+    project: ProjectOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show an arm to everybody from now on: the change to ab.yaml, made with --apply."""
+    from experiments.amendment import rollout
+    from features.project import Project
+
+    _amended(rollout(Project.find(project), test, arm), apply=apply, json=json)
+
+
+@ab.command("balance")
+def ab_balance(
+    test: Annotated[str, typer.Argument(help="A test of ab.yaml that nobody was exposed to yet.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Of so many the best is taken.")] = 200,
+    apply: ApplyOption = False,
+    project: ProjectOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Find the seed whose arms divide the test's segments most evenly: the change to ab.yaml, made with --apply."""
+    from experiments.amendment import balance
+    from features.project import Project
+
+    _amended(balance(Project.find(project), test, seeds=seeds), apply=apply, json=json)
+
+
+def _amended(change: "Amendment", *, apply: bool, json: bool) -> None:
+    told, hint = str(change), "nothing is changed yet. Hint: --apply writes it."
+    answer({**change.to_dict(), "applied": apply}, told if apply else f"{told}\n\n{hint}", as_json=json)
+    if apply:
+        change.apply()
 
 
 def _weights(given: list[str]) -> dict[str, float]:

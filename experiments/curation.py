@@ -2,14 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from experiments.preview import Preview
-from features.document import load
+from features.document import dumped, load
 from features.errors import DefinitionError, nearest
 from features.instants import DAY, iso
 from features.project import Project
@@ -118,10 +115,6 @@ def _renamed(said: object, name: str, into: str) -> int:
 
 
 def _written(project: Project, document: object) -> Path:
-    yaml, text = YAML(), StringIO()
-    yaml.width = 10_000
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.dump(document, text)
     path = project.file(FILE)
-    path.write_text(text.getvalue(), encoding="utf-8")
+    path.write_text(dumped(document), encoding="utf-8")
     return path

@@ -1,6 +1,7 @@
 """Documents: YAML 1.2 files read into pydantic models, with errors that name file, line and nearest match."""
 
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -85,6 +86,15 @@ def load(path: Path, error: type[DefinitionError] = DefinitionError) -> Any:  # 
         raise error(f"{path.name}:{line}: {problem.problem}") from None
     except (YAMLError, UnicodeDecodeError) as problem:
         raise error(f"{path.name}: not a YAML file: {problem}") from None
+
+
+def dumped(document: object) -> str:
+    """The text of a loaded document: comments and order stay, a text stays in its line."""
+    yaml, text = YAML(), StringIO()
+    yaml.width = 10_000
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.dump(document, text)
+    return text.getvalue()
 
 
 def validated(

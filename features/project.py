@@ -32,6 +32,8 @@ class Settings(Definition):
     memberships: str = ".ethogram/memberships"
     mlflow: str = ".ethogram/mlflow.db"
     keys: str = ".ethogram/keys.json"
+    exposures: str = ".ethogram/exposures"
+    ab: str = "ab.yaml"
     trials: str = ""
     places: str = ""
 

@@ -50,6 +50,7 @@ def erase(db: sqlite3.Connection, ids: Iterable[str], *, key: bytes) -> None:
     """Remove what waits of a person; rows that could not be used name people by pseudonym."""
     for one in ids:
         db.execute("DELETE FROM arrivals WHERE owner = ?", (one,))
+        db.execute("DELETE FROM exposures WHERE person = ?", (one,))
         db.execute("DELETE FROM refusals WHERE instr(row, CAST(? AS BLOB))", (pseudonym(key, one),))
 
 

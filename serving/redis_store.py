@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from json import dumps, loads
 from typing import Any
 
@@ -21,10 +22,11 @@ from features.events import identity
 from features.events.batch import EventBatch
 from features.events.plan import TrackingPlan
 from serving import journal
+from serving.assignment import Enrolled
 from serving.identities import Joined
 from serving.journal import ROLL_ROWS
 from serving.redis_aliases import RedisAliases
-from serving.redis_client import PREFIX, Client, alias_key, alias_of, connected, many, piped, slices, state_key
+from serving.redis_client import PREFIX, Client, alias_key, alias_of, connected, key_of, many, piped, slices, state_key
 from serving.redis_states import append, merge, move, state_in
 from serving.state import LOOK_S, LiveSchema, Row, State, routed, states_of
 from serving.store import SqliteStore
@@ -196,7 +198,25 @@ class RedisStore:
                     blobs[row] = blob
         return [state_in(schema, name, blob) for name, blob in zip(names, blobs, strict=True)]
 
+    def ids(self, user: str) -> list[str]:
+        """Every id of the person behind an id."""
+        with self._asking(READ_S) as client:
+            return RedisAliases(client).ids(user)
+
+    def enrolled(self, ids: Sequence[str]) -> list[tuple[str, Enrolled]]:
+        """Test and first exposure of each of these ids, in no order."""
+        with self._asking(READ_S) as client:
+            told = piped(client, (("HGETALL", _enrolments_key(one)) for one in ids))
+        return [(test.decode(), Enrolled(*loads(first))) for each in told for test, first in each.items()]
+
     # -- writing
+
+    def enrol(self, rows: Sequence[tuple[str, str, Enrolled]]) -> None:
+        """Keep test, id and first exposure; one that is kept already stays."""
+        with self._asking() as client:
+            for part in slices(rows):
+                kept = (("HSETNX", _enrolments_key(user), test, dumps(astuple(first))) for test, user, first in part)
+                piped(client, kept)
 
     def take(self, batch: EventBatch, held: pl.DataFrame) -> None:
         """Keep cleaned events in the journal, then in every live generation; what Redis does not take is owed."""
@@ -277,10 +297,16 @@ class RedisStore:
             for each in self.live():
                 for one in ids:
                     client.unlink(state_key(each.id, one))
+            for one in ids:
+                client.unlink(_enrolments_key(one))
             aliases.forget(ids)
         with self.journal.writing() as db:
             journal.erase(db, ids, key=key)
         return ids
+
+
+def _enrolments_key(user: str) -> bytes:
+    return key_of(b"enrolments", user)
 
 
 def _joining(client: Client) -> Any:  # noqa: ANN401 - a lock

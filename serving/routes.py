@@ -14,6 +14,8 @@ from serving.problems import Problem
 from serving.questions import ASKED, BATCH_ASKED, ask, ask_batch, explain, look_up, score
 from serving.request import ENCODER, JSON, Reply, Request, Route, revalidated
 from serving.runtime import Runtime
+from serving.showing import ASKED as ASSIGN_ASKED
+from serving.showing import SHOWN, assigned, exposed
 
 CONTRACT = Path(__file__).with_name("openapi.yaml")
 
@@ -164,6 +166,8 @@ def _routes() -> dict[str, dict[str, Route]]:
         "/v1/segments:batch": {"POST": Route("/v1/segments:batch", ask_batch, BATCH_ASKED)},
         "/v1/explain": {"POST": Route("/v1/explain", explain, ASKED, own=True)},
         "/v1/score": {"POST": Route("/v1/score", score, collection.BATCH_BYTES)},
+        "/v1/assign": {"POST": Route("/v1/assign", assigned, ASSIGN_ASKED, own=True)},
+        "/v1/exposures": {"POST": Route("/v1/exposures", exposed, SHOWN, scope="write", own=True)},
         "/v1/model": {"GET": Route("/v1/model", model)},
         "/v1/catalogue": {"GET": Route("/v1/catalogue", catalogue)},
         "/livez": {"GET": Route("/livez", live, open=True)},

@@ -17,6 +17,7 @@ from features.events.places import Places
 from features.events.plan import TrackingPlan
 from features.segments.ledger import MANIFEST
 from serving import collection
+from serving.exposures import ExposureLog, Followed
 from serving.fallback import Fallback
 from serving.filling import fill
 from serving.gate import Limiter
@@ -64,6 +65,8 @@ class Runtime:
         self.shadowed = PredictionLog(settings.predictions / "challenger", settings.key)
         self.shadow = Shadow(lambda: self.challengers.current)
         self.roller = Roller(self.store, self.log, lambda: plan_of(self.release().bundle))
+        self.abtests = Followed(settings.ab)
+        self.exposures = ExposureLog(self.store.journal, settings.exposures, self.metrics.roll_failures.inc)
         self.catching_up = Periodic("states", self._catch_up, self.metrics.state_failures.inc)
         self._unfilled = False
         self._beside: StateSchema | None = None
@@ -97,6 +100,7 @@ class Runtime:
         self.shadowed.thread.start(self.settings.flush_s)
         self.roller.thread.start(self.settings.roll_s)
         self.predictions.thread.start(self.settings.flush_s)
+        self.exposures.thread.start(self.settings.roll_s)
 
     def close(self) -> None:
         """Take in what was sent, write what is held, let go."""
@@ -108,6 +112,7 @@ class Runtime:
         if self.releases.current is not None:
             self.roller.thread.stop()
         self.shadow.thread.stop()
+        self.exposures.thread.stop()
         for log in (self.predictions, self.shadowed):
             log.thread.stop()
         self.store.close()

@@ -25,6 +25,8 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
         "memberships",
         "what `segments apply` wrote; segments with a `membership` go on from there",
     ),
+    "ETHOGRAM_AB": ("ab.yaml", "file of the A/B tests; looked at once a second"),
+    "ETHOGRAM_EXPOSURES": ("exposures", "exposure log, Parquet"),
     "ETHOGRAM_PLACES": (
         "",
         "database of places in MaxMind's format; without it, and without a project's, none is known",
@@ -71,6 +73,8 @@ class Settings:
     clock: int | None = None
     memberships: Path | None = None
     redis: str = ""
+    ab: Path = Path("ab.yaml")
+    exposures: Path = Path("exposures")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -109,6 +113,8 @@ class Settings:
             clock=parse_instant(given["ETHOGRAM_CLOCK"]) if given.get("ETHOGRAM_CLOCK") else None,
             memberships=path("memberships"),
             redis=given.get("ETHOGRAM_REDIS", ""),
+            ab=path("ab"),
+            exposures=path("exposures"),
         )
 
     def ring(self) -> Keys:

@@ -24,6 +24,7 @@ from features.behaviour.schema import (
 from features.events.batch import EventBatch
 from features.events.plan import TrackingPlan
 from features.instants import DAY
+from serving.assignment import Enrolled
 
 if TYPE_CHECKING:
     from serving.store import SqliteStore
@@ -92,6 +93,15 @@ class StateStore(Protocol):
 
     def catch_up(self, plan: TrackingPlan) -> None:
         """Append what the journal holds and the state lacks."""
+
+    def ids(self, user: str) -> list[str]:
+        """Every id of the person behind an id."""
+
+    def enrolled(self, ids: Sequence[str]) -> list[tuple[str, Enrolled]]:
+        """Test and first exposure of each of these ids, in no order."""
+
+    def enrol(self, rows: Sequence[tuple[str, str, Enrolled]]) -> None:
+        """Keep test, id and first exposure; one that is kept already stays."""
 
     def live(self) -> list[LiveSchema]:
         """The generations that appends go to, oldest first."""

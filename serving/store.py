@@ -18,6 +18,7 @@ from features.events.batch import EventBatch
 from features.events.parts import locked
 from features.events.plan import TrackingPlan
 from serving import journal
+from serving.assignment import Enrolled
 from serving.identities import Move, SqliteAliases
 from serving.settings import Settings
 from serving.state import LiveSchema, Row, State, StateStore, known_from, merged, routed, states_of, trimmed
@@ -43,6 +44,10 @@ CREATE TABLE IF NOT EXISTS links (a TEXT, b TEXT, at INTEGER, PRIMARY KEY (a, b)
 CREATE INDEX IF NOT EXISTS links_by_b ON links (b);
 CREATE TABLE IF NOT EXISTS arrivals (id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT, event BLOB);
 CREATE TABLE IF NOT EXISTS refusals (id INTEGER PRIMARY KEY AUTOINCREMENT, row BLOB);
+CREATE TABLE IF NOT EXISTS enrolments (
+  id TEXT, test TEXT, arm TEXT, segment TEXT, at INTEGER, PRIMARY KEY (id, test)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS exposures (id INTEGER PRIMARY KEY AUTOINCREMENT, person TEXT, row BLOB);
 CREATE TABLE IF NOT EXISTS rolls (name TEXT PRIMARY KEY, first INTEGER, last INTEGER, held INTEGER) WITHOUT ROWID;
 """
 
@@ -207,6 +212,16 @@ class SqliteStore:
         records = rows[0][1] if len(rows) == 1 else b"".join([row[1] for row in rows])
         return State(rows[0][0], records, carry)
 
+    def ids(self, user: str) -> list[str]:
+        """Every id of the person behind an id."""
+        return SqliteAliases(self.reader).ids(user)
+
+    def enrolled(self, ids: Sequence[str]) -> list[tuple[str, Enrolled]]:
+        """Test and first exposure of each of these ids, in no order."""
+        query = "SELECT test, arm, segment, at FROM enrolments WHERE id = ?"
+        rows = (row for one in ids for row in self.reader.execute(query, (one,)))
+        return [(test, Enrolled(*first)) for test, *first in rows]
+
     def users(self, place: int) -> list[str]:
         """Every canonical id with a state."""
         query = "SELECT user FROM bases WHERE schema = ?1 UNION SELECT user FROM tails WHERE schema = ?1 ORDER BY 1"
@@ -281,6 +296,13 @@ class SqliteStore:
         if records or carry:
             self.put(db, live, move.winner, known_from(live.schema, records, move.joined), carry)
 
+    def enrol(self, rows: Sequence[tuple[str, str, Enrolled]]) -> None:
+        """Keep test, id and first exposure; one that is kept already stays."""
+        with self.writing() as db:
+            for test, user, first in rows:
+                values = (user, test, first.arm, first.segment, first.at)
+                db.execute("INSERT OR IGNORE INTO enrolments VALUES (?, ?, ?, ?, ?)", values)
+
     def erase(self, user: str, *, key: bytes) -> list[str]:
         """Remove every record, link and waiting row of the person behind an id.
 
@@ -297,6 +319,7 @@ class SqliteStore:
             for one in ids:
                 db.execute("DELETE FROM bases WHERE user = ?", (one,))
                 db.execute("DELETE FROM tails WHERE user = ?", (one,))
+                db.execute("DELETE FROM enrolments WHERE id = ?", (one,))
             journal.erase(db, ids, key=key)
             aliases.forget(ids)
         return ids

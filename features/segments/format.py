@@ -1,13 +1,11 @@
 """Format: segments.yaml laid out one way, comments kept; and its JSON Schema for editors."""
 
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from features.document import load
+from features.document import dumped, load
 from features.segments.definitions import Document
 
 WIDTH = 110
@@ -32,12 +30,7 @@ def formatted(path: Path) -> str:
             for key in reversed([key for key in ORDER if key in segment]):
                 segment.move_to_end(key, last=False)
     _flow(document)
-    yaml = YAML()
-    yaml.width = 100 * WIDTH  # a text stays in its line
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    text = StringIO()
-    yaml.dump(document, text)
-    return text.getvalue()
+    return dumped(document)
 
 
 def _flow(node: object, depth: int = 0) -> int:

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.draws import place
 from features.errors import DefinitionError
 from features.instants import DAY
-from features.simulate.arms import assign
 from features.simulate.messages import SignIns, message_frame
 from features.simulate.people import People, draw_people
 from features.simulate.propensity import order_chance, visit_chance
@@ -119,7 +119,7 @@ def live_day(
 ) -> LiveDay:
     """The day, or days, from `shop.end` on, for people who have signed in and do not refuse personalisation.
 
-    The arm is B where `assign(salt, user)` is at least 0.5; it is seen on the first visit. Who came and would not order
+    The arm is B where `place(salt, user)` is at least 0.5; it is seen on the first visit. Who came and would not order
     in arm B is won over with the chance that makes everybody's own chance of an order, given that they come, exactly
     1 + lift times what it is in arm A.
 
@@ -180,7 +180,7 @@ def _chunk(
     came = np.full(len(people), test.days.start if test.everybody else -1)
     people = replace(people, stream=LIVE_STREAM + first, arrival=came, level=rows["level"].to_numpy())
     visits = simulate_visits(shop, people, days=test.days)
-    treated = np.array([assign(test.salt, user) >= ARM_B_FROM for user in rows["user"]])
+    treated = np.array([place(test.salt, user) >= ARM_B_FROM for user in rows["user"]])
     visits, chance = _won_over(shop, people, visits, treated, test)
     n, nobody = len(visits.person), np.full(len(people), -1)
     signed = SignIns(nobody, np.ones(n, np.bool_), nobody, np.zeros(n, np.bool_))

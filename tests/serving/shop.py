@@ -137,6 +137,8 @@ def settings_in(folder, **changes):
         predictions=folder / "predictions",
         key=KEY,
         keys=folder / "keys.json",
+        ab=folder / "ab.yaml",
+        exposures=folder / "exposures",
         roll_s=3600,
         flush_s=3600,
         drain_s=0.2,

@@ -40,6 +40,7 @@ def test_every_error_is_named_and_every_answer_has_a_shape():
 def test_whatever_is_asked_the_service_keeps_its_contract(bundle, tmp_path, examples):
     home, port = tmp_path / "home", free_port()
     publish(bundle.path, home / "bundles")
+    (home / "ab.yaml").write_text("tests: {hero: {control: a, arms: {a: {}, b: {}}}}", encoding="utf-8")
     command = [sys.executable, "-m", "console.cli", "serve", "--port", str(port)]
     with running(command, port, tmp_path, ETHOGRAM_API_KEY=KEY):
         check(port, examples, tmp_path)

@@ -13,6 +13,7 @@ import redis
 
 from features.errors import ProjectError
 from features.instants import DAY
+from serving.assignment import Enrolled
 from serving.redis_client import state_key
 from serving.redis_states import TRIM_ROWS
 from serving.store import store_of
@@ -73,6 +74,34 @@ def test_neither_trimming_nor_joining_loses_what_another_process_appends(server,
     assert len(found) < 3.5 * n, "nothing was trimmed"
     for house in (one, two, three):
         house.store.close()
+
+
+def test_first_exposures_are_shared_stay_first_and_are_erased(server, tmp_path):
+    stores = [store_of(shop.settings_in(tmp_path / name, redis=patient(server[0]))) for name in ("one", "two")]
+    first, later = Enrolled("bold", "other", 1), Enrolled("plain", "other", 2)
+    stores[0].enrol([("hero", "ann", first)])
+    stores[1].enrol([("hero", "ann", later), ("hero", "bob", later)])
+    assert stores[1].ids("ann") == ["ann"]
+    assert stores[1].enrolled(["ann", "bob"]) == [("hero", first), ("hero", later)]
+    stores[0].erase("ann", key=shop.KEY)
+    assert stores[1].enrolled(["ann"]) == []
+    for each in stores:
+        each.close()
+
+
+async def test_while_redis_is_away_nobody_is_in_a_test_and_no_exposure_is_acknowledged(server, published):
+    published = replace(published, redis=server[0])
+    published.ab.write_text("tests: {hero: {control: a, arms: {a: {}, b: {}}}}", encoding="utf-8")
+    async with shop.serving(published) as (http, _):
+        assert (await http.post("/v1/assign", json={"user_id": "ann"})).json()["tests"]["hero"]["arm"]
+        os.kill(server[1].pid, signal.SIGSTOP)
+        try:
+            said = (await http.post("/v1/assign", json={"user_id": "ann"})).json()
+            assert (said["tests"]["hero"]["arm"], said["tests"]["hero"]["show"]) == (None, "a")
+            shown = {"exposures": [{"user_id": "ann", "test": "hero", "arm": "b"}]}
+            assert (await http.post("/v1/exposures", json=shown)).status_code == 503
+        finally:
+            os.kill(server[1].pid, signal.SIGCONT)
 
 
 def test_a_new_generation_gets_what_waits_in_every_process(server, plan, tmp_path):

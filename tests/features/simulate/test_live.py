@@ -4,10 +4,10 @@ import pytest
 
 from experiments.ab import analyze
 from experiments.arms import read
+from features.draws import place
 from features.errors import DefinitionError
 from features.instants import DAY
 from features.simulate import Shop, Truth, live_day, simulate
-from features.simulate.arms import assign
 
 SHOP = Shop(users=9_000, days=10, seed=711)
 
@@ -25,14 +25,6 @@ def day(truth):
 @pytest.fixture(scope="module")
 def week(truth):
     return live_day(SHOP, truth, days=7, everybody=False, exposures=False)
-
-
-@pytest.mark.parametrize(
-    ("salt", "user", "place"),
-    [("seed", "a", 0.0505), ("seed", "b", 0.2696), ("foo", "ab", 0.2575), ("foo", "def", 0.2019)],
-)
-def test_assignment_gives_growthbooks_published_vectors(salt, user, place):
-    assert assign(salt, user) == place
 
 
 def test_the_planted_effect_is_found(day, tmp_path):
@@ -69,7 +61,7 @@ def test_every_user_is_exposed_once_in_the_arm_that_the_hash_says(day):
     seen = day.frame.filter(pl.col("event") == "experiment_viewed").select("user_id", "p_variant")
     assert seen.height == day.table.height == day.table["user"].n_unique()
     said = dict(seen.iter_rows())
-    assert all(said[user] == ("B" if assign("live", user) >= 0.5 else "A") for user in day.table["user"])
+    assert all(said[user] == ("B" if place("live", user) >= 0.5 else "A") for user in day.table["user"])
 
 
 def test_the_table_is_what_the_messages_say(day):
