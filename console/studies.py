@@ -140,7 +140,19 @@ def run(
         Path | None,
         typer.Option("--table", help="A CSV, TSV or Parquet file instead of a project.", rich_help_panel=TABLE),
     ] = None,
-    label: Annotated[str, typer.Option(help="The column that is predicted.", rich_help_panel=TABLE)] = "",
+    label: Annotated[
+        str, typer.Option(help="The column that is predicted; with --algorithm compared with.", rich_help_panel=TABLE)
+    ] = "",
+    algorithm: Annotated[
+        str | None,
+        typer.Option(help="Look for clusters instead: kmeans, ward, dbscan, hdbscan, gaussian.", rich_help_panel=TABLE),
+    ] = None,
+    k: Annotated[
+        str, typer.Option(help="Of clusters: how many, LEAST-MOST or one number.", rich_help_panel=TABLE)
+    ] = "2-8",
+    prepare: Annotated[
+        str, typer.Option(help="Of clusters: steps, with commas between, or none.", rich_help_panel=TABLE)
+    ] = "log,standardise",
     positive: Annotated[
         str | None, typer.Option(help="Its positive value (default: true, 1, yes or the rarer).", rich_help_panel=TABLE)
     ] = None,
@@ -183,26 +195,30 @@ def run(
     """Build the rows, search, judge on the newest cut, record in MLflow, and register the model.
 
     A run that was killed goes on where it stopped when it is started again. With --table FILE --label COLUMN the rows
-    are a file's, nothing is recorded, and the figures are the answer.
+    are a file's, nothing is recorded, and the figures are the answer; with --algorithm they are clustered.
     """
     from experiments.study import Study
 
     if file is not None:
         if project is not None or engine != "local":
             raise typer.BadParameter("--table has no project and no log: leave --project and --engine out.")
-        table: dict[str, object] = {
-            "file": file.name,
-            "label": label,
-            "positive": positive,
-            "leave_out": leave_out or [],
-        }
-        table |= {"split": {"by": split, "column": column, "test": test or [], "user": user}, "seeds": seeds}
-        table |= {"known_later": known_later or [], "trusted": trusted or [], "copies_allowed": copies_allowed}
-        table |= {"search": {"trials": trials, "seed": seed}, "sensitive": sensitive or []}
+        if not label and algorithm is None:
+            raise typer.BadParameter("--table needs --label COLUMN to predict, or --algorithm to look for clusters.")
+        table: dict[str, object] = {"file": file.name, "search": {"trials": trials, "seed": seed}}
+        table |= {"label": label or None, "leave_out": leave_out or []}
+        special: dict[str, object] = {"positive": positive, "copies_allowed": copies_allowed, "seeds": seeds}
+        special |= {"split": {"by": split, "column": column, "test": test or [], "user": user}}
+        special |= {"known_later": known_later or [], "trusted": trusted or [], "sensitive": sensitive or []}
+        if algorithm is None:
+            table |= {"kind": "table", **special}
+        elif any((positive, column, test, user, known_later, trusted, sensitive, copies_allowed, seeds > 1)):
+            raise typer.BadParameter("--algorithm looks for clusters in all rows: nothing is predicted or kept apart.")
+        else:
+            steps = [step.strip() for step in prepare.split(",") if step.strip() not in ("", "none")]
+            table |= {"kind": "clusters", "algorithm": algorithm, "k": _ends(k)}
+            table |= {} if algorithm == "markov" else {"preparation": steps}
         with working(file.name) as say:
-            figures = Study.from_dict({"name": "table", "kind": "table", **table}).answer(
-                file, progress=say, workers=workers
-            )
+            figures = Study.from_dict({"name": "table", **table}).answer(file, progress=say, workers=workers)
         answer(figures.to_dict(), str(figures), as_json=as_json)
         return
     if name is None:
@@ -217,6 +233,13 @@ def run(
         log = EventLog.of(found, engine=engine_named(engine))
         result = asked.run(found, rows=asked.rows(found, log=log), progress=say, workers=workers)
     answer(result.to_dict(), str(result), as_json=as_json)
+
+
+def _ends(k: str) -> list[int]:
+    least, _, most = k.partition("-")
+    if not (least.isdigit() and (most or least).isdigit()):
+        raise typer.BadParameter(f"--k is a number or LEAST-MOST. Got {k!r}.")
+    return [int(least), int(most or least)]
 
 
 @study.command("list")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments import pictures
+from experiments import pictures, tables
 from experiments.fitting import Fitted, Searcher, columns, details
 from experiments.search import VIOLATION, Direction, Found, Range, Report, Tried, spaces
 from experiments.studies import OF_DENSITY, ClustersSpec
@@ -67,8 +67,9 @@ def clusters(
     Raises:
         StudyError: too few users, no trial within the constraints, or features that the algorithm cannot take.
     """
-    seed, algorithm = spec.search.seed, ALGORITHMS[spec.algorithm]
-    preparation, kept = fit_rows(rows.matrix, completed(spec.steps), names=_columns(spec, rows))
+    seed, algorithm, named = spec.search.seed, ALGORITHMS[spec.algorithm], _columns(spec, rows)
+    made = tables.steps(rows, named)
+    preparation, kept = fit_rows(rows.matrix, [*made, *completed(spec.steps)], names=named)
     everybody = preparation.transform(rows.matrix)
     x = everybody if kept.all() else everybody[kept]
     if len(x) < 10 * spec.k[1]:
@@ -96,6 +97,7 @@ def clusters(
     said |= {"next_id": line.next, "fidelity": fidelity}
     fingerprint = rows.matrix.fingerprint
     model = Model(name, "clusters", fingerprint, preparation, head, names=tuple(names), ids=line.ids, details=said)
+    known = {} if rows.y is None else {"adjusted_rand": _agreement(rows.y, places)}
     sound = quality.silhouette > null.mean() + 3 * null.std() and quality.silhouette > null.max()
     nothing = f"{null.mean():.4f} (at most {null.max():.4f})" if null.max() > -1 else "it finds none"
     above = f"silhouette {quality.silhouette:.4f}, without structure {nothing}"
@@ -126,12 +128,14 @@ def clusters(
             "least_stability": float(stable.min()),
             "fidelity": fidelity,
             "confidence": float(sure.mean()),
+            **known,
         },
         verdict=f"{k} clusters: {above}" if sound else f"no clusters here: {above}",
         sound=bool(sound),
         lines=(
             *preparation.told,
             str(quality),
+            *(f"adjusted Rand index with {spec.label}: {value:.4f}" for value in known.values()),
             *_placed(spec, fitted, len(x), fidelity),
             *per_cluster,
             *(f"since the model before: {each}" for each in line.changes),
@@ -160,6 +164,12 @@ def _columns(spec: ClustersSpec, rows: TrainingSet) -> tuple[str, ...]:
 def _stays(name: str) -> bool:
     """Whether a move is from a kind to itself."""
     return any(name.startswith(f"{name[:end]}_{name[:end]}_") for end in range(1, len(name) // 2))
+
+
+def _agreement(known: Array, places: Ints) -> float:
+    from sklearn.metrics import adjusted_rand_score
+
+    return float(adjusted_rand_score(known, places))
 
 
 def _some(x: Array, most: int, seed: int) -> Array:

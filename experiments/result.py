@@ -20,6 +20,7 @@ class StudyResult:
         kind: `propensity`, `table` or `clusters`.
         verdict: One sentence against the baselines, or against rows without structure.
         refused: Why it must not be promoted.
+        lines: What else there is to say, a cluster a line among it.
         metrics: Every figure that the run records.
         figures: Where something is predicted: per model and metric, value and 95 per cent interval over users.
         differences: Likewise: ours minus each baseline's, from the same resamples.
@@ -45,6 +46,7 @@ class StudyResult:
     kind: str
     verdict: str
     refused: tuple[str, ...]
+    lines: tuple[str, ...]
     metrics: Mapping[str, float]
     figures: Mapping[str, Mapping[str, Any]]
     differences: Mapping[str, Mapping[str, Any]]
@@ -93,6 +95,7 @@ class StudyResult:
             kind=str(fitted.model.details["spec"]["kind"]),
             verdict=fitted.verdict,
             refused=fitted.refused,
+            lines=fitted.lines,
             metrics=dict(fitted.metrics),
             figures={model: each.to_dict() for model, each in fitted.figures.items()},
             differences={

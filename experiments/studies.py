@@ -147,7 +147,7 @@ class TableSpec(PredictsSpec):
 
     kind: Literal["table"] = "table"
     file: str
-    label: str
+    label: str = Field(min_length=1)
     positive: str | None = None
     leave_out: tuple[str, ...] = ()
     split: Split = Split()
@@ -167,9 +167,15 @@ class ClustersSpec(LogSpec):
     most_noise: float = Field(0.3, ge=0, lt=1)
     business: Business | None = None
     names: tuple[str, ...] | None = None
+    file: str | None = None
+    label: str | None = None
+    leave_out: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
+        of_log, of_file = ({"population", "blind_spot", "cuts", "business"}, {"label", "leave_out"})
+        for name in sorted(self.model_fields_set & (of_log if self.file is not None else of_file)):
+            raise ValueError(f"{name!r} is of the {'log' if self.file is not None else 'rows of a `file`'}")
         if not 2 <= self.k[0] <= self.k[1] <= 100:
             raise ValueError(f"k is [least, most] between 2 and 100. Got {list(self.k)}.")
         if self.cuts.on is not None:
@@ -242,14 +248,19 @@ def named(studies: Mapping[str, Spec], name: str) -> Spec:
 
 def of_log(name: str, spec: Spec) -> OfLog:
     """The study, or a StudyError where it is one of a file."""
-    if isinstance(spec, TableSpec):
-        raise StudyError(f"the study {name!r} is of the file {spec.file}, not of the log.")
+    if isinstance(spec, TableSpec) or file_of(spec) is not None:
+        raise StudyError(f"the study {name!r} is of the file {file_of(spec)}, not of the log.")
     return spec
+
+
+def file_of(spec: Spec) -> str | None:
+    """The file whose rows a study is of; None where they are the log's."""
+    return None if isinstance(spec, PropensitySpec) else spec.file
 
 
 def of_logs(studies: Mapping[str, Spec]) -> dict[str, OfLog]:
     """Those that ask the log: what a bundle, and so a request, can hold."""
-    return {name: spec for name, spec in studies.items() if not isinstance(spec, TableSpec)}
+    return {name: spec for name, spec in studies.items() if not isinstance(spec, TableSpec) and file_of(spec) is None}
 
 
 def answers(spec: Spec) -> str:
@@ -262,12 +273,12 @@ def question(spec: Spec) -> str:
     if isinstance(spec, TableSpec):
         return f"{spec.label} of {spec.file}"
     asked = str(spec.predicts) if isinstance(spec, PropensitySpec) else f"k in {list(spec.k)}"
-    return f"{asked}, of who {spec.population}"
+    return f"{asked}, of {file_of(spec) or f'who {spec.population}'}"
 
 
 def unknowns(spec: Spec, plan: TrackingPlan, features: tuple[str, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
     """(place, fault) of every event, property and feature that nobody declared; a table's columns are its own."""
-    if isinstance(spec, TableSpec):
+    if isinstance(spec, TableSpec) or file_of(spec) is not None:
         return
     yield from _unknown_event(spec.population.did, ("population", "did"), plan)
     yield from _unknown_features(spec, features)
@@ -310,7 +321,7 @@ def _unknown_event(name: str, place: tuple[Any, ...], plan: TrackingPlan) -> Ite
 
 def _unknown_study(spec: Spec, studies: Mapping[str, Spec]) -> Iterator[tuple[tuple[Any, ...], str]]:
     """A label may ask studies of clusters."""
-    clusters = [name for name, each in studies.items() if isinstance(each, ClustersSpec)]
+    clusters = [name for name, each in studies.items() if isinstance(each, ClustersSpec) and each.file is None]
     if isinstance(spec, PropensitySpec) and spec.predicts.in_cluster is not None:
         name = spec.predicts.in_cluster.study
         if name not in clusters:

@@ -86,10 +86,9 @@ class Study:
             DefinitionError: it names events or features that nobody declared.
             StudyError: the log is too short, or nobody is in the population.
         """
-        spec = self.spec
-        if isinstance(spec, TableSpec):
-            file = project.root / spec.file
-            return rows_of(file, spec.label, split=spec.split, positive=spec.positive, leave_out=spec.leave_out)
+        file = studies.file_of(self.spec)
+        if file is not None:
+            return self._of_file(project.root / file)
         held = EventLog.of(project)
         features = FeatureSet.of(project, held.plan, held.codes)
         faults = [fault for _, fault in studies.unknowns(self.spec, held.plan, features.names)]
@@ -98,7 +97,7 @@ class Study:
         build = partial(self._built, log or held, held=held, told=self._asked(project), cuts=cuts)
         if features.waiting:
             lessons = build(Lessons.of(features)).split_by_time()[0].matrix
-            features = learnt(features, lessons, texts=held.texts, population=str(spec.population))
+            features = learnt(features, lessons, texts=held.texts, population=str(self._of_log.population))
             freeze(features, project.file("features.lock"))
         rows = build(features)
         since, until = latest(features), int(rows.split_by_time()[0].matrix.at.max(initial=0))
@@ -108,6 +107,14 @@ class Study:
                 f"train {self.name!r}, which end at {iso(until)}. Hint: remove it and run this study first."
             )
         return rows
+
+    def _of_file(self, file: Path | str) -> TrainingSet:
+        spec = self.spec
+        if isinstance(spec, TableSpec):
+            return rows_of(file, spec.label, split=spec.split, positive=spec.positive, leave_out=spec.leave_out)
+        if isinstance(spec, ClustersSpec) and spec.file is not None:
+            return rows_of(file, spec.label, split=None, leave_out=spec.leave_out)
+        raise StudyError(f"the study {self.name!r} asks the log of a project. Hint: `Study.run`.")
 
     def mine(self, project: Project, *, of: Sequence[str] = (), **options: Any) -> Mined:  # noqa: ANN401 - of `mine`
         """Patterns in the sessions of those whose rows train it, each as of the newest of these rows.
@@ -130,7 +137,11 @@ class Study:
         kinds = {name: Words(held.plan).kind(name) for name in dict.fromkeys(of or held.plan.specs)}
         histories = held.histories(features.schema, users=list(newest))
         at = np.array([newest[user] for user in histories.users], np.int64)
-        return mine(histories, at, kinds, population=str(studies.of_log(self.name, self.spec).population), **options)
+        return mine(histories, at, kinds, population=str(self._of_log.population), **options)
+
+    @property
+    def _of_log(self) -> studies.OfLog:
+        return studies.of_log(self.name, self.spec)
 
     def _asked(self, project: Project) -> Source | None:
         return asked(project, self.spec.predicts if isinstance(self.spec, PropensitySpec) else None)
@@ -144,7 +155,7 @@ class Study:
         told: Source | None,
         cuts: Cuts | Anchors | None = None,
     ) -> TrainingSet:
-        spec = studies.of_log(self.name, self.spec)
+        spec = self._of_log
         return TrainingSet.build(
             log,
             features,
@@ -207,10 +218,7 @@ class Study:
             workers: Processes that try parameters at the same time.
         """
         _patient()
-        started, say, spec = time.monotonic(), progress or (lambda _line: None), self.spec
-        if not isinstance(spec, TableSpec):
-            raise StudyError(f"the study {self.name!r} asks the log of a project. Hint: `Study.run`.")
-        rows = rows_of(file, spec.label, split=spec.split, positive=spec.positive, leave_out=spec.leave_out)
+        started, say, rows = time.monotonic(), progress or (lambda _line: None), self._of_file(file)
         say(str(rows))
         with scratch() as temporary:
             fitted = self.fit(rows, self._searcher(Path(temporary) / "journal", self.name, _Recorder(say), workers))

@@ -69,9 +69,9 @@ FOLDS = Split()
 
 def rows_of(
     path: Path | str,
-    label: str,
+    label: str | None,
     *,
-    split: Split = FOLDS,
+    split: Split | None = FOLDS,
     positive: str | None = None,
     leave_out: Sequence[str] = (),
 ) -> TrainingSet:
@@ -79,8 +79,9 @@ def rows_of(
 
     Args:
         path: The file.
-        label: The column that says what is predicted: yes or no, `positive` or another, or which of several.
-        split: Its columns are no features; a split by folds keeps no rows apart yet.
+        label: The column that says what is predicted: yes or no, `positive` or another, or which of several; of
+            clusters the kinds that are known, or None.
+        split: Its columns are no features; a split by folds keeps no rows apart yet. None where nothing is judged.
         positive: The value that counts as positive (default, of two: true, 1 or yes, else the rarer one).
         leave_out: Columns that are no features.
 
@@ -88,20 +89,22 @@ def rows_of(
         AnalysisError: the file cannot be read.
         StudyError: a column is missing, or the label is no class.
     """
-    frame, path = read(Path(path)), Path(path)
-    named = list(dict.fromkeys([label, *leave_out, *filter(None, (split.column, split.user))]))
+    frame, path, judged = read(Path(path)), Path(path), f"; judged on {split}" if split else f"; beside {label}"
+    split = split or FOLDS
+    named = list(dict.fromkeys(filter(None, (label, *leave_out, split.column, split.user))))
     for name in named:
         if name not in frame.columns:
             raise StudyError(f"{path.name} has no column {name!r}. {nearest(name, frame.columns)}")
-    y, classes = _label(frame[label], positive)
+    y, classes = _label(frame[label], positive) if label else (None, ())
     columns, categories, notes = _features(frame.drop(named))
     if not columns:
-        raise StudyError(f"no column is left to tell {label!r} from. Hint: leave fewer out.")
-    users = frame[split.user].cast(pl.String).fill_null("").to_numpy() if split.user else np.arange(len(y)).astype(str)
+        raise StudyError(f"no column of {path.name} is left to learn from. Hint: leave fewer out.")
+    n = frame.height
+    users = frame[split.user].cast(pl.String).fill_null("").to_numpy() if split.user else np.arange(n).astype(str)
     fingerprint = sha256("\0".join(columns).encode()).hexdigest()[:16]
-    at, values = np.zeros(len(y), np.int64), np.column_stack(list(columns.values()))
-    matrix = FeatureMatrix(values, users.astype(object), at, tuple(columns), fingerprint, np.zeros(len(y), np.bool_))
-    question = f"which {label}" if len(classes) > 2 else f"{label} = {classes[1]}"
+    at, values = np.zeros(n, np.int64), np.column_stack(list(columns.values()))
+    matrix = FeatureMatrix(values, users.astype(object), at, tuple(columns), fingerprint, np.zeros(n, np.bool_))
+    question = f"which {label}" if len(classes) > 2 else f"{label} = {classes[1]}" if classes else ""
     parts = np.where(_judged(frame, split), TEST, TRAIN).astype(np.int8)
     said: dict[str, object] = {
         "file": path.name,
@@ -109,11 +112,13 @@ def rows_of(
         "classes": list(classes) if len(classes) > 2 else [],
     }
     said |= {"split": str(split), "categories": categories, "notes": notes, "features": fingerprint}
-    said |= {"n_rows": len(y), "n_users": len(set(users.tolist()))}
-    counts = np.bincount(y.astype(np.int64)) / len(y)
-    shares = ", ".join(f"{share:.2%} {name}" for name, share in zip(classes, counts, strict=True))
-    told = [f"{question}: {len(y):,} rows of {path.name}, {len(columns)} columns ({shares}); judged on {split}", *notes]
-    made = TrainingSet(matrix, y, parts, {**said, "told": told})
+    said |= {"n_rows": n, "n_users": len(set(users.tolist()))}
+    told = f"{n:,} rows of {path.name}, {len(columns)} columns"
+    if y is not None:
+        counts = np.bincount(y.astype(np.int64)) / n
+        shares = ", ".join(f"{share:.2%} {name}" for name, share in zip(classes, counts, strict=True))
+        told = f"{question}: {told} ({shares}){judged}"
+    made = TrainingSet(matrix, y, parts, {**said, "told": [told, *notes]})
     return replace(made, provenance={**made.provenance, "data": made.fingerprint})
 
 

@@ -89,8 +89,8 @@ class Quality:
 
     def __str__(self) -> str:
         return (
-            f"Davies-Bouldin {self.davies_bouldin:.3f}, Calinski-Harabasz {self.calinski_harabasz:,.0f}, "
-            f"Dunn {self.dunn:.4f}"
+            f"inertia {self.inertia:,.4f}, Davies-Bouldin {self.davies_bouldin:.4f}, "
+            f"Calinski-Harabasz {self.calinski_harabasz:,.2f}, Dunn {self.dunn:.5f}"
             + (f", BIC {self.bic:,.0f}" if np.isfinite(self.bic) else "")
             + (f", {self.noise:.1%} in no cluster" if self.noise else "")
         )
@@ -222,7 +222,7 @@ def _different(order: list[int], names: tuple[str, ...]) -> list[int]:
     """The places whose features say something new: one window of each."""
     seen: dict[str, int] = {}
     for place in order:
-        seen.setdefault(names[place].rpartition("_")[0], place)
+        seen.setdefault(names[place].rpartition("_")[0] or names[place], place)
     return list(seen.values())
 
 

@@ -200,3 +200,7 @@ def test_the_simulators_types_are_found_on_a_seed_that_nobody_tuned_on(shop, alg
     found = Model.load(result.folder).score(data.matrix).cluster
     agreement = adjusted_rand_score([types[user] for user in data.matrix.users], found)
     assert agreement >= least
+    ids = range(1, int(result.metrics["k"]) + 1)
+    assert all(
+        0 <= result.metrics[f"cluster_{id_}_{what}"] for id_ in ids for what in ("converted", "came_back", "value")
+    )

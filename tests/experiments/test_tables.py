@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.datasets import load_iris
 from typer.testing import CliRunner
 
 from console.cli import app
@@ -17,6 +18,8 @@ from experiments.search import Found, Tried
 from experiments.study import Study
 from experiments.tables import Split, copies, parted, rows_of
 from features.errors import DefinitionError, StudyError
+from tests.experiments import projects
+from training.model import Model
 from training.parts import TEST
 from training.validation import Ranking
 
@@ -163,6 +166,69 @@ def test_the_command_line_needs_no_project(file: Path, monkeypatch: pytest.Monke
     assert answered["spread"][MODEL]["roc_auc"]["mean"] > 0.7
     assert answered["metrics"]["test_rows"] == 600
     assert CliRunner().invoke(app, [*table, "--engine", "spark"]).exit_code == 2
+
+
+def iris(file: Path, *, change: np.ndarray | None = None, drawn: np.ndarray | None = None) -> Path:
+    """The 150 flowers as a file, some drawn again, or with other petal widths."""
+    data = load_iris()
+    x = data.data + (0 if change is None else np.outer(change, [0, 0, 0, 1]))
+    columns = dict(zip(("sepal_length", "sepal_width", "petal_length", "petal_width"), x.T, strict=True))
+    flowers = pl.DataFrame({**columns, "species": data.target_names[data.target]})
+    (flowers if drawn is None else flowers[drawn]).write_csv(file)
+    return file
+
+
+def ran(*words: str) -> dict:
+    done = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+IRIS = ["--label", "species", "--algorithm", "kmeans", "--prepare", "none"]
+
+
+def test_iris_gives_the_published_figures_through_the_command_line(tmp_path: Path) -> None:
+    found = ran("study", "run", "--table", str(iris(tmp_path / "iris.csv")), *IRIS, "--k", "3")
+    published = {"inertia": "78.8514", "silhouette": "0.5528", "davies_bouldin": "0.6620", "dunn": "0.09881"}
+    published |= {"calinski_harabasz": "561.63", "adjusted_rand": "0.7302"}
+    digits = {name: len(text.partition(".")[2]) for name, text in published.items()}
+    assert {name: f"{found['metrics'][name]:.{digits[name]}f}" for name in published} == published
+    assert found["verdict"].startswith("3 clusters: silhouette 0.5528, without structure")
+    for text in published.values():
+        assert text in " ".join([found["verdict"], str(found["lines"])])
+
+
+def test_permuted_columns_of_a_file_are_no_clusters(tmp_path: Path) -> None:
+    random, flowers = np.random.default_rng(1), pl.read_csv(iris(tmp_path / "iris.csv"))
+    file = tmp_path / "permuted.csv"
+    pl.DataFrame({name: random.permutation(flowers[name].to_numpy()) for name in flowers.columns}).write_csv(file)
+    found = ran("study", "run", "--table", str(file), *IRIS, "--k", "2-5")
+    assert found["verdict"].startswith("no clusters here: silhouette 0.")
+    assert found["version"] is None
+
+
+@pytest.mark.integration
+def test_a_file_of_flowers_drawn_again_keeps_every_id_and_a_split_makes_one(tmp_path: Path) -> None:
+    shop, random = tmp_path / "shop", np.random.default_rng(5)
+    shop.mkdir()
+    declared = "  kinds: {kind: clusters, file: iris.csv, label: species, k: [3, 3], preparation: []}\n"
+    for name, text in projects.FILES.items():
+        (shop / name).write_text(text if name != "studies.yaml" else f"version: 1\nstudies:\n{declared}")
+    seen = []
+    for drawn, change in ((np.arange(150), None), (random.integers(0, 150, 150), None), (None, np.arange(150) < 20)):
+        if change is not None:  # twenty of the fifty setosas have wide petals now
+            (shop / "studies.yaml").write_text(f"version: 1\nstudies:\n{declared.replace('[3, 3]', '[4, 4]')}")
+        iris(shop / "iris.csv", drawn=drawn, change=None if change is None else 3.0 * change)
+        found = ran("study", "run", "kinds", "-C", str(shop))
+        model = Model.load(found["folder"], verify=True)
+        seen.append((dict(zip(model.ids, model.names, strict=True)), found["lines"]))
+    (first, _), (again, _), (split, told) = seen
+    assert first == again
+    assert set(first) == {1, 2, 3}
+    assert set(split) == {1, 2, 3, 4}
+    assert {id_: split[id_] for id_ in first} == first
+    (line,) = [each for each in told if each.startswith("since the model before")]
+    assert "was split into" in line
 
 
 @pytest.mark.parametrize(
