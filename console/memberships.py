@@ -1,4 +1,4 @@
-"""Commands about who is in which segment: `plan`, `apply`, `preview`, `explain`, `history`, `backtest`, `export`."""
+"""Commands about who is in which segment, and what they do: `plan`, `apply`, `preview`, ... `kpis`, `export`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ AtOption = Annotated[str | None, typer.Option("--at", help="ISO instant (default
 
 def register(commands: typer.Typer) -> None:
     """Add the commands to `ethogram segments`."""
-    for command in (plan, apply, preview, explain, history, backtest, export):
+    for command in (plan, apply, preview, explain, history, backtest, kpis, export):
         commands.command()(command)
 
 
@@ -145,6 +145,30 @@ def backtest(
     answer(found.to_dict(), str(found), as_json=as_json)
 
 
+def kpis(
+    goal: Annotated[str, typer.Argument(help="Event that counts as conversion, and as an order.")],
+    value: Annotated[str, typer.Option(help="EVENT.property that is summed.")] = "",
+    every: Annotated[str, typer.Option(help="Length of a period.")] = "7d",
+    last: Annotated[int, typer.Option(min=1, help="How many periods, the newest complete ones.")] = 12,
+    segment: SegmentsOption = None,
+    to: Annotated[str | None, typer.Option(help="A .parquet or .csv file, or a database's URL, to write to.")] = None,
+    tabled: Annotated[str, typer.Option("--table", help="Of the database.")] = "kpis",
+    *,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Conversion, order value, retention and life-time value of every segment's cohorts, as one tidy table."""
+    from experiments.backtest import Asked
+    from experiments.kpis import Kpis
+    from features.instants import parse_duration
+
+    asked = Asked(goal, value, parse_duration(every))
+    with working("kpis") as told:
+        found = Kpis.of(_found(project), asked, last=last, names=segment or (), told=told)
+    text = f"{found}\n{found.write(to, table=tabled):,} rows written to {to}" if to else str(found)
+    answer(found.to_dict(), text, as_json=as_json)
+
+
 def export(
     to: Annotated[str, typer.Argument(help="A .parquet or .csv file, or a database's URL, such as sqlite:///crm.db.")],
     segment: SegmentsOption = None,
@@ -166,5 +190,7 @@ def export(
         found = Export.of(_found(project), at=_instant(at), names=segment or (), **kinds)
         told(f"{found.rows.height:,} rows")
         written = found.write(to, table=tabled)
-    document = {"rows": written, "segments": list(found.segments), "as_of": iso(found.as_of)}
-    answer(document, f"{written:,} rows of {len(found.segments)} segments as of {iso(found.as_of)}", as_json=as_json)
+    document = {"rows": written, "segments": list(found.segments), "as_of": iso(found.instants[0])}
+    answer(
+        document, f"{written:,} rows of {len(found.segments)} segments as of {iso(found.instants[0])}", as_json=as_json
+    )

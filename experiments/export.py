@@ -5,6 +5,7 @@ What was written of a segment as of an instant is replaced whole, so a run that 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,13 +32,13 @@ class Export:
 
     Attributes:
         rows: Columns segment, as_of, user and what else was asked for; instants are UTC.
-        segments: Whose rows of this instant are replaced, those of nobody included.
-        as_of: Microseconds UTC.
+        segments: Whose rows of these instants are replaced, those of nobody included.
+        instants: Microseconds UTC.
     """
 
     rows: pl.DataFrame
     segments: tuple[str, ...]
-    as_of: int
+    instants: tuple[int, ...]
 
     @classmethod
     def of(
@@ -75,7 +76,7 @@ class Export:
         )
         if changes:
             emitted = [(name, word == "entered") for name in large for word in known[name].emit]
-            return cls(_changes(ledger, as_of, emitted), large, as_of)
+            return cls(_changes(ledger, as_of, emitted), large, (as_of,))
         willing = [user for each in audience.everybody(Purpose.PERSONALISATION) for user in each.users.tolist()]
         members = ledger.members(as_of).filter(pl.col("segment").is_in(large) & pl.col("user").is_in(willing))
         rows = members.select(
@@ -83,7 +84,7 @@ class Export:
         )
         if scores or features:
             rows = rows.join(_figures(audience, as_of, scores=scores, features=features), on="user", how="left")
-        return cls(rows.sort("segment", "user"), large, as_of)
+        return cls(rows.sort("segment", "user"), large, (as_of,))
 
     def write(self, to: str, *, table: str = TABLE) -> int:
         """Write the rows, in place of those of the same segments and instant; how many there are.
@@ -104,13 +105,17 @@ class Export:
             raise DefinitionError(f"{to!r} is neither a .parquet or .csv file nor a database such as postgresql://...")
         return self.rows.height
 
+    @property
+    def _moments(self) -> list[datetime]:
+        return pl.Series(self.instants, dtype=pl.Datetime("us")).to_list()
+
     def _to_file(self, path: Path) -> None:
         rows = self.rows
         if path.exists():
             before = READERS[path.suffix](path)
             if before.columns != rows.columns:
                 raise AnalysisError(f"{path} has other columns: {', '.join(before.columns)}. Hint: another file.")
-            same = pl.col("segment").is_in(self.segments) & (pl.col("as_of") == _instant(pl.lit(self.as_of)))
+            same = pl.col("segment").is_in(self.segments) & pl.col("as_of").is_in(self._moments)
             rows = pl.concat([before.cast(rows.schema).filter(~same), rows])
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".parquet":
@@ -130,8 +135,7 @@ class Export:
             raise DefinitionError(f"the database cannot be opened: {error}. Hint: its driver may be missing.") from None
         columns = [sql.Column(column, _type(sql, kind)) for column, kind in self.rows.schema.items()]
         table = sql.Table(name, sql.MetaData(), *columns)
-        moment = self.rows.select(_instant(pl.lit(self.as_of))).item()
-        same = sql.and_(table.c.segment.in_(self.segments), table.c.as_of == moment)
+        same = sql.and_(table.c.segment.in_(self.segments), table.c.as_of.in_(self._moments))
         try:
             with engine.begin() as connection:
                 table.create(connection, checkfirst=True)

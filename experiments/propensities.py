@@ -146,7 +146,7 @@ class Asked:
         grown = boosting.again(found.best.params, chosen.rounds, seed=seed)
         kind, said = "classes" if rows.classes else "propensity", details(spec, rows, found)
         head, names = (rows.matrix.fingerprint, preparation, grown.forest, calibration, limit), rows.classes
-        model = Model(self.name, kind, *head, names=names, details=said)
+        model = Model(self.name, kind, *head, costs=_costs(spec, rows), names=names, details=said)
         return Learned(model, grown, boosting, found, chosen.rounds, chosen.log_loss)
 
     def judged(self, parts: Sequence[TrainingSet], names: tuple[str, ...]) -> Judged:
@@ -240,6 +240,20 @@ def _spread(seeds: Sequence[Means]) -> dict[str, dict[str, tuple[float, float]]]
     }
 
 
+def _costs(spec: Spec, rows: TrainingSet) -> tuple[tuple[float, ...], ...]:
+    """What taking a row of one class (row) for another (column) costs: 1 where nothing is said."""
+    if spec.costs and not rows.classes:
+        raise StudyError(
+            "`costs` are of a question that asks which of several; this one asks yes or no. "
+            "Hint: `threshold: {false_positive: 1, false_negative: 5}`."
+        )
+    for name in (*spec.costs, *(other for each in spec.costs.values() for other in each)):
+        if name not in rows.classes:
+            raise StudyError(f"costs: there is no class {name!r}. {nearest(name, rows.classes)}")
+    known = rows.classes if spec.costs else ()
+    return tuple(tuple(0.0 if a == b else spec.costs.get(a, {}).get(b, 1.0) for b in known) for a in known)
+
+
 def _names(spec: Spec, rows: TrainingSet) -> tuple[str, ...]:
     """The columns that are learned from."""
     for name in (*spec.known_later, *spec.sensitive, *spec.trusted):
@@ -329,11 +343,15 @@ def _told(learned: Learned, y: Array, p: Array, chance: Mapping[str, float]) -> 
     if p.ndim == 1:
         lines = [str(Confusion.at(learned.model.threshold, y, p))]
     else:
-        right = p.argmax(axis=1) == y
-        lines = [f"{right.mean():.1%} of the rows are in their most probable class"]
+        likely, told = p.argmax(axis=1), learned.model.told(p)
+        lines = [f"{(likely == y).mean():.1%} of the rows are in their most probable class"]
+        if learned.model.costs:
+            mine, rows = np.array(learned.model.costs)[y.astype(np.int64)], np.arange(len(y))
+            ours, others = mine[rows, told].mean(), mine[rows, likely].mean()
+            lines.append(f"told by cost, a row costs {ours:.4g}; by the most probable class {others:.4g}")
         for place, name in enumerate(learned.model.names):
-            mine = np.bincount(p.argmax(axis=1)[y == place], minlength=p.shape[1])
-            shown = ", ".join(f"{n:,} {each}" for each, n in zip(learned.model.names, mine, strict=True))
+            counts = np.bincount(told[y == place], minlength=p.shape[1])
+            shown = ", ".join(f"{n:,} {each}" for each, n in zip(learned.model.names, counts, strict=True))
             lines.append(f"  {name}: taken for {shown}")
     if chance:
         least, largest = chance.values()

@@ -99,6 +99,7 @@ class PredictsSpec(StudySpec):
 
     calibration: Method = "platt"
     threshold: Literal["f1"] | Cost = "f1"
+    costs: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = {}
     balanced: bool = False
     monotone: dict[str, Literal["rises", "falls"]] = {}
     select: Stable | None = None

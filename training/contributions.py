@@ -142,7 +142,7 @@ def paths_of_all(forest: Forest) -> list[Paths]:
 
 
 def moved(model: "Model", paths: list[Paths], values: Floats) -> dict[str, Any]:
-    """How much each prepared column moves the first row's margin, of several classes the most probable one's."""
+    """How much each prepared column moves the first row's margin, of several classes that of the one told."""
     if not isinstance(model.head, Forest):
         raise BundleError(f"the model {model.study!r} has no trees whose margin could be taken apart.")
     x, scores = model.preparation.apply(values[:1]).astype(np.float32), model.score_values(values[:1])

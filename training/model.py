@@ -33,7 +33,7 @@ class Scores:
         probability: Shape (n_rows,), calibrated, of a propensity.
         threshold: At or above it a row is `chosen`; NaN without a probability.
         margin: Shape (n_rows,), or (n_rows, n_classes), float32, before calibration; None for clusters.
-        cluster: Shape (n_rows,), index into `names`: the cluster, or the most probable class; None for a propensity.
+        cluster: Shape (n_rows,), index into `names`: the cluster, or the class that is told; None for a propensity.
         distances: Shape (n_rows, n_clusters), as the model's assigner measures, of clusters.
         confidence: Shape (n_rows,), how surely that cluster or class is the right one; None for a propensity.
         probabilities: Shape (n_rows, n_classes), calibrated, of classes.
@@ -102,6 +102,7 @@ class Model:
         head: Trees for a propensity or classes, what assigns for clusters.
         calibration: Of the trees' margins.
         threshold: Of the calibrated probability.
+        costs: Of classes, what a row of the one (row) costs that is taken for the other (column); none: all the same.
         names: Of the clusters or classes.
         ids: What the clusters are called for ever: a refit gives those that are the same people the same id.
         details: What a reader wants to know: label, population, training set, search, figures. Plain values.
@@ -114,6 +115,7 @@ class Model:
     head: Forest | Assigner
     calibration: Calibration = field(default_factory=Calibration)
     threshold: float = 0.5
+    costs: tuple[tuple[float, ...], ...] = ()
     names: tuple[str, ...] = ()
     ids: tuple[int, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -141,6 +143,7 @@ class Model:
                 head=_head(folder, data["kind"]),
                 calibration=Calibration.from_dict(data["calibration"]),
                 threshold=float(data["threshold"]),
+                costs=tuple(map(tuple, data.get("costs", []))),
                 names=tuple(data["names"]),
                 ids=tuple(data["ids"]),
                 details=data["details"],
@@ -160,6 +163,8 @@ class Model:
             raise BundleError(f"model {self.study!r}: {given} prepared columns, its head needs {wanted}.")
         if self.kind == "classes" and not (isinstance(self.head, Forest) and len(self.head.base) == len(self.names)):
             raise BundleError(f"model {self.study!r}: {len(self.names)} classes do not fit its trees.")
+        if self.costs and {len(self.costs), *map(len, self.costs)} != {len(self.names)}:
+            raise BundleError(f"model {self.study!r}: its costs do not fit {len(self.names)} classes.")
         if not isinstance(self.head, Forest) and not len(self.head) == len(self.names) == len(set(self.ids)):
             said = f"{len(self.names)} names and {len(set(self.ids))} ids"
             raise BundleError(f"model {self.study!r}: {len(self.head)} clusters, {said}.")
@@ -188,6 +193,7 @@ class Model:
             "preparation": self.preparation.to_dict(),
             "calibration": self.calibration.to_dict(),
             "threshold": self.threshold,
+            "costs": [list(row) for row in self.costs],
             "names": list(self.names),
             "ids": list(self.ids),
             "details": dict(self.details),
@@ -224,15 +230,23 @@ class Model:
         probability = self.calibration.probability(margins)
         if probability.ndim == 1:
             return Scores(self.study, self.kind, probability, self.threshold, margins)
+        told = self.told(probability)
         return Scores(
             self.study,
             self.kind,
             margin=margins,
-            cluster=probability.argmax(axis=1),
-            confidence=probability.max(axis=1),
+            cluster=told,
+            confidence=probability[np.arange(len(told)), told],
             probabilities=probability,
             names=self.names,
         )
+
+    def told(self, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The class that is told of every row, shape (n_rows,): the most probable, or the one that costs least."""
+        if not self.costs:
+            return np.asarray(probabilities.argmax(axis=1))
+        # Summed in the one order, so that a row alone and in a batch costs the same to the bit.
+        return np.asarray((probabilities[:, :, None] * np.array(self.costs)).sum(axis=1).argmin(axis=1))
 
     def probabilities(self, matrix: FeatureMatrix) -> NDArray[np.float64]:
         """Shape (n_rows,), or (n_rows, n_classes): what a propensity says of every row.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,33 @@ def test_which_of_several_is_asked_where_the_label_has_several_values(file: Path
     assert found.figures[MODEL]["roc_auc"]["value"] > 0.6
     assert found.training_set["classes"] == ["mail", "shop", "web"]
     assert "mail: taken for" in str(found)
+
+
+def test_the_class_that_costs_least_is_told_and_not_the_most_probable(file: Path) -> None:
+    plain = asked(file, label="channel", leave_out=["paid"], split={"folds": 2})
+    dear = {"mail": {"shop": 9, "web": 9}, "shop": {"web": 0}}
+    found = asked(file, label="channel", leave_out=["paid"], split={"folds": 2}, costs=dear)
+    assert found.figures[MODEL] == plain.figures[MODEL]  # probabilities stay as they are
+    taken = {name: [int(n) for n in re.findall(r"(\d+) \w+", line)] for name, line in _taken(found)}
+    for name, counts in taken.items():
+        assert counts[0] > 0.9 * sum(counts), name  # what is taken for mail is never dear
+    (line,) = [each for each in found.lines if each.startswith("told by cost")]
+    ours, likely = (float(number) for number in re.findall(r"\d+\.\d+", line))
+    assert ours < 0.5 * likely
+    costs = [[0, 9, 9], [1, 0, 0], [1, 1, 0]]
+    rows = list(taken.values())
+    total = sum(n * cost for row, of in zip(rows, costs, strict=True) for n, cost in zip(row, of, strict=True))
+    assert ours == pytest.approx(total / 600, rel=1e-3)
+    for wrong, message in (
+        ({"label": "channel", "costs": {"mal": {"web": 2}}}, "no class 'mal'. Hint: did you mean 'mail'"),
+        ({"costs": {"Yes": {"No": 2}}}, "this one asks yes or no"),
+    ):
+        with pytest.raises(StudyError, match=re.escape(message)):
+            asked(file, leave_out=["paid"], split={"folds": 2}, **wrong)
+
+
+def _taken(found: StudyResult) -> list[tuple[str, str]]:
+    return [(line.split(":")[0].strip(), line.split("taken for")[1]) for line in found.lines if "taken for" in line]
 
 
 def test_a_sensitive_attribute_is_judged_by_and_not_learned_from(file: Path) -> None:
