@@ -234,32 +234,77 @@ def _weights(given: list[str]) -> dict[str, float]:
 
 @loop.callback()
 def _loop() -> None:
-    """Keep what is served true: look, study, compare, promote."""
+    """Keep what is served true: look, study, compare, promote, watch; people approve, veto and pause."""
 
 
 @loop.command("run")
 def loop_run(
     once: Annotated[bool, typer.Option("--once", help="One turn, then end (for cron and the like).")] = False,
-    every: Annotated[str, typer.Option(help="Study again when the log has grown by so much.")] = "7d",
-    pause: Annotated[str, typer.Option(help="Without --once: time between two turns.")] = "1h",
     force: Annotated[bool, typer.Option("--force", help="Study whether there is a reason or not.")] = False,
     project: ProjectOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Drift or schedule, then studies, then challenger against champion on the newest outcomes, then promote or not.
+    """Drift or schedule, recalibration or studies, a challenger in the shadow, a contest, promotion or not, a watch.
 
-    Every decision is recorded in MLflow, with its figures and reasons. Exits with 0 whatever was decided.
+    Every turn takes one step that loop.yaml allows, and is recorded in MLflow with its figures and reasons. Without
+    `--once` turns follow each other after its `pause`. Exits with 0 whatever was decided.
     """
     import time
 
     from experiments.loop import run_once
-    from features.instants import SECOND, parse_duration
+    from experiments.policy import Policy
+    from features.instants import SECOND
     from features.project import Project
 
-    found, growth, seconds = Project.find(project), parse_duration(every), parse_duration(pause) / SECOND
+    found = Project.find(project)
     while True:
-        decision = run_once(found, every=growth, force=force, progress=note)
+        decision = run_once(found, force=force, progress=note)
         answer(decision.to_dict(), str(decision), as_json=json)
         if once:
             return
-        time.sleep(seconds)
+        time.sleep(Policy.of(found).pause / SECOND)
+
+
+@loop.command("status")
+def loop_status(project: ProjectOption = None, json: JsonOption = False) -> None:
+    """Where the loop stands, what it is waiting for, and what it decided of late."""
+    from experiments.status import Status
+    from features.project import Project
+
+    status = Status.of(Project.find(project))
+    answer(status.to_dict(), str(status), as_json=json)
+
+
+ReasonOption = Annotated[str, typer.Option("--reason", help="Kept with the decision.")]
+
+
+@loop.command("approve")
+def loop_approve(reason: ReasonOption = "", project: ProjectOption = None) -> None:
+    """The challenger may be promoted, once it has shown what loop.yaml asks."""
+    _say("approve", reason, project)
+
+
+@loop.command("veto")
+def loop_veto(reason: ReasonOption = "", project: ProjectOption = None) -> None:
+    """The challenger is taken back; while a promotion is watched, it is rolled back."""
+    _say("veto", reason, project)
+
+
+@loop.command("pause")
+def loop_pause(reason: ReasonOption = "", project: ProjectOption = None) -> None:
+    """No turn does anything until `loop resume`."""
+    _say("pause", reason, project)
+
+
+@loop.command("resume")
+def loop_resume(reason: ReasonOption = "", project: ProjectOption = None) -> None:
+    """The loop goes on."""
+    _say("resume", reason, project)
+
+
+def _say(word: Literal["approve", "veto", "pause", "resume"], reason: str, project: Path | None) -> None:
+    from experiments.course import say
+    from features.project import Project
+
+    told = say(Project.find(project), word, reason)
+    answer({"word": word, "told": told}, told, as_json=False)

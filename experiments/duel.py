@@ -24,7 +24,7 @@ class Duel:
 
     Attributes:
         study: Its name.
-        at: The newest cut whose outcomes are known, microseconds UTC.
+        at: The newest instant that rows are as of, microseconds UTC.
         n_rows: Rows judged.
         n_users: Persons behind them.
         n_positive: Rows whose outcome happened.
@@ -55,7 +55,12 @@ class Duel:
         return "no difference shown"
 
     def __str__(self) -> str:
-        counts = f"{self.n_rows:,} users as of {iso(self.at)}, {self.n_positive:,} outcomes"
+        rows = (
+            f"{self.n_rows:,} rows of {self.n_users:,} users"
+            if self.n_rows > self.n_users
+            else f"{self.n_rows:,} users"
+        )
+        counts = f"{rows} as of {iso(self.at)}, {self.n_positive:,} outcomes"
         if not self.difference:
             return f"{self.study}: not enough data, {counts}; {FEWEST_OUTCOMES} of either kind are needed"
         ranking = self.difference["roc_auc"]
@@ -116,7 +121,7 @@ def duel(
         champion: Probabilities, shape (n_rows,).
         challenger: The same.
         users: Shape (n_rows,); rows of a user are resampled together.
-        at: The cut that the rows were frozen at.
+        at: The newest instant that rows are as of.
         replicates: Bootstrap resamples.
     """
     counts = len(y), len(set(users.tolist())), int(y.sum())

@@ -1,31 +1,35 @@
-"""Loop: drift or schedule, then a study, then a duel on the newest outcomes, then promotion, or not."""
+"""Loop: drift or schedule, recalibration, a study, a challenger in the shadow, a contest, promotion or not, a watch."""
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from uuid import uuid4
 
-from experiments import pages, release, studies
+import polars as pl
+
+from experiments import overview, pages, release, studies
 from experiments.asked import asked
+from experiments.contest import Contest
+from experiments.course import Course, alone, words
 from experiments.duel import Duel, duel
+from experiments.policy import Policy
+from experiments.recalibration import recalibrated, registered
 from experiments.studies import OfLog, PropensitySpec
-from experiments.study import Study
+from experiments.study import DIGEST, Study
 from experiments.tracking import Tracking
 from experiments.turn import Answer, Decision, Studied
-from experiments.watch import watch
+from experiments.watch import REFERENCE, watch
 from features.behaviour.feature_set import FeatureSet
 from features.errors import AnalysisError, BundleError, StudyError
 from features.events.log import EventLog
-from features.instants import DAY, format_duration, iso, parse_instant, to_datetime
+from features.instants import format_duration, iso, parse_instant, to_datetime
 from features.project import Project
 from training.bundle import Bundle, current
 from training.model import Model, digest_of
 from training.training_set import TrainingSet
+from training.validation import Ranking
 
-COOL_DOWN = DAY
-"""Unless definitions changed, drift asks for studies only when the log has grown by so much since the last ones."""
 Progress = Callable[[str], None]
 Specs = Mapping[str, OfLog]
 
@@ -40,6 +44,8 @@ class State:
         features: As declared now.
         specs: The declared studies.
         champion: The published bundle; None before the first release.
+        policy: What loop.yaml allows.
+        course: Where the last turn left off.
     """
 
     project: Project
@@ -47,30 +53,28 @@ class State:
     features: FeatureSet
     specs: Specs
     champion: Bundle | None
+    policy: Policy
+    course: Course
 
     @classmethod
     def of(cls, project: Project) -> "State":
         """Read it."""
+        policy, course = Policy.of(project), Course.of(project)
         log = EventLog.of(project)
         features = FeatureSet.of(project, log.plan, log.codes)
         specs = studies.of_logs(studies.read(project.file("studies.yaml"), log.plan, features.names))
         folder = current(project.path("bundles"))
-        return cls(project, log, features, specs, Bundle.load(folder) if folder else None)
+        return cls(project, log, features, specs, Bundle.load(folder) if folder else None, policy, course)
+
+    @cached_property
+    def now(self) -> int:
+        """The log's newest event."""
+        return self.log.span()[1]
 
     @property
     def same_features(self) -> bool:
         """Whether the champion computes what the project declares."""
         return self.champion is not None and self.champion.features.fingerprint == self.features.fingerprint
-
-    @property
-    def notebook(self) -> Path:
-        """Where the last studies are remembered, so that a champion that stays does not start them anew each turn."""
-        return self.project.path("studies") / "loop.json"
-
-    @cached_property
-    def memory(self) -> dict[str, str]:
-        """What the last studies saw: `studied_until`, `definitions`; empty before the first."""
-        return dict(json.loads(self.notebook.read_text(encoding="utf-8"))) if self.notebook.exists() else {}
 
     @cached_property
     def definitions(self) -> str:
@@ -83,14 +87,16 @@ class State:
         """The newest event that the champion's propensities, or the studies after them, could know of; 0 if unsaid."""
         models = self.champion.models.values() if self.champion else ()
         details = [model.details.get("training_set") for model in models if model.kind == "propensity"]
-        trained = min((parse_instant(each["log"][1]) for each in details if each), default=0)
-        said = self.memory.get("studied_until")
-        return max(trained, parse_instant(said)) if said else trained
+        return max(
+            min((parse_instant(each["log"][1]) for each in details if each), default=0),
+            max(self.course.studied, default=0),
+        )
 
-    def remember(self) -> None:
-        """Note that studies were run now."""
-        noted = {"studied_until": iso(self.log.span()[1]), "definitions": self.definitions}
-        pages.write(self.notebook, json.dumps(noted) + "\n")
+    @property
+    def left(self) -> int:
+        """Studies that the budget still allows."""
+        budget = self.policy.budget
+        return budget.studies - sum(each > self.now - budget.within for each in self.course.studied)
 
     def to_study(self) -> list[str]:
         """Studies to run: the propensities that are served; all studies before a first release.
@@ -104,39 +110,85 @@ class State:
         return [name for name in held if self.specs[name].kind == "propensity"] if self.same_features else held
 
 
-def run_once(
-    project: Project, *, every: int = 7 * DAY, force: bool = False, progress: Progress | None = None
-) -> Decision:
-    """One turn: look, study if there is a reason, compare, promote or not, and record it.
+def run_once(project: Project, *, force: bool = False, progress: Progress | None = None) -> Decision:
+    """One turn: a contest goes on where there is one; else look, and study where there is a reason.
 
     Args:
-        project: The project.
-        every: Study again when the log has grown by so much (microseconds) since the champion was trained.
-        force: Study in any case.
+        project: The project; its loop.yaml is the policy.
+        force: Study in any case, where no contest is on.
         progress: Told of every step.
 
     Raises:
-        EthogramError: the project cannot be read, or a study cannot be run.
+        EthogramError: the project cannot be read, a study cannot be run, or another turn is being taken.
     """
-    state, say = State.of(project), progress or (lambda _line: None)
-    drift, notes = _drift(state, say)
-    notes = (*notes, *_unreleased(state))
-    triggers = tuple(_triggers(state, drift, every=every, force=force))
+    with alone(project):
+        state, say = State.of(project), progress or (lambda _line: None)
+        if (paused := words(project).get("pause")) is not None:
+            return _recorded(state, Decision("paused", (), (), (), (), (f"paused by {paused}",), None, {}))
+        drift, notes = _drift(state, say)
+        if state.course.phase == "resting" or state.champion is None:
+            decision, course = _rested(state, drift, force=force, say=say)
+        else:
+            here = (project, state.log, state.champion, dict(state.specs), state.policy, state.course)
+            decision, course = Contest(*here).turned(say)
+        course.keep(project)
+        return _recorded(state, replace(decision, drift=drift, notes=(*notes, *decision.notes)))
+
+
+def _rested(state: State, drift: str | None, *, force: bool, say: Progress) -> tuple[Decision, Course]:
+    """No contest is on: is there a reason to study, and what comes of it?"""
+    notes, triggers = tuple(_unreleased(state)), tuple(_triggers(state, drift, force=force))
     if not triggers:
         idle = ("no drift, no newer data to speak of, and nobody asked",)
-        return _recorded(state, Decision("nothing to do", (), notes, (), (), idle, drift, {}))
+        return Decision("nothing to do", (), notes, (), (), idle, drift, {}), state.course
+    if state.left < 1:
+        spent = f"{state.policy.budget.studies} studies within {format_duration(state.policy.budget.within)}"
+        reason = (f"the budget is spent: {spent}",)
+        return Decision("nothing to do", triggers, notes, (), (), reason, drift, {}), state.course
     studied, duels = _studied(state, say)
-    held = state.champion.models if state.champion else {}
-    same = state.champion is None or state.same_features
+    course = replace(
+        state.course,
+        studied=(*state.course.studied, *[state.now] * len(studied))[-1000:],
+        definitions=state.definitions,
+    )
+    held, same = (state.champion.models if state.champion else {}), state.champion is None or state.same_features
     answer, reasons = decide(duels, studied, held=held, same_features=same)
-    versions: Mapping[str, int] = {}
-    if answer == "promoted":
+    made = Decision(answer, triggers, notes, studied, duels, reasons, drift, {})
+    if answer != "promoted":
+        return made, course
+    try:
+        if state.champion is not None and state.policy.shadow != "off":
+            return _in_shadow(state, made, course, say)
+        failed = [
+            fault for fought in duels for fault in state.policy.gates.failed(fought) if fought.verdict == "better"
+        ]
+        if failed:
+            return replace(made, answer="kept", reasons=(*reasons, *failed)), course
         say("promoting")
-        try:
-            versions = release.promote(project, versions=_versions(state, studied, duels)).models
-        except BundleError as problem:
-            answer, reasons = "kept", (*reasons, str(problem))
-    return _recorded(state, Decision(answer, triggers, notes, studied, duels, reasons, drift, versions))
+        return replace(
+            made, versions=release.promote(state.project, versions=_versions(state, studied, duels)).models
+        ), course
+    except BundleError as problem:
+        return replace(made, answer="kept", reasons=(*reasons, str(problem))), course
+
+
+def _in_shadow(state: State, made: Decision, course: Course, say: Progress) -> tuple[Decision, Course]:
+    """The winners score beside the champion from now on."""
+    say("publishing the challenger beside the champion")
+    versions = _versions(state, made.studied, made.duels)
+    beside, served = release.challenge(state.project, versions), release.served(state.project)
+    fresh = tuple(name for name, version in versions.items() if served.get(name) != version)
+    course = replace(
+        course,
+        phase="shadow",
+        since=state.now,
+        champion=state.champion.digest if state.champion else "",
+        version=beside.version,
+        digest=beside.tags[DIGEST],
+        fresh=fresh,
+    )
+    reason = f"bundle version {beside.version} scores in the shadow until its outcomes are known"
+    return replace(made, answer="in shadow", reasons=(*made.reasons, reason)), course
 
 
 def _drift(state: State, say: Progress) -> tuple[str | None, tuple[str, ...]]:
@@ -156,16 +208,16 @@ def _unreleased(state: State) -> Iterator[str]:
         yield f"not released yet, so left to a person (`ethogram study run`, `ethogram promote`): {', '.join(names)}"
 
 
-def _triggers(state: State, drift: str | None, *, every: int, force: bool) -> list[str]:
+def _triggers(state: State, drift: str | None, *, force: bool) -> list[str]:
     if state.champion is None:
         return ["nothing is published yet"]
-    newest, known = state.log.span()[1], state.known_until
+    newest, known, every = state.now, state.known_until, state.policy.triggers.every
     triggers = ["asked for"] if force else []
-    if newest - known >= every:
+    if every != "never" and newest - known >= every:
         triggers.append(f"the log has grown by {format_duration(every)} or more, from {iso(known)} to {iso(newest)}")
-    if newest - known < COOL_DOWN and state.memory.get("definitions") == state.definitions:
+    if newest - known < state.policy.cool_down and state.course.definitions == state.definitions:
         return triggers
-    if drift == "drift":
+    if drift == "drift" and state.policy.triggers.drift:
         triggers.append("the served users are not those of the training rows (drift)")
     if not state.same_features:
         triggers.append("features.yaml declares other features than the champion computes")
@@ -174,27 +226,55 @@ def _triggers(state: State, drift: str | None, *, every: int, force: bool) -> li
 
 def _studied(state: State, say: Progress) -> tuple[tuple[Studied, ...], tuple[Duel, ...]]:
     studied, duels = [], []
-    for name in state.to_study():
+    for name in state.to_study()[: max(state.left, 0)]:
         study = Study(name, state.specs[name])
         try:
             rows = study.rows(state.project, log=state.log)
-            result = study.run(state.project, rows=rows, progress=say)
+            mended = _mended(state, study, rows, say)
+            if mended is None:
+                result = study.run(state.project, rows=rows, progress=say)
         except StudyError as problem:
             studied.append(Studied(name, None, f"it cannot be run: {problem}", ""))
+            continue
+        if mended is not None:
+            studied.append(mended[0])
+            duels.append(mended[1])
             continue
         refused = f"; not to be promoted: {'; '.join(result.refused)}" if result.refused else ""
         version = None if result.refused else result.version
         studied.append(Studied(name, version, result.verdict + refused, result.run_id))
-        if (
-            result.folder is not None
-            and version is not None
-            and state.champion is not None
-            and name in state.champion.models
-        ):
+        held = state.champion is not None and name in state.champion.models
+        if result.folder is not None and version is not None and held:
             fought = _fought(state, study, rows, Model.load(result.folder))
             duels += [fought] if fought else []
-    state.remember()
     return tuple(studied), tuple(duels)
+
+
+def _mended(state: State, study: Study, rows: TrainingSet, say: Progress) -> tuple[Studied, Duel] | None:
+    """The champion recalibrated, where that is better and it ranks as well as when it was judged; else None."""
+    if not (
+        state.policy.recalibrate and state.same_features and state.champion and study.name in state.champion.models
+    ):
+        return None
+    model, spec = state.champion.models[study.name], study.spec
+    tried = recalibrated(model, spec, rows) if isinstance(spec, PropensitySpec) else None
+    if tried is None or tried[1].verdict != "better" or list(state.policy.gates.failed(tried[1])):
+        return None
+    ranked, before = tried[1].champion["roc_auc"], _ranked(state.champion, study.name)
+    if before is not None and ranked.high < before:
+        return None
+    say(f"{study.name}: recalibration is enough")
+    made = registered(state.project, state.champion, tried[0], rows, tried[1])
+    return Studied(study.name, made.version, "recalibrated, no study is needed", ""), tried[1]
+
+
+def _ranked(champion: Bundle, study: str) -> float | None:
+    """ROC-AUC of the rows that the champion's model was judged on; None where it keeps no outcomes."""
+    file = champion.path / "models" / study / REFERENCE
+    rows = pl.read_parquet(file) if file.exists() else pl.DataFrame()
+    if "label" not in rows.columns or rows["label"].n_unique() < 2:
+        return None
+    return Ranking.of(rows["label"].to_numpy(), rows["score"].to_numpy()).roc_auc
 
 
 def _fought(state: State, study: Study, rows: TrainingSet, challenger: Model) -> Duel | None:
@@ -262,15 +342,22 @@ def _versions(state: State, studied: Sequence[Studied], duels: Sequence[Duel]) -
 
 def _recorded(state: State, decision: Decision) -> Decision:
     """The decision as a run with its figures, and as a page and a document under the project's reports."""
-    place = state.project.path("reports") / f"loop-{to_datetime(state.log.span()[1]):%Y%m%dT%H%M%SZ}"
+    end, answer = f"{to_datetime(state.now):%Y%m%dT%H%M%SZ}", decision.answer.replace(" ", "-")
+    place = state.project.path("reports") / f"loop-{end}-{answer}"
     tracking = Tracking(state.project)
-    tags = {"ethogram.decision": decision.answer, "ethogram.drift": decision.drift or "not judged"}
+    index = (state.project.path("reports") / overview.PAGE).as_uri()
+    tags = {
+        "ethogram.decision": decision.answer,
+        "ethogram.drift": decision.drift or "not judged",
+        "ethogram.overview": index,
+    }
     run = tracking.start("loop", search=uuid4().hex[:16], tags=tags)
     with tracking.ending(run):
         files = {"page": place / "loop.html", "document": place / "loop.json"}
-        made = replace(decision, run_id=run, files=files)
+        made = replace(decision, run_id=run, files=files, at=state.now)
         pages.write(files["page"], made.to_html())
         pages.write(files["document"], json.dumps(made.to_dict(), indent=1) + "\n")
         tracking.log(run, params={"triggers": "; ".join(made.triggers)}, metrics=made.metrics())
         tracking.files(run, place, "decision")
+    overview.overview(state.project)
     return made

@@ -8,7 +8,7 @@ from pathlib import Path
 from experiments import studies
 from experiments.replay import replay
 from experiments.study import DIGEST, GATES
-from experiments.tracking import CHAMPION, PREVIOUS, Registered, Tracking, scratch
+from experiments.tracking import CHALLENGER, CHAMPION, PREVIOUS, Registered, Tracking, scratch
 from features.behaviour.feature_set import FeatureSet
 from features.errors import AnalysisError, BundleError, LogError, StudyError, nearest
 from features.events.log import EventLog
@@ -18,6 +18,7 @@ from features.segments.program import Snapshot
 from features.segments.segment_set import SegmentSet
 from features.segments.snapshots import Columns, Work
 from features.segments.snapshots import taken as bounds_taken
+from training.bundle import CHALLENGER as PUBLISHED_BESIDE
 from training.bundle import CURRENT, Bundle, current, publish
 from training.model import Model
 
@@ -83,7 +84,7 @@ def promote(
         BundleError: a model fails its gates, or was trained on other features than the project's; no study has one.
         StudyError: an unknown study or version.
     """
-    _check_answers(project)
+    check_answers(project)
     tracking = Tracking(project)
     chosen = _chosen(project, tracking, versions or {})
     champion = tracking.alias(project.name, CHAMPION)
@@ -105,18 +106,56 @@ def promote(
             f"{'; '.join(failed)}. Hint: `ethogram study show STUDY` lists older versions for `--model`; `--force` "
             "promotes it all the same, and the registry keeps what it failed."
         )
-    made = _register(project, tracking, chosen, segments, bounds or {}, failed)
+    return crown(project, _register(project, tracking, chosen, segments, bounds or {}, failed), forced=failed)
+
+
+def crown(project: Project, made: Registered, *, forced: tuple[str, ...] = ()) -> Promotion:
+    """Call a registered bundle the champion, the one before `previous`, and publish it.
+
+    `check_answers` goes before.
+    """
+    tracking = Tracking(project)
+    champion = tracking.alias(project.name, CHAMPION)
     if champion is not None:
         tracking.set_alias(project.name, PREVIOUS, champion.version)
     tracking.set_alias(project.name, CHAMPION, made.version)
-    folder = published(project, tracking, made)
-    before = champion.version if champion else None
-    return Promotion(project.name, made.version, made.tags[DIGEST], folder, taken, before, changed=True, forced=failed)
+    folder, before = published(project, tracking, made), champion.version if champion else None
+    digest, models = made.tags[DIGEST], models_of(made)
+    return Promotion(project.name, made.version, digest, folder, models, before, changed=True, forced=forced)
+
+
+def challenge(project: Project, versions: Mapping[str, int]) -> Registered:
+    """Register a bundle of these models and publish it beside the champion, where it scores in the shadow.
+
+    Raises:
+        BundleError: a model fails its gates, or was trained on other features than the project's.
+    """
+    tracking = Tracking(project)
+    chosen = _chosen(project, tracking, versions)
+    failed = _failed(chosen, tracking.alias(project.name, CHAMPION))
+    if failed:
+        raise BundleError("; ".join(failed))
+    log = EventLog.of(project)
+    segments = declared_segments(project, log, FeatureSet.of(project, log.plan, log.codes))
+    made = _register(project, tracking, chosen, segments, {}, ())
+    beside(project, made)
+    return made
+
+
+def beside(project: Project, made: Registered | None) -> None:
+    """Let a registered bundle score in the shadow of the champion; None: no more."""
+    tracking = Tracking(project)
+    if made is not None:
+        tracking.set_alias(project.name, CHALLENGER, made.version)
+        published(project, tracking, made, pointer=PUBLISHED_BESIDE)
+    elif tracking.alias(project.name, CHALLENGER) is not None:
+        tracking.drop_alias(project.name, CHALLENGER)
+        (project.path("bundles") / PUBLISHED_BESIDE).unlink(missing_ok=True)
 
 
 def _failed(chosen: Mapping[str, Registered], champion: Registered | None) -> tuple[str, ...]:
     """What the models fail that the champion does not hold already."""
-    held = dict(_pair(each) for each in champion.tags["ethogram.models"].split(", ")) if champion else {}
+    held = models_of(champion) if champion else {}
     fresh = {study: each for study, each in chosen.items() if held.get(study) != each.version}
     return tuple(
         f"{study} version {each.version} fails its gates: {each.tags[GATES]}"
@@ -125,7 +164,7 @@ def _failed(chosen: Mapping[str, Registered], champion: Registered | None) -> tu
     )
 
 
-def _check_answers(project: Project) -> None:
+def check_answers(project: Project) -> None:
     """Answers that were served come out the same from the event log, or a BundleError: the two have come apart."""
     if not any(project.path("predictions").glob("*/*.parquet")):
         return
@@ -150,9 +189,9 @@ def rollback(project: Project) -> Promotion:
     folder = published(project, tracking, previous)
     tracking.set_alias(project.name, CHAMPION, previous.version)
     tracking.set_alias(project.name, PREVIOUS, champion.version)
-    models = dict(_pair(each) for each in previous.tags["ethogram.models"].split(", "))
+    digest = previous.tags[DIGEST]
     return Promotion(
-        project.name, previous.version, previous.tags[DIGEST], folder, models, champion.version, changed=True
+        project.name, previous.version, digest, folder, models_of(previous), champion.version, changed=True
     )
 
 
@@ -188,7 +227,7 @@ class Standing:
 def served(project: Project) -> dict[str, int]:
     """Per study, the version of its model in the champion; empty before the first release."""
     champion = Tracking(project).alias(project.name, CHAMPION)
-    return dict(_pair(each) for each in champion.tags["ethogram.models"].split(", ")) if champion else {}
+    return models_of(champion) if champion else {}
 
 
 def history(project: Project, study: str) -> list[Version]:
@@ -367,6 +406,7 @@ def _listed(models: Mapping[str, int]) -> str:
     return ", ".join(f"{study}={version}" for study, version in sorted(models.items()))
 
 
-def _pair(text: str) -> tuple[str, int]:
-    study, _, version = text.partition("=")
-    return study, int(version)
+def models_of(bundle: Registered) -> dict[str, int]:
+    """Per study the version of its model in a registered bundle."""
+    pairs = (each.partition("=") for each in bundle.tags["ethogram.models"].split(", "))
+    return {study: int(version) for study, _, version in pairs}

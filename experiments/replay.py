@@ -100,7 +100,7 @@ def _again(project: Project, bundle: Bundle, rows: pl.DataFrame) -> Replay:
     """One bundle's answers."""
     plan = TrackingPlan.read(bundle.path / "plan.yaml")
     log = EventLog(project.path("log"), plan, key=project.key, codes_path=project.file("plan.lock"))
-    names, erased = _names(log, project.key, rows["user"].unique().to_list())
+    names, erased = named(log, project.key, rows["user"].unique().to_list())
     lost = [user for user in rows["user"].to_list() if user not in names]
     found = rows.filter(pl.col("user").is_in(list(names)))
     report = Replay(rows.height, erased=sum(user in erased for user in lost))
@@ -113,7 +113,7 @@ def _again(project: Project, bundle: Bundle, rows: pl.DataFrame) -> Replay:
     return report + _compared(bundle, histories.take(order), found)
 
 
-def _names(log: EventLog, key: bytes, hidden: list[str]) -> tuple[dict[str, str], set[str]]:
+def named(log: EventLog, key: bytes, hidden: list[str]) -> tuple[dict[str, str], set[str]]:
     """Per pseudonym the id in the log, and the pseudonyms that were erased."""
     wanted = set(hidden)
     users = log.frame(columns=["user", "ts"])["user"].unique().to_list()

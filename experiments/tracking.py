@@ -310,6 +310,10 @@ class Tracking:
         """Point an alias at a version."""
         self.client.set_registered_model_alias(name, alias, str(version))
 
+    def drop_alias(self, name: str, alias: str) -> None:
+        """The alias names nothing any more."""
+        self.client.delete_registered_model_alias(name, alias)
+
 
 @contextmanager
 def _quietly() -> Iterator[None]:

@@ -1,14 +1,27 @@
 """Turn: what one turn of the loop decided, with its numbers and reasons."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from experiments import duel, pages
 from experiments.duel import Duel
+from features.instants import iso
 
-Answer = Literal["promoted", "kept", "nothing to do"]
+Answer = Literal[
+    "promoted",
+    "kept",
+    "nothing to do",
+    "in shadow",
+    "waiting",
+    "approval needed",
+    "confirmed",
+    "rolled back",
+    "vetoed",
+    "paused",
+]
+GOOD = {"promoted": True, "confirmed": True, "rolled back": False}
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,9 @@ class Decision:
     """What was done, and why.
 
     Attributes:
-        answer: `promoted`, `kept` (the champion stays) or `nothing to do`.
+        answer: `promoted`; `kept`: the champion stays; `nothing to do`; `in shadow`: a challenger scores beside the
+            champion from now on; `waiting`: for outcomes; `approval needed`: by a person; `confirmed`: what was
+            promoted stays; `rolled back`; `vetoed`; `paused`.
         triggers: Why studies were run; empty: they were not.
         notes: What else was looked at.
         studied: The studies that were run.
@@ -47,6 +62,8 @@ class Decision:
         versions: Per study the version that is served from now on; empty where nothing changed.
         run_id: MLflow's, of the decision.
         files: Pages and documents by name.
+        at: The log's newest event, microseconds UTC.
+        figures: What else was counted, by name.
     """
 
     answer: Answer
@@ -59,6 +76,8 @@ class Decision:
     versions: Mapping[str, int]
     run_id: str = ""
     files: Mapping[str, Path] | None = None
+    at: int = 0
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         blocks = [("because", self.triggers), ("seen", self.notes), ("studied", tuple(map(str, self.studied)))]
@@ -80,6 +99,7 @@ class Decision:
         """Plain values for JSON."""
         return {
             "answer": self.answer,
+            "at": iso(self.at),
             "triggers": list(self.triggers),
             "notes": list(self.notes),
             "studied": [vars(each) for each in self.studied],
@@ -87,13 +107,14 @@ class Decision:
             "reasons": list(self.reasons),
             "drift": self.drift,
             "versions": dict(self.versions),
+            "figures": dict(self.figures),
             "run_id": self.run_id,
             "files": {name: str(path) for name, path in (self.files or {}).items()},
         }
 
     def metrics(self) -> dict[str, float]:
-        """Figures for the tracking run: every paired difference with its ends."""
-        return {
+        """Figures for the tracking run: every paired difference with its ends, and what was counted."""
+        return dict(self.figures) | {
             f"{fought.study}.{metric}.{end}": value
             for fought in self.duels
             for metric, apart in fought.difference.items()
@@ -106,8 +127,8 @@ class Decision:
         return pages.page(
             "A turn of the loop",
             "Drift or schedule, study, comparison on the newest outcomes, promotion",
-            pages.verdict(self.headline, self.reasons, good={"promoted": True}.get(self.answer)),
-            pages.section("Why studies were run", pages.listing(self.triggers or ("nothing asked for it",))),
+            pages.verdict(self.headline, self.reasons, good=GOOD.get(self.answer)),
+            pages.section("Why studies were run", pages.listing(self.triggers)) if self.triggers else "",
             pages.section("Seen", pages.listing(self.notes)) if self.notes else "",
             pages.section("Studied", pages.listing(map(str, self.studied))) if self.studied else "",
             pages.section("Challenger against champion", figures) if figures else "",

@@ -71,7 +71,9 @@ class Runtime:
         self._unfilled = False
         self._beside: StateSchema | None = None
         self._last_arrival = 0
-        self._shift = 0 if settings.clock is None else settings.clock - time.time_ns() // 1000
+        self._shift = 0
+        if settings.clock is not None:
+            self.turn_clock(settings.clock)
         self._wire()
 
     def _wire(self) -> None:
@@ -145,6 +147,10 @@ class Runtime:
     def now(self) -> int:
         """The service's clock, microseconds UTC."""
         return time.time_ns() // 1000 + self._shift
+
+    def turn_clock(self, at: int) -> None:
+        """From now on the service's clock goes on from this instant: the past is replayed in less time than it took."""
+        self._shift = at - time.time_ns() // 1000
 
     def arrival(self) -> int:
         """The instant of an arrival: the clock's, never earlier than the arrival before."""

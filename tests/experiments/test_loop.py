@@ -102,6 +102,7 @@ def test_one_circle_releases_rests_and_replaces_a_weaker_champion(shop: Path) ->
     calm = turned(shop)
     assert (calm["answer"], calm["studied"]) == ("nothing to do", [])
     assert "drift could not be judged" in calm["notes"][0]
+    (shop / "loop.yaml").write_text("version: 1\nshadow: off\n")
     studies.write_text(whole)
     second = turned(shop, "--force")
     assert second["answer"] == "promoted", second["reasons"]

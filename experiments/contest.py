@@ -1,0 +1,228 @@
+"""Contest: champion and the bundle beside it on the same live answers, before a promotion and after it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from experiments import release
+from experiments.course import Course, heard, words
+from experiments.duel import Duel, duel
+from experiments.matured import Matured, matured
+from experiments.policy import Policy, Shadow
+from experiments.studies import OfLog, PropensitySpec
+from experiments.study import DIGEST
+from experiments.tracking import CHAMPION, Registered, Tracking
+from experiments.turn import Answer, Decision
+from features.errors import BundleError
+from features.events.log import EventLog
+from features.instants import format_duration
+from features.project import Project
+from training.bundle import Bundle
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One look at a contest.
+
+    Attributes:
+        project: The project.
+        log: Its event log.
+        champion: The published bundle.
+        specs: The declared studies.
+        policy: What must be shown.
+        course: Where the loop stands: `shadow`, `approval` or `watching`.
+    """
+
+    project: Project
+    log: EventLog
+    champion: Bundle
+    specs: dict[str, OfLog]
+    policy: Policy
+    course: Course
+
+    @property
+    def now(self) -> int:
+        """The log's newest event."""
+        return self.log.span()[1]
+
+    @property
+    def beside(self) -> Registered:
+        """The registered bundle beside the champion.
+
+        Raises:
+            BundleError: the registry has lost it.
+        """
+        versions = Tracking(self.project).versions(self.project.name)
+        found = next((each for each in versions if each.version == self.course.version), None)
+        if found is None:
+            raise BundleError(f"version {self.course.version} is not registered any more. Hint: `ethogram loop veto`.")
+        return found
+
+    def judged(self) -> tuple[tuple[Duel, ...], tuple[Matured, ...]]:
+        """A duel per study whose models differ, on the answers whose outcomes are known."""
+        duels, seen = [], []
+        for name in self.course.fresh:
+            spec = self.specs.get(name)
+            if not isinstance(spec, PropensitySpec) or spec.predicts.asks_which:
+                continue
+            found = matured(
+                self.project,
+                self.log,
+                self.champion,
+                name,
+                spec,
+                beside=self.course.digest,
+                since=self.course.since,
+            )
+            seen.append(found)
+            at = int(found.at.max(initial=self.course.since))
+            duels.append(duel(name, found.y, found.champion, found.challenger, found.users, at=at))
+        return tuple(duels), tuple(seen)
+
+    def turned(self, say: Progress) -> tuple[Decision, Course]:
+        """What is decided now, and where the loop stands after it."""
+        decision, course = self._turned(say)
+        if course.version != self.course.version:
+            heard(self.project)
+        return decision, course
+
+    def _turned(self, say: Progress) -> tuple[Decision, Course]:
+        said = words(self.project)
+        veto, approval = (said.get(f"{word} {self.course.version}") for word in ("veto", "approve"))
+        if self.champion.digest != self.course.champion:
+            return self._ended(
+                "kept", (), (), ("another bundle was released meanwhile, so there is nothing to compare",)
+            )
+        if veto is not None:
+            return self._vetoed(veto)
+        say("comparing champion and challenger on live answers whose outcomes are known")
+        duels, seen = self.judged()
+        if self.course.phase == "watching":
+            return self._watched(duels, seen)
+        reasons = tuple(self._missing(duels, seen))
+        if reasons and self.now - self.course.since < self._patience:
+            if approval is not None:
+                reasons = (*reasons, f"approved beforehand by {approval}")
+            return self._said("waiting", duels, seen, reasons), self.course
+        if reasons:
+            return self._ended("kept", duels, seen, (*reasons, "it was waited long enough, the champion stays"))
+        failed = {each.study: list(self.policy.gates.failed(each)) for each in duels}
+        faults = tuple(fault for each in failed.values() for fault in each)
+        winners = [study for study, each in failed.items() if not each]
+        if not winners or (faults and not self._mixes):
+            return self._ended("kept", duels, seen, (*faults, "the challenger did not show it, so the champion stays"))
+        wins = (*faults, *(str(each) for each in duels if each.study in winners))
+        if self.policy.approval == "person" and approval is None:
+            course = replace(self.course, phase="approval")
+            return self._said("approval needed", duels, seen, (*wins, "`ethogram loop approve` or `veto`")), course
+        return self._promoted(winners, duels, seen, wins if approval is None else (*wins, f"approved by {approval}"))
+
+    @property
+    def _mixes(self) -> bool:
+        """Whether some of the challenger's models may go without the others: only over the same features."""
+        bundle = Bundle.load(self.project.path("bundles") / self.course.digest)
+        return bundle.features.fingerprint == self.champion.features.fingerprint
+
+    @property
+    def _patience(self) -> int:
+        shadow = self.policy.shadow
+        horizon = max((spec.predicts.horizon + spec.blind_spot for spec in self._asked()), default=0)
+        return horizon + (shadow.at_most if isinstance(shadow, Shadow) else 0)
+
+    def _asked(self) -> Iterator[PropensitySpec]:
+        for name in self.course.fresh:
+            if isinstance(spec := self.specs.get(name), PropensitySpec):
+                yield spec
+
+    def _missing(self, duels: tuple[Duel, ...], seen: tuple[Matured, ...]) -> Iterator[str]:
+        """What must be waited for."""
+        shadow = self.policy.shadow if isinstance(self.policy.shadow, Shadow) else Shadow(at_least=1)
+        if not seen:
+            yield "no study of the challenger can be judged on live answers"
+        for fought, found in zip(duels, seen, strict=True):
+            kept = f"{found.outcomes} outcomes of the rarer kind of {shadow.outcomes}"
+            if found.outcomes < shadow.outcomes:
+                yield f"{fought.study}: not enough data, {kept}"
+            span = int(found.at.max(initial=0)) - self.course.since
+            if span < shadow.at_least and found.outcomes >= shadow.outcomes:
+                asked = format_duration(shadow.at_least)
+                yield f"{fought.study}: {format_duration(max(span, 0))} of answers, {asked} are asked"
+            if found.coverage < self.policy.gates.coverage:
+                yield f"{fought.study}: the challenger gave {found.coverage:.1%} of the {found.answers:,} answers"
+
+    def _promoted(
+        self, winners: list[str], duels: tuple[Duel, ...], seen: tuple[Matured, ...], reasons: tuple[str, ...]
+    ) -> tuple[Decision, Course]:
+        made, before = self.beside, Tracking(self.project).alias(self.project.name, CHAMPION)
+        try:
+            if len(winners) == len(duels):
+                release.check_answers(self.project)
+                promotion = release.crown(self.project, made)
+            else:
+                mine = {study: version for study, version in release.models_of(made).items() if study in winners}
+                promotion = release.promote(self.project, versions={**release.served(self.project), **mine})
+        except BundleError as problem:
+            return self._ended("kept", duels, seen, (*reasons, str(problem)))
+        course = self.course.rested()
+        watched = before is not None and self.policy.watch != "off"
+        release.beside(self.project, before if watched else None)
+        if before is not None and watched:
+            course = replace(
+                course,
+                phase="watching",
+                since=self.now,
+                version=before.version,
+                digest=before.tags[DIGEST],
+                fresh=tuple(winners),
+                champion=promotion.digest,
+            )
+        return self._said("promoted", duels, seen, reasons, promotion.models), course
+
+    def _watched(self, duels: tuple[Duel, ...], seen: tuple[Matured, ...]) -> tuple[Decision, Course]:
+        """Back to the bundle before where that is better by now; done when it was watched long enough."""
+        better = [str(each) for each in duels if each.verdict == "better"]
+        if better:
+            return self._back(duels, seen, (*better, "what was served before is better, so it is served again"))
+        try:
+            release.check_answers(self.project)
+        except BundleError as problem:
+            return self._back(duels, seen, (str(problem),))
+        watch = self.policy.watch if isinstance(self.policy.watch, int) else 0
+        horizon = max((spec.predicts.horizon + spec.blind_spot for spec in self._asked()), default=0)
+        if self.now - self.course.since < watch + horizon:
+            return self._said("waiting", duels, seen, ("what was promoted is watched", *map(str, duels))), self.course
+        return self._ended("confirmed", duels, seen, (*map(str, duels), "what was promoted is not worse"))
+
+    def _vetoed(self, veto: str) -> tuple[Decision, Course]:
+        if self.course.phase == "watching":
+            return self._back((), (), (f"vetoed by {veto}",))
+        return self._ended("vetoed", (), (), (f"vetoed by {veto}",))
+
+    def _back(
+        self, duels: tuple[Duel, ...], seen: tuple[Matured, ...], reasons: tuple[str, ...]
+    ) -> tuple[Decision, Course]:
+        promotion = release.crown(self.project, self.beside)
+        release.beside(self.project, None)
+        return self._said("rolled back", duels, seen, reasons, promotion.models), self.course.rested()
+
+    def _ended(
+        self, answer: Answer, duels: tuple[Duel, ...], seen: tuple[Matured, ...], reasons: tuple[str, ...]
+    ) -> tuple[Decision, Course]:
+        release.beside(self.project, None)
+        return self._said(answer, duels, seen, reasons), self.course.rested()
+
+    def _said(
+        self,
+        answer: Answer,
+        duels: tuple[Duel, ...],
+        seen: tuple[Matured, ...],
+        reasons: tuple[str, ...],
+        versions: Mapping[str, int] | None = None,
+    ) -> Decision:
+        figures: dict[str, float] = {}
+        for fought, found in zip(duels, seen, strict=True):
+            counts = {"answers": found.answers, "matured": len(found.y), "outcomes": found.outcomes}
+            figures |= {f"{fought.study}.{name}": float(count) for name, count in counts.items()}
+            figures[f"{fought.study}.coverage"] = found.coverage
+        return Decision(answer, (), (str(self.course),), (), duels, reasons, None, versions or {}, figures=figures)

@@ -1,0 +1,53 @@
+"""The schedules that the documentation shows do what they say: the cron line, and the steps of the workflow."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from experiments.tracking import Tracking
+from tests.experiments.projects import make
+
+ROOT = Path(__file__).parents[2]
+WORKFLOW = YAML().load(ROOT / "examples" / "schedule" / "loop.yml")
+
+
+def cron_line() -> str:
+    """The line of docs/loop.md, its five fields apart."""
+    text = (ROOT / "docs" / "loop.md").read_text(encoding="utf-8")
+    found = re.search(r"^((?:\S+ ){5})(cd .*)$", text, re.MULTILINE)
+    assert found is not None
+    assert all(re.fullmatch(r"\*|\d+", field) for field in found[1].split())
+    return found[2]
+
+
+def shell(line: str, folder: Path, **environment: str) -> None:
+    """Run it as cron, or a runner, does: by a shell, with the programs of this environment."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    given = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run(["sh", "-ec", line], cwd=folder, env=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.integration
+def test_the_cron_line_and_the_workflow_take_turns(tmp_path: Path) -> None:
+    project = make(tmp_path / "my-shop", n_users=400)
+    line = cron_line().replace("/srv/my-shop", str(project.root))
+    shell(line.replace("/srv/ethogram/.venv/bin", str(Path(sys.executable).parent)), tmp_path)
+    assert '"answer": "promoted"' in (project.root / "loop.log").read_text(encoding="utf-8")
+    steps = [step["run"] for step in WORKFLOW["jobs"]["turn"]["steps"] if "ethogram loop" in step.get("run", "")]
+    assert len(steps) == 2
+    for step in steps:
+        shell(step, tmp_path, ETHOGRAM_PROJECT=str(project.root), FORCE="")
+    decided = [run.tags["ethogram.decision"] for run in Tracking(project).runs("loop")]
+    assert sorted(decided) == ["nothing to do", "promoted"]
+
+
+def test_the_workflow_runs_one_turn_at_a_time_and_by_a_button() -> None:
+    assert WORKFLOW["concurrency"] == {"group": "loop", "cancel-in-progress": False}
+    assert set(WORKFLOW["on"]) == {"schedule", "workflow_dispatch"}
+    assert WORKFLOW["permissions"] == {"contents": "read"}
