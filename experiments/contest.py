@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from experiments import release
 from experiments.course import Course, heard, words
 from experiments.duel import Duel, duel
-from experiments.matured import Matured, matured
+from experiments.pairs import Pairs, pairs
 from experiments.policy import Policy, Shadow
 from experiments.studies import OfLog, PropensitySpec
 from experiments.study import DIGEST
@@ -59,14 +59,14 @@ class Contest:
             raise BundleError(f"version {self.course.version} is not registered any more. Hint: `ethogram loop veto`.")
         return found
 
-    def judged(self) -> tuple[tuple[Duel, ...], tuple[Matured, ...]]:
+    def judged(self) -> tuple[tuple[Duel, ...], tuple[Pairs, ...]]:
         """A duel per study whose models differ, on the answers whose outcomes are known."""
         duels, seen = [], []
         for name in self.course.fresh:
             spec = self.specs.get(name)
             if not isinstance(spec, PropensitySpec) or spec.predicts.asks_which:
                 continue
-            found = matured(
+            found = pairs(
                 self.project,
                 self.log,
                 self.champion,
@@ -135,7 +135,7 @@ class Contest:
             if isinstance(spec := self.specs.get(name), PropensitySpec):
                 yield spec
 
-    def _missing(self, duels: tuple[Duel, ...], seen: tuple[Matured, ...]) -> Iterator[str]:
+    def _missing(self, duels: tuple[Duel, ...], seen: tuple[Pairs, ...]) -> Iterator[str]:
         """What must be waited for."""
         shadow = self.policy.shadow if isinstance(self.policy.shadow, Shadow) else Shadow(at_least=1)
         if not seen:
@@ -152,7 +152,7 @@ class Contest:
                 yield f"{fought.study}: the challenger gave {found.coverage:.1%} of the {found.answers:,} answers"
 
     def _promoted(
-        self, winners: list[str], duels: tuple[Duel, ...], seen: tuple[Matured, ...], reasons: tuple[str, ...]
+        self, winners: list[str], duels: tuple[Duel, ...], seen: tuple[Pairs, ...], reasons: tuple[str, ...]
     ) -> tuple[Decision, Course]:
         made, before = self.beside, Tracking(self.project).alias(self.project.name, CHAMPION)
         try:
@@ -179,7 +179,7 @@ class Contest:
             )
         return self._said("promoted", duels, seen, reasons, promotion.models), course
 
-    def _watched(self, duels: tuple[Duel, ...], seen: tuple[Matured, ...]) -> tuple[Decision, Course]:
+    def _watched(self, duels: tuple[Duel, ...], seen: tuple[Pairs, ...]) -> tuple[Decision, Course]:
         """Back to the bundle before where that is better by now; done when it was watched long enough."""
         better = [str(each) for each in duels if each.verdict == "better"]
         if better:
@@ -200,14 +200,14 @@ class Contest:
         return self._ended("vetoed", (), (), (f"vetoed by {veto}",))
 
     def _back(
-        self, duels: tuple[Duel, ...], seen: tuple[Matured, ...], reasons: tuple[str, ...]
+        self, duels: tuple[Duel, ...], seen: tuple[Pairs, ...], reasons: tuple[str, ...]
     ) -> tuple[Decision, Course]:
         promotion = release.crown(self.project, self.beside)
         release.beside(self.project, None)
         return self._said("rolled back", duels, seen, reasons, promotion.models), self.course.rested()
 
     def _ended(
-        self, answer: Answer, duels: tuple[Duel, ...], seen: tuple[Matured, ...], reasons: tuple[str, ...]
+        self, answer: Answer, duels: tuple[Duel, ...], seen: tuple[Pairs, ...], reasons: tuple[str, ...]
     ) -> tuple[Decision, Course]:
         release.beside(self.project, None)
         return self._said(answer, duels, seen, reasons), self.course.rested()
@@ -216,7 +216,7 @@ class Contest:
         self,
         answer: Answer,
         duels: tuple[Duel, ...],
-        seen: tuple[Matured, ...],
+        seen: tuple[Pairs, ...],
         reasons: tuple[str, ...],
         versions: Mapping[str, int] | None = None,
     ) -> Decision:

@@ -100,20 +100,20 @@ def _again(project: Project, bundle: Bundle, rows: pl.DataFrame) -> Replay:
     """One bundle's answers."""
     plan = TrackingPlan.read(bundle.path / "plan.yaml")
     log = EventLog(project.path("log"), plan, key=project.key, codes_path=project.file("plan.lock"))
-    names, erased = named(log, project.key, rows["user"].unique().to_list())
-    lost = [user for user in rows["user"].to_list() if user not in names]
-    found = rows.filter(pl.col("user").is_in(list(names)))
+    called, erased = names(log, project.key, rows["user"].unique().to_list())
+    lost = [user for user in rows["user"].to_list() if user not in called]
+    found = rows.filter(pl.col("user").is_in(list(called)))
     report = Replay(rows.height, erased=sum(user in erased for user in lost))
     report += Replay(0, gone=len(lost) - report.erased)
     if found.is_empty():
         return report
-    histories = log.histories(bundle.schema, users=sorted(set(names.values())))
+    histories = log.histories(bundle.schema, users=sorted(set(called.values())))
     places = {user: place for place, user in enumerate(histories.users)}
-    order = np.array([places[names[user]] for user in found["user"].to_list()])
+    order = np.array([places[called[user]] for user in found["user"].to_list()])
     return report + _compared(bundle, histories.take(order), found)
 
 
-def named(log: EventLog, key: bytes, hidden: list[str]) -> tuple[dict[str, str], set[str]]:
+def names(log: EventLog, key: bytes, hidden: list[str]) -> tuple[dict[str, str], set[str]]:
     """Per pseudonym the id in the log, and the pseudonyms that were erased."""
     wanted = set(hidden)
     users = log.frame(columns=["user", "ts"])["user"].unique().to_list()

@@ -48,13 +48,14 @@ class Watch:
         return {**self.report.to_dict(), **window, "files": {name: str(path) for name, path in self.files.items()}}
 
 
-def watch(project: Project, *, window: int | None = None, html: Path | None = None) -> Watch:
+def watch(project: Project, *, window: int | None = None, html: Path | None = None, evidently: bool = True) -> Watch:
     """Judge what the published bundle answered, and keep the report under the project's `reports`.
 
     Args:
         project: Its bundles, predictions and reports are used.
         window: Look at the newest so many microseconds of answers; all of this bundle's when absent.
         html: One more copy of our own page.
+        evidently: Draw Evidently's report too; False only where something moved, because it takes longest.
 
     Raises:
         AnalysisError: nothing is published, nothing was served, or the bundle holds no training rows.
@@ -68,7 +69,7 @@ def watch(project: Project, *, window: int | None = None, html: Path | None = No
     report = judge(references, answers)
     first, last = int(answers["at"][0]), int(answers["at"][-1])
     place = project.path("reports") / f"drift-{to_datetime(last):%Y%m%dT%H%M%SZ}"
-    files = _save(report, references, answers, place)
+    files = _save(report, references, answers, place, evidently=evidently or report.verdict == "drift")
     if html:
         files["copy"] = pages.write(html, files["page"].read_text(encoding="utf-8"))
     return Watch(bundle.digest, first, last, report, files)
@@ -190,13 +191,15 @@ def judge(references: Sequence[Reference], answers: pl.DataFrame) -> DriftReport
     )
 
 
-def _save(report: DriftReport, references: Sequence[Reference], answers: pl.DataFrame, place: Path) -> dict[str, Path]:
+def _save(
+    report: DriftReport, references: Sequence[Reference], answers: pl.DataFrame, place: Path, *, evidently: bool
+) -> dict[str, Path]:
     height = min(reference.rows.height for reference in references)  # for pictures; judged on all of them
     rows = pl.concat([reference.rows.sample(height, seed=0) for reference in references], how="horizontal")
     once = answers.unique("user", keep="last", maintain_order=True)
     files: dict[str, Path] = {}
     links = {}
-    if report.findings:
+    if report.findings and evidently:
         categories = [name for reference in references for name in reference.categories]
         files["evidently"], files["evidently_json"] = evidence.save(report, rows, once, place, categories=categories)
         links["Evidently's report of the columns that moved, or nearly did"] = files["evidently"].name

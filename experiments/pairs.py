@@ -1,4 +1,4 @@
-"""Matured: live answers whose outcomes are known by now: what was said, by whom, and what came."""
+"""Pairs: what champion and challenger said to the same requests, with the outcomes that are known by now."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from experiments.asked import asked
-from experiments.replay import named
+from experiments.replay import names
 from experiments.studies import PropensitySpec
 from features.events.log import EventLog
 from features.instants import DAY, HOUR, to_datetime
@@ -22,7 +22,7 @@ BESIDE = "challenger"
 
 
 @dataclass(frozen=True)
-class Matured:
+class Pairs:
     """Answers of one study; the last one a person and day.
 
     Attributes:
@@ -54,9 +54,9 @@ class Matured:
         return int(min(self.y.sum(), len(self.y) - self.y.sum()))
 
 
-def matured(
+def pairs(
     project: Project, log: EventLog, champion: Bundle, study: str, spec: PropensitySpec, *, beside: str, since: int
-) -> Matured:
+) -> Pairs:
     """The answers of champion and challenger to the same requests, with the outcomes that are complete.
 
     Args:
@@ -79,13 +79,13 @@ def matured(
         .sort("at")
         .unique(["user", pl.col("at") // DAY], keep="last", maintain_order=True)
     )
-    names, _ = named(log, project.key, last["user"].unique().to_list())
-    known = last.filter(pl.col("user").is_in(list(names)))
-    users = np.array([names[user] for user in known["user"].to_list()], object)
+    called, _ = names(log, project.key, last["user"].unique().to_list())
+    known = last.filter(pl.col("user").is_in(list(called)))
+    users = np.array([called[user] for user in known["user"].to_list()], object)
     inside, y = _outcomes(project, log, champion, study, spec, users, known["at"].to_numpy())
     columns = (known[name].to_numpy()[inside] for name in ("at", score, "other"))
     at, mine, others = columns
-    return Matured(rows.height, both.height, users[inside], at, y[inside], mine, others)
+    return Pairs(rows.height, both.height, users[inside], at, y[inside], mine, others)
 
 
 def _answers(folder: Path, bundle: str, score: str, since: int) -> pl.DataFrame:
