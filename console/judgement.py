@@ -118,8 +118,16 @@ def ab_analyze(
     weights: Annotated[list[str] | None, typer.Option(help="Intended share, ARM=NUMBER. Once an arm.")] = None,
     covariate: Annotated[str | None, typer.Option(help="Numeric column from before the exposure (CUPED).")] = None,
     by: Annotated[str | None, typer.Option(help="Column known before the exposure: effects per value.")] = None,
+    day: Annotated[str | None, typer.Option(help="Column of the first exposure: the difference over days.")] = None,
+    since: Annotated[str | None, typer.Option(help="Column of days since it; the rows are a user and day.")] = None,
+    guardrail: Annotated[
+        list[str] | None, typer.Option(help="Metric that must not get worse; NAME=0.02 tolerates 2 %. Repeatable.")
+    ] = None,
+    less: Annotated[list[str] | None, typer.Option(help="Metric of which less is better. Repeatable.")] = None,
+    correction: Annotated[Literal["holm", "bh"], typer.Option(help="Of p over arms and metrics.")] = "holm",
+    cap: Annotated[float | None, typer.Option(min=0.5, max=1, help="Larger values count as this quantile.")] = None,
     nulls: Annotated[Literal["reject", "drop"], typer.Option(help="What to do with missing values.")] = "reject",
-    html: Annotated[Path | None, typer.Option(help="Write a page with a forest plot here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures here.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Compare every arm of an experiment with its control, in a file with no project around it.
@@ -128,10 +136,13 @@ def ab_analyze(
     """
     from experiments import pages
     from experiments.ab import analyze
-    from experiments.arms import read
+    from experiments.arms import parts_of, read
 
+    guards = {name: share or 0.0 for name, share in (_pair(text, "a guardrail") for text in guardrail or ())}
+    named = [part for one in (*metric, *guards) for part in (one, *parts_of(one))]
+    columns = [variant, *named, *(each for each in (user, covariate, by, day, since) if each)]
     result = analyze(
-        read(file),
+        read(file, columns),
         variant=variant,
         control=control,
         metrics=metric,
@@ -139,6 +150,12 @@ def ab_analyze(
         weights=_weights(weights) if weights else None,
         covariate=covariate,
         by=by,
+        day=day,
+        since=since,
+        guards=guards,
+        less=less or (),
+        correction=correction,
+        cap=cap,
         nulls=nulls,
     )
     if html:
@@ -220,16 +237,22 @@ def _amended(change: "Amendment", *, apply: bool, json: bool) -> None:
 
 
 def _weights(given: list[str]) -> dict[str, float]:
-    weights = {}
-    for text in given:
-        name, equals, number = text.rpartition("=")
-        try:
-            weights[name] = float(number)
-        except ValueError:
-            equals = ""
-        if not equals:
+    pairs = [_pair(text, "a weight") for text in given]
+    for text, (_, number) in zip(given, pairs, strict=True):
+        if number is None:
             raise AnalysisError(f"a weight is written ARM=NUMBER. Got {text!r}.")
-    return weights
+    return {name: number for name, number in pairs if number is not None}
+
+
+def _pair(text: str, what: str) -> tuple[str, float | None]:
+    """`NAME=NUMBER`; None where there is a name alone."""
+    name, equals, number = text.rpartition("=")
+    if not equals:
+        return text, None
+    try:
+        return name, float(number)
+    except ValueError:
+        raise AnalysisError(f"{what} is written NAME=NUMBER. Got {text!r}.") from None
 
 
 @loop.callback()

@@ -1,57 +1,30 @@
 """A/B: did the variant help, by how much, and may it be shipped?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import polars as pl
 
+from experiments import guardrails as rails
 from experiments import pages
-from experiments.arms import Arms, Nulls, sort
+from experiments.arms import Arms, Nulls, number_column, parts_of, sort
 from experiments.comparison import HEADER, Arm, Comparison, NotEnoughData, compare
-from experiments.effects import Segments, by_segment, cuped
-from experiments.forest import forest
-from experiments.inference import ChiSquare, Estimate, Summary, goodness_of_fit, welch
-from features.errors import AnalysisError, nearest
+from experiments.decision import Decision, SampleRatio, decide, sample_ratio
+from experiments.effects import Segments, broken, by_segment
+from experiments.forest import forest, segment_forest, trajectories
+from experiments.guardrails import Guardrail, guardrails
+from experiments.inference import Correction, Estimate
+from experiments.sums import cuped
+from experiments.trajectory import Trajectory, cumulative, since_exposure
+from features.errors import AnalysisError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RATIO_ALARM = 0.001
-Answer = Literal["ship", "do not ship", "not enough data", "invalid, do not ship"]
-
-
-@dataclass(frozen=True)
-class SampleRatio:
-    """Are the arms as large as they were meant to be? If not, nothing else about them can be believed."""
-
-    counts: Mapping[str, int]
-    weights: Mapping[str, float]
-    test: ChiSquare
-
-    @property
-    def holds(self) -> bool:
-        """False is an alarm."""
-        return self.test.p >= RATIO_ALARM
-
-    def __str__(self) -> str:
-        sizes = ", ".join(f"{name} {count:,}" for name, count in self.counts.items())
-        said = "holds" if self.holds else f"IS BROKEN (alarm below {RATIO_ALARM})"
-        return f"sample ratio {said}: {sizes}; chi-square {self.test.statistic:.4f}, p {pages.probability(self.test.p)}"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do, and why."""
-
-    answer: Answer
-    arm: str | None
-    reasons: tuple[str, ...]
-
-    def __str__(self) -> str:
-        head = f"decision: {self.answer}{f' {self.arm}' if self.arm else ''}"
-        return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
+SKEWED = 355
+"""Rows that an arm needs for Welch's interval per squared skewness (Kohavi et al. 2014, rule 7)."""
+CORRECTIONS = {"holm": "Holm corrects", "bh": "Benjamini and Hochberg correct"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +43,24 @@ class Covariate:
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """What came of an experiment; prints itself as text, JSON and HTML."""
+    """What came of an experiment; prints itself as text, JSON and HTML.
+
+    Attributes:
+        control: The arm the others are compared with.
+        success: The metric that decides.
+        unit: What a row is.
+        arms: With a summary of each metric.
+        sample_ratio: Of everybody.
+        comparisons: Per metric and arm.
+        decision: And its reasons.
+        notes: What was left out; what is not to be trusted.
+        correction: Of p over arms and metrics.
+        covariate: Where one was named.
+        guardrails: Per guardrail and arm.
+        segments: Where a column was named.
+        growth: The difference as it was known at the end of each day, where the day of exposure was named.
+        since: The difference by day since the exposure, where that is known.
+    """
 
     control: str
     success: str
@@ -80,15 +70,21 @@ class ExperimentResult:
     comparisons: tuple[Comparison | NotEnoughData, ...]
     decision: Decision
     notes: tuple[str, ...]
+    correction: Correction = "holm"
     covariate: Covariate | None = None
+    guardrails: tuple[Guardrail, ...] = ()
     segments: Segments | None = None
+    growth: tuple[Trajectory, ...] = ()
+    since: tuple[Trajectory, ...] = ()
 
     def __str__(self) -> str:
         parts = [str(self.sample_ratio), *self.notes, "", self._arms().text(), "", self._compared().text()]
         parts += ["", str(self.covariate)] if self.covariate else []
+        parts += ["", self._guarded().text()] if self.guardrails else []
         if self.segments:
             parts += ["", *self.segments.notes()]
             parts += ["", self.segments.table().text()] if self.segments.table().rows else []
+        parts += ["", *map(str, self.since)] if self.since else []
         return "\n".join([*parts, "", *self._legend(), "", str(self.decision)])
 
     def to_dict(self) -> dict[str, object]:
@@ -98,29 +94,49 @@ class ExperimentResult:
             "success": self.success,
             "unit": self.unit,
             "arms": [arm.to_dict() for arm in self.arms],
-            "sample_ratio": {**asdict(self.sample_ratio), "holds": self.sample_ratio.holds},
+            "sample_ratio": self.sample_ratio.to_dict(),
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
             "decision": asdict(self.decision),
             "notes": list(self.notes),
+            "correction": self.correction,
             "covariate": asdict(self.covariate) if self.covariate else None,
+            "guardrails": [each.to_dict() for each in self.guardrails],
             "segments": self.segments.to_dict() if self.segments else None,
+            "by_day": [each.to_dict() for each in self.growth],
+            "since_exposure": [each.to_dict() for each in self.since],
         }
 
     def to_html(self) -> str:
-        """One self-contained page with a forest plot."""
+        """One self-contained page with pictures."""
         compared = [comparison for comparison in self.comparisons if isinstance(comparison, Comparison)]
         good = {"ship": True, "invalid, do not ship": False}.get(self.decision.answer)
         answer = f"{self.decision.answer}{f' {self.decision.arm}' if self.decision.arm else ''}"
+        told = [each for each in (self.segments.interactions if self.segments else ()) if each.significant]
+        sections = {
+            "Sample ratio": [pages.listing([str(self.sample_ratio), *self.notes])],
+            "Difference to control": [forest(compared) if compared else "", self._compared().html()],
+            "Covariate": [pages.listing([str(self.covariate)])] if self.covariate else [],
+            "Guardrails": [self._guarded().html()] if self.guardrails else [],
+            "Segments": [
+                pages.listing(self.segments.notes()),
+                segment_forest(told) if told else "",
+                self.segments.table().html(),
+            ]
+            if self.segments
+            else [],
+            "What was known each day": [trajectories(self.growth, "day", sure=True)] if self.growth else [],
+            "By days since the first exposure": [
+                pages.listing(map(str, self.since)),
+                trajectories(self.since, "days since the first exposure"),
+            ]
+            if self.since
+            else [],
+        }
         return pages.page(
             "A/B test",
             f"{sum(arm.n for arm in self.arms):,} {self.unit}; control is {self.control}, success is {self.success}",
             pages.verdict(answer, self.decision.reasons, good=good),
-            pages.section("Sample ratio", pages.listing([str(self.sample_ratio), *self.notes])),
-            pages.section("Difference to control", forest(compared) if compared else "", self._compared().html()),
-            pages.section("Covariate", pages.listing([str(self.covariate)])) if self.covariate else "",
-            pages.section("Segments", pages.listing(self.segments.notes()), self.segments.table().html())
-            if self.segments
-            else "",
+            *(pages.section(title, *parts) for title, parts in sections.items() if parts),
             pages.listing(self._legend()),
             pages.section("Arms", self._arms().html()),
         )
@@ -136,11 +152,14 @@ class ExperimentResult:
     def _compared(self) -> pages.Table:
         return pages.Table(HEADER, [comparison.row() for comparison in self.comparisons], texts=2)
 
+    def _guarded(self) -> pages.Table:
+        return pages.Table(rails.HEADER, [each.row() for each in self.guardrails], texts=2)
+
     def _legend(self) -> list[str]:
         missing = [one for one in self.comparisons if isinstance(one, NotEnoughData)]
         return [
             *(f"{one.metric} of {one.arm}: not enough data, {one.reason}." for one in missing),
-            "Differences, intervals and p by Welch's t-test; Holm corrects over all arms and metrics.",
+            f"Differences, intervals, p by Welch's t-test; {CORRECTIONS[self.correction]} over all arms and metrics.",
             "Chi-square (metrics of zeros and ones) is without continuity correction; JSON has both.",
             "JSON has an always-valid interval too: the one to look at while the experiment is still running.",
             "Detectable is the smallest true difference that this many rows find in four of five experiments.",
@@ -157,9 +176,16 @@ def analyze(
     weights: Mapping[str, float] | None = None,
     covariate: str | None = None,
     by: str | None = None,
+    day: str | None = None,
+    since: str | None = None,
+    daily: pl.DataFrame | None = None,
+    guards: Mapping[str, float] | None = None,
+    less: Collection[str] = (),
+    correction: Correction = "holm",
+    cap: float | None = None,
     nulls: Nulls = "reject",
 ) -> ExperimentResult:
-    """Every arm against `control` on every metric; more of a metric is better, the first one is the success metric.
+    """Every arm against `control` on every metric; the first one is the success metric.
 
     Args:
         frame: One row a user (or session, but then rows of one user are taken as independent).
@@ -170,6 +196,13 @@ def analyze(
         weights: Intended shares of the arms (any scale); equal when absent.
         covariate: Numeric column from before the exposure; p and decision then stand on the adjusted metrics.
         by: Column known before the exposure; effects per value are told where an interaction test allows it.
+        day: Column of the first exposure, a date or an instant.
+        since: Column of whole days since the first exposure; the frame then has one row a user and day.
+        daily: The same rows in a frame of their own, where `frame` has one row a user.
+        guards: Metrics that must not get worse, each with the share of control's mean that may be lost.
+        less: Metrics of which less is better.
+        correction: `holm`, or `bh`: Benjamini and Hochberg.
+        cap: Values above this quantile of all rows count as it: for heavy tails.
         nulls: `reject` them, or `drop` and count them.
 
     Raises:
@@ -178,95 +211,91 @@ def analyze(
     table = frame if isinstance(frame, pl.DataFrame) else pl.from_pandas(frame)
     if not metrics:
         raise AnalysisError("no metric to compare. Hint: --metric names a numeric column.")
-    options = {"user": user, "covariate": covariate, "by": by}
-    held = sort(table, variant=variant, control=control, metrics=metrics, nulls=nulls, **options)
+    margins = dict(guards or {})
+    if since is not None:
+        columns = [column for column in (by, day, covariate) if column]
+        daily, table = table, _whole(table, variant, user, since, [*metrics, *margins], columns)
+    options = {"user": user, "covariate": covariate, "by": by, "day": day}
+    held = sort(table, variant=variant, control=control, metrics=[*metrics, *margins], cap=cap, nulls=nulls, **options)
+    judged = [metric for metric in held.metrics if metric in metrics]
     ratio = sample_ratio(held.sizes, weights)
-    arms = _summaries(held)
-    adjusted, told = _adjusted(held, covariate) if covariate else (None, None)
-    binary = {metric: bool(np.isin(v[~np.isnan(v)], (0.0, 1.0)).all()) for metric, v in held.columns.items()}
-    comparisons = compare(arms, binary=binary, cuped=adjusted)
-    segments = None
-    if by is not None and held.segment is not None:
-        segments = by_segment(held.columns, held.arm, held.segment, column=by, weights=ratio.weights)
-    decision = decide(ratio, comparisons, success=metrics[0])
-    unit: Literal["users", "rows"] = "users" if user else "rows"
-    notes = tuple(held.notes())
-    return ExperimentResult(control, metrics[0], unit, arms, ratio, comparisons, decision, notes, told, segments)
+    told, differences = _adjusted(held, judged, covariate) if covariate else (None, None)
+    arms = _summaries(held, judged)
+    comparisons = compare(arms, binary=held.binary, cuped=differences, less=less, correction=correction)
+    guarded = guardrails(held, margins, {metric: metric in less for metric in margins})
+    segments = by_segment(held, judged, column=by, weights=ratio.weights, correction=correction) if by else None
+    notes = [*held.notes(), *_tails(held, judged)]
+    if day is not None:
+        alarms = broken(held, "day", ratio.weights)
+        notes += [f"sample ratio IS BROKEN on {name} (p {pages.probability(p)})" for name, p in alarms.items()]
+    after: tuple[Trajectory, ...] = ()
+    if daily is not None and user is not None:
+        plain = [metric for metric in judged if metric in daily.columns]
+        at = {"variant": variant, "control": control, "user": user, "since": since or "since"}
+        after = since_exposure(daily, metrics=plain, correction=correction, **at)
+    return ExperimentResult(
+        control,
+        metrics[0],
+        "users" if user else "rows",
+        arms,
+        ratio,
+        comparisons,
+        decide(ratio, comparisons, guarded, success=metrics[0]),
+        tuple(notes),
+        correction,
+        told,
+        guarded,
+        segments,
+        cumulative(held, judged) if day else (),
+        after,
+    )
 
 
-def _summaries(held: Arms) -> tuple[Arm, ...]:
-    values = held.values()
+def _whole(
+    daily: pl.DataFrame, variant: str, user: str | None, since: str, metrics: Sequence[str], more: Sequence[str]
+) -> pl.DataFrame:
+    """One row a user of a frame with one a user and day: metrics summed, the rest as on the first day."""
+    if user is None or since not in daily.columns:
+        raise AnalysisError(f"rows by day since the exposure need their column ({since!r}) and `--user`.")
+    sides = dict.fromkeys(side for metric in metrics for side in parts_of(metric, daily.columns))
+    numbers = daily.with_columns(number_column(daily, side).alias(side) for side in sides if side in daily.columns)
+    ordered = numbers.with_columns(pl.col(since).cast(pl.Int64)).sort(since, maintain_order=True)
+    kept = [pl.col(name).first() for name in dict.fromkeys(more) if name in daily.columns]
+    return ordered.group_by(user, variant, maintain_order=True).agg(
+        *kept, *(pl.col(side).sum() for side in sides if side in daily.columns)
+    )
+
+
+def _summaries(held: Arms, metrics: Sequence[str]) -> tuple[Arm, ...]:
     return tuple(
-        Arm(name, size, {metric: Summary.of(by_arm[name]) for metric, by_arm in values.items()})
+        Arm(name, size, {metric: held.of(metric, name).summary() for metric in metrics})
         for name, size in held.sizes.items()
     )
 
 
-def _adjusted(held: Arms, covariate: str) -> tuple[dict[tuple[str, str], Estimate], Covariate]:
+def _adjusted(held: Arms, metrics: Sequence[str], covariate: str) -> tuple[Covariate, dict[tuple[str, str], Estimate]]:
     """Per (arm, metric) the difference to control without what the covariate told of the two."""
-    before = held.covariate if held.covariate is not None else np.empty(0)
     control, *others = held.sizes
     found: dict[tuple[str, str], Estimate] = {}
-    reduction: dict[str, dict[str, float]] = {metric: {} for metric in held.columns}
-    for metric, column in held.columns.items():
+    reduction: dict[str, dict[str, float]] = {metric: {} for metric in metrics}
+    for metric in metrics:
         for other in others:
-            sides = [held.arm == name for name in (other, control)]
-            adjusted, reduction[metric][other] = cuped(column, before, sides)
-            pair = [Summary.of(adjusted[side & ~np.isnan(adjusted)]) for side in sides]
-            if min(each.n for each in pair) > 1 and max(each.variance for each in pair) > 0:
-                found[other, metric] = welch(*pair)
-    return found, Covariate(covariate, reduction)
+            estimate, reduction[metric][other] = cuped(held.of(metric, other), held.of(metric, control))
+            if estimate is not None:
+                found[other, metric] = estimate
+    return Covariate(covariate, reduction), found
 
 
-def sample_ratio(counts: Mapping[str, int], weights: Mapping[str, float] | None = None) -> SampleRatio:
-    """Chi-square of the arms' sizes against their intended shares.
-
-    Raises:
-        AnalysisError: `weights` names other arms, or a share that is not positive.
-    """
-    shares = dict(weights) if weights is not None else dict.fromkeys(counts, 1.0)
-    for name in shares.keys() - counts.keys():
-        raise AnalysisError(f"a weight is given for {name!r}, which no row is in. {nearest(name, counts)}")
-    for name in counts:
-        if not 0 < shares.get(name, 0) < float("inf"):
-            raise AnalysisError(f"the arm {name!r} needs a positive weight. Got {shares.get(name)!r}.")
-    ordered = {name: float(shares[name]) for name in counts}
-    return SampleRatio(dict(counts), ordered, goodness_of_fit(list(counts.values()), list(ordered.values())))
-
-
-def decide(ratio: SampleRatio, comparisons: Sequence[Comparison | NotEnoughData], *, success: str) -> Decision:
-    """Ship an arm iff the sample ratio holds, its success metric rose and no other fell, all after correction."""
-    if not ratio.holds:
-        reason = "the arms are not as large as they were meant to be: look for what filtered them before any effect"
-        return Decision("invalid, do not ship", None, (str(ratio), reason))
-    tested = [one for one in comparisons if isinstance(one, Comparison)]
-    first = [one for one in tested if one.metric == success]
-    if not first:
-        missing = [one for one in comparisons if isinstance(one, NotEnoughData) and one.metric == success]
-        return Decision("not enough data", None, tuple(f"{one.arm}: {one.reason}" for one in missing))
-    harm = {one.arm for one in tested if one.significant and one.judged.value < 0}
-    winners = [one for one in first if one.significant and one.judged.value > 0 and one.arm not in harm]
-    reasons = tuple(_reason(one, tested) for one in first)
-    if winners:
-        best = max(winners, key=lambda one: one.judged.value)
-        largest = f"{best.arm} has the largest rise of {len(winners)}; the arms were compared with control alone"
-        return Decision("ship", best.arm, (*reasons, largest) if len(winners) > 1 else reasons)
-    return Decision("do not ship", None, reasons)
-
-
-def _reason(one: Comparison, tested: Sequence[Comparison]) -> str:
-    fell = [
-        str(other)
-        for other in tested
-        if other.arm == one.arm and other.metric != one.metric and other.significant and other.judged.value < 0
-    ]
-    p = f"(p {pages.probability(one.adjusted)} after Holm)"
-    if not one.significant:
-        return (
-            f"{one.arm}: no difference shown, {one} {p}; "
-            f"a true difference below {one.detectable:.6f} would usually be missed"
-        )
-    direction = "rose" if one.judged.value > 0 else "fell"
-    return f"{one.arm}: {one.metric} {direction}, {pages.signed(one.judged.value)} {one.interval} {p}" + (
-        f"; but {', '.join(fell)} fell" if fell else ""
-    )
+def _tails(held: Arms, metrics: Sequence[str]) -> list[str]:
+    """Metrics whose tails are too heavy for this many rows."""
+    found = []
+    for metric in metrics:
+        sums = [held.of(metric, arm) for arm in held.sizes]
+        worst = max(abs(each.skewness) for each in sums)
+        needed, fewest = SKEWED * worst**2, min(each.n for each in sums)
+        if "/" not in metric and not held.binary[metric] and fewest < needed:
+            found.append(
+                f"{metric} has a heavy tail (skewness {worst:.1f}): Welch's interval wants {needed:,.0f} rows an arm, "
+                f"there are {fewest:,}. Hint: --cap 0.999 takes larger values as that quantile."
+            )
+    return found

@@ -1,10 +1,11 @@
-"""Arms: the rows of an experiment's file as numbers, one row a user, by variant."""
+"""Arms: the rows of an experiment's file, one row a user, as sums by arm, segment and day."""
 
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import chain, product
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from experiments.sums import FIELDS, B, Sums, summed
 from features.errors import AnalysisError, nearest
 
 Nulls = Literal["reject", "drop"]
@@ -21,15 +23,15 @@ _LOGICAL = {"true": 1.0, "false": 0.0}
 
 @dataclass(frozen=True)
 class Arms:
-    """An experiment's rows by arm, and what was left out.
+    """An experiment's rows as sums by arm, segment and day, and what was left out.
 
     Attributes:
         sizes: Rows (users, where a user column was named) per arm, control first.
-        arm: Shape (n,), the arm of each row.
-        columns: Per metric the values of all rows, shape (n,); NaN is missing. A ratio `a/b` is linearised within its
-            arm, so that its mean is the arm's ratio and its variance that of the delta method.
-        covariate: Shape (n,), where one was named.
-        segment: Shape (n,), where one was named.
+        metrics: Their names.
+        binary: Of those, which are zeros and ones.
+        cells: One row a part: arm, segment, day (null where no column says it), n.
+        totals: Shape (n_cells, n_metrics, 11), as `Sums` has them.
+        shifts: Shape (n_metrics,).
         rows: Rows of the file.
         repeated: Further rows of a user within one arm, left out; the first one counts.
         crossed: Users seen in two arms, left out with all their rows.
@@ -38,22 +40,34 @@ class Arms:
     """
 
     sizes: dict[str, int]
-    arm: NDArray[np.object_]
-    columns: dict[str, NDArray[np.float64]]
-    covariate: NDArray[np.float64] | None
-    segment: NDArray[np.object_] | None
+    metrics: tuple[str, ...]
+    binary: dict[str, bool]
+    cells: pl.DataFrame
+    totals: NDArray[np.float64]
+    shifts: NDArray[np.float64]
     rows: int
     repeated: int
     crossed: int
     unassigned: int
     nulls: dict[str, int]
 
-    def values(self) -> dict[str, dict[str, NDArray[np.float64]]]:
-        """Per metric and arm the values that are there, shape (n,)."""
-        return {
-            name: {arm: column[(self.arm == arm) & ~np.isnan(column)] for arm in self.sizes}
-            for name, column in self.columns.items()
-        }
+    def of(self, metric: str, arm: str, **where: object) -> Sums:
+        """The sums of a metric in an arm, or in a part of it: `segment="new"`."""
+        inside = (self.cells["arm"] == arm).to_numpy()
+        for column, value in where.items():
+            inside &= (self.cells[column] == value).to_numpy()
+        place = self.metrics.index(metric)
+        return Sums(self.totals[inside, place].sum(0), float(self.shifts[place]))
+
+    def counts(self, **where: object) -> list[int]:
+        """Rows per arm of a part, in the order of `sizes`."""
+        part = self.cells.filter(**where) if where else self.cells
+        found = dict(part.group_by("arm").agg(pl.col("n").sum()).iter_rows())
+        return [int(found.get(arm, 0)) for arm in self.sizes]
+
+    def parts(self, column: str) -> list[str]:
+        """The values of `segment` or `day`, in order."""
+        return self.cells[column].drop_nulls().unique().sort().to_list()
 
     def notes(self) -> list[str]:
         """What was left out, in sentences; empty when nothing was."""
@@ -66,16 +80,22 @@ class Arms:
         return [f"{count:,} {what}." for what, count in kinds.items() if count]
 
 
-def read(path: Path) -> pl.DataFrame:
+def read(path: Path, columns: Sequence[str] = ()) -> pl.DataFrame:
     """A CSV or TSV (separator found in the header; every column as text) or Parquet file, gzipped or not.
+
+    Args:
+        path: The file.
+        columns: Those that are needed; of a plain Parquet file no others are read where it has them all.
 
     Raises:
         AnalysisError: no such file, not such a file, or an empty one.
     """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         inner = path.with_suffix("") if path.suffix == ".gz" else path
-        frame = _parquet(data) if inner.suffix in {".parquet", ".pq"} else _separated(data)
+        if inner.suffix in {".parquet", ".pq"}:
+            frame = _parquet(path, columns)
+        else:
+            frame = _separated(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
     except FileNotFoundError:
         raise AnalysisError(f"{path}: no such file.") from None
     except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
@@ -85,14 +105,23 @@ def read(path: Path) -> pl.DataFrame:
     return frame
 
 
-def _parquet(data: bytes) -> pl.DataFrame:
-    return pl.read_parquet(BytesIO(data))
+def _parquet(path: Path, columns: Sequence[str]) -> pl.DataFrame:
+    if path.suffix == ".gz":
+        return pl.read_parquet(BytesIO(gzip.decompress(path.read_bytes())))
+    known = pl.read_parquet_schema(path) if columns else {}
+    wanted = [name for name in dict.fromkeys(columns) if "/" not in name or name in known]
+    return pl.read_parquet(path, columns=wanted if wanted and all(name in known for name in wanted) else None)
 
 
 def _separated(data: bytes) -> pl.DataFrame:
     header = data.split(b"\n", 1)[0]
     separator = max(",;\t", key=lambda mark: header.count(mark.encode()))
     return pl.read_csv(data, separator=separator, infer_schema=False)
+
+
+def parts_of(metric: str, known: Sequence[str] = ()) -> list[str]:
+    """The columns behind a metric: itself, or both sides of `a/b` where no column is called that."""
+    return [metric] if metric in known or metric.count("/") != 1 else metric.split("/")
 
 
 def sort(
@@ -104,6 +133,8 @@ def sort(
     user: str | None = None,
     covariate: str | None = None,
     by: str | None = None,
+    day: str | None = None,
+    cap: float | None = None,
     nulls: Nulls = "reject",
 ) -> Arms:
     """The rows of `frame` by the arm they name, checked and counted.
@@ -112,10 +143,14 @@ def sort(
         AnalysisError: a column is missing, a metric is no number, `control` is no arm, an arm has a single row, or
             there are nulls and `nulls` is `reject`.
     """
-    wanted = [column for metric in metrics for column in _parts(metric, frame)]
-    _known_columns(frame, [variant, *wanted, *filter(None, (user, covariate, by))])
-    keys = [pl.col(name).cast(pl.String) for name in dict.fromkeys([variant, *([user] if user else [])])]
-    assigned = frame.with_columns(keys).filter(~pl.any_horizontal(key.is_null() for key in keys))
+    names = tuple(dict.fromkeys(metrics))
+    wanted = {metric: parts_of(metric, frame.columns) for metric in names}
+    _known_columns(frame, [variant, *chain(*wanted.values()), *filter(None, (user, covariate, by, day))])
+    keys = list(dict.fromkeys([variant, *([user] if user else [])]))
+    texts = [pl.col(name).cast(pl.String) for name in keys if frame[name].dtype not in (pl.String, pl.Categorical)]
+    assigned = frame.with_columns(texts)
+    if any(frame[key].null_count() for key in keys):
+        assigned = assigned.drop_nulls(keys)
     unassigned = len(frame) - len(assigned)
     if unassigned and nulls == "reject":
         raise AnalysisError(
@@ -124,37 +159,102 @@ def sort(
         )
     once, crossed, repeated = _one_row_a_user(assigned, variant, user)
     sizes = _sizes(once, variant, control)
-    names = once[variant].to_numpy()
-    numbers = {metric: _metric(once, metric, names, sizes) for metric in dict.fromkeys(metrics)}
-    missing = {metric: int(np.isnan(values).sum()) for metric, values in numbers.items()}
+    numbers = _columns(once, wanted, covariate, cap)
+    missing = {metric: int(numbers[f"a{place}"].null_count()) for place, metric in enumerate(names)}
     if nulls == "reject":
         _refuse_missing(missing, len(once))
-    before = _numbers(once, covariate) if covariate else None
-    segment = once[by].cast(pl.String).fill_null("(missing)").to_numpy() if by else None
-    return Arms(sizes, names, numbers, before, segment, len(frame), repeated, crossed, unassigned, missing)
+    cells, cell = _cells({"arm": once[variant].cast(pl.String), "segment": _part(once, by), "day": _day(once, day)})
+    totals, shifts = _summed(cell, len(cells), numbers, [len(sides) > 1 for sides in wanted.values()])
+    left_out = len(frame), repeated, crossed, unassigned, missing
+    made = Arms(sizes, names, _binary(numbers, wanted), cells, totals, shifts, *left_out)
+    _refuse_empty(made, wanted)
+    return made
 
 
-def _parts(metric: str, frame: pl.DataFrame) -> list[str]:
-    """The columns behind a metric: itself, or both sides of `a/b` where no column is called that."""
-    if metric in frame.columns or metric.count("/") != 1:
-        return [metric]
-    return metric.split("/")
+def _columns(
+    frame: pl.DataFrame, wanted: Mapping[str, Sequence[str]], covariate: str | None, cap: float | None
+) -> dict[str, pl.Series]:
+    """The sides of every metric, null where either is missing, and the covariate, its mean where it is missing."""
+    found: dict[str, pl.Series] = {}
+    for place, sides in enumerate(wanted.values()):
+        above, *below = (number_column(frame, name) for name in sides)
+        if below:
+            both = above.is_not_null() & below[0].is_not_null()
+            found[f"b{place}"] = below[0].to_frame().select(pl.when(both).then(pl.first())).to_series()
+            above = above.to_frame().select(pl.when(both).then(pl.first())).to_series()
+        elif cap is not None:
+            above = above.clip(upper_bound=above.quantile(cap, "lower"))
+        found[f"a{place}"] = above
+    if covariate:
+        before = number_column(frame, covariate)
+        middle = before.mean() or 0.0
+        found["x"] = before.fill_null(middle) - middle
+    return found
 
 
-def _metric(frame: pl.DataFrame, metric: str, arms: NDArray[np.object_], sizes: dict[str, int]) -> NDArray[np.float64]:
-    columns = [_numbers(frame, name) for name in _parts(metric, frame)]
-    if len(columns) == 1:
-        return columns[0]
-    above, below = columns
-    out = np.full(len(above), np.nan)
-    for arm in sizes:
-        rows = np.flatnonzero((arms == arm) & ~np.isnan(above) & ~np.isnan(below))
-        total = float(below[rows].sum())
-        if total <= 0:
-            raise AnalysisError(f"the metric {metric!r} has nothing below the line in the arm {arm!r}.")
-        ratio = float(above[rows].sum()) / total
-        out[rows] = ratio + (above[rows] - ratio * below[rows]) / (total / len(rows))
-    return out
+def _part(frame: pl.DataFrame, by: str | None) -> pl.Series:
+    if by is None:
+        return pl.Series("segment", [None], pl.String).new_from_index(0, len(frame))
+    return frame[by].cast(pl.String).fill_null("(missing)")
+
+
+def _day(frame: pl.DataFrame, day: str | None) -> pl.Series:
+    """The day of a date or an instant, as text."""
+    if day is None:
+        return pl.Series("day", [None], pl.String).new_from_index(0, len(frame))
+    column = frame[day]
+    found = column.dt.date().cast(pl.String) if column.dtype.is_temporal() else column.cast(pl.String).str.slice(0, 10)
+    strange = column.filter(found.str.to_date(strict=False).is_null())
+    if len(strange):
+        raise AnalysisError(
+            f"{day!r} is not a day in {len(strange):,} of {len(frame):,} rows, such as {strange[0]!r}. "
+            "Hint: ISO 8601, 2026-12-24 or 2026-12-24T18:00:00Z."
+        )
+    return found
+
+
+def _cells(parts: Mapping[str, pl.Series]) -> tuple[pl.DataFrame, NDArray[np.int64]]:
+    """Every combination of arm, segment and day, and which of them each row is."""
+    values = {name: column.unique().sort() for name, column in parts.items()}
+    combined = np.zeros(len(parts["arm"]), np.int64)
+    for name, column in parts.items():
+        kinds = values[name]
+        codes = column.cast(pl.Enum(kinds)).to_physical().to_numpy() if kinds.null_count() == 0 else np.int64(0)
+        combined = combined * len(kinds) + codes
+    rows = pl.DataFrame(product(*values.values()), schema=dict.fromkeys(parts, pl.String), orient="row")
+    counts = np.bincount(combined, minlength=len(rows))
+    return rows.with_columns(n=pl.Series(counts)), combined
+
+
+def _summed(
+    cell: NDArray[np.int64], n_cells: int, numbers: Mapping[str, pl.Series], ratios: Sequence[bool]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of every metric by cell, shape (n_cells, n_metrics, 11), and what was taken from each one's values."""
+    x = numbers["x"].to_numpy() if "x" in numbers else None
+    shifts, found = np.zeros(len(ratios)), np.zeros((n_cells, len(ratios), len(FIELDS)))
+    for place, ratio in enumerate(ratios):
+        a = numbers[f"a{place}"].to_numpy()
+        if ratio:
+            found[:, place] = summed(cell, n_cells, a, numbers[f"b{place}"].to_numpy(), x)
+        else:
+            shifts[place] = np.nanmean(a) if len(a) > numbers[f"a{place}"].null_count() else 0.0
+            found[:, place] = summed(cell, n_cells, a - shifts[place], None, x)
+    return found, shifts
+
+
+def _binary(numbers: Mapping[str, pl.Series], wanted: Mapping[str, Sequence[str]]) -> dict[str, bool]:
+    return {
+        metric: len(sides) == 1 and numbers[f"a{place}"].drop_nulls().is_in([0.0, 1.0]).all()
+        for place, (metric, sides) in enumerate(wanted.items())
+    }
+
+
+def _refuse_empty(arms: Arms, wanted: Mapping[str, Sequence[str]]) -> None:
+    """A ratio needs something below the line in every arm."""
+    for metric, sides in wanted.items():
+        for arm in arms.sizes if len(sides) > 1 else ():
+            if not arms.of(metric, arm).totals[B] > 0:
+                raise AnalysisError(f"the metric {metric!r} has nothing below the line in the arm {arm!r}.")
 
 
 def _known_columns(frame: pl.DataFrame, names: Sequence[str]) -> None:
@@ -164,7 +264,7 @@ def _known_columns(frame: pl.DataFrame, names: Sequence[str]) -> None:
 
 
 def _one_row_a_user(frame: pl.DataFrame, variant: str, user: str | None) -> tuple[pl.DataFrame, int, int]:
-    if user is None:
+    if user is None or frame[user].n_unique() == len(frame):
         return frame, 0, 0
     arms_seen = pl.col(variant).n_unique().over(user)
     faithful = frame.filter(arms_seen == 1)
@@ -191,8 +291,8 @@ def _sizes(frame: pl.DataFrame, variant: str, control: str) -> dict[str, int]:
     return {name: counts[name] for name in [control, *sorted(counts.keys() - {control})]}
 
 
-def _numbers(frame: pl.DataFrame, metric: str) -> NDArray[np.float64]:
-    """One metric as float64, missing as NaN; texts that are numbers or true/false are read as such."""
+def number_column(frame: pl.DataFrame, metric: str) -> pl.Series:
+    """One metric as float64, missing as null; texts that are numbers or true/false are read as such."""
     column = frame[metric]
     if column.dtype == pl.String:
         texts = column.str.strip_chars()
@@ -208,18 +308,18 @@ def _numbers(frame: pl.DataFrame, metric: str) -> NDArray[np.float64]:
             )
     elif column.dtype.is_numeric() or column.dtype == pl.Boolean:
         numbers = column.cast(pl.Float64)
+        numbers = numbers.fill_nan(None) if numbers.is_nan().any() else numbers
     else:
         raise AnalysisError(f"the metric {metric!r} is not a number but {column.dtype}.")
     if numbers.is_infinite().any():
         raise AnalysisError(f"the metric {metric!r} has {numbers.is_infinite().sum():,} infinite values.")
-    return numbers.fill_null(float("nan")).to_numpy()
+    return numbers
 
 
 def numbers_of(frame: pl.DataFrame, metric: str) -> NDArray[np.float64]:
     """One metric's values without the missing ones."""
     _known_columns(frame, [metric])
-    values = _numbers(frame, metric)
-    return values[~np.isnan(values)]
+    return number_column(frame, metric).drop_nulls().to_numpy()
 
 
 def _refuse_missing(missing: dict[str, int], rows: int) -> None:

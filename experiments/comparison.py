@@ -1,14 +1,25 @@
 """Comparison: one metric of one arm against control, or the statement that there is not enough data for one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from experiments import pages
-from experiments.inference import ChiSquare, Estimate, Summary, always_valid, chi_square, detectable, holm, lift, welch
+from experiments.inference import (
+    ChiSquare,
+    Correction,
+    Estimate,
+    Summary,
+    adjusted,
+    always_valid,
+    chi_square,
+    detectable,
+    lift,
+    welch,
+)
 
 ALPHA = 0.05
 FEWEST_EXPECTED = 5.0
-HEADER = ("arm", "metric", "difference", "95 % interval", "lift", "p", "p (Holm)", "chi-square p", "detectable")
+HEADER = ("arm", "metric", "difference", "95 % interval", "lift", "p", "corrected p", "chi-square p", "detectable")
 
 
 @dataclass(frozen=True)
@@ -32,12 +43,13 @@ class Comparison:
     Attributes:
         difference: Mean of the arm minus mean of control, Welch interval and p.
         lift: The same relative to control, by the delta method; None where control's mean is not positive.
-        adjusted: The Welch p after Holm's correction over all arms and metrics.
+        adjusted: Its p after correction over all arms and metrics.
         chi_square: Of a metric of zeros and ones, without continuity correction; else None.
         corrected: The same with Yates's continuity correction.
         detectable: The smallest true difference that this many rows find in four of five experiments.
         always_valid: An interval of the difference that may be looked at every day.
         cuped: The difference without what the covariate told, where one was named: then p and decision are its.
+        less: Less of the metric is better.
     """
 
     arm: str
@@ -50,6 +62,12 @@ class Comparison:
     detectable: float
     always_valid: tuple[float, float]
     cuped: Estimate | None = None
+    less: bool = False
+
+    @property
+    def gain(self) -> float:
+        """The difference, positive where it is for the better."""
+        return -self.judged.value if self.less else self.judged.value
 
     @property
     def significant(self) -> bool:
@@ -106,33 +124,41 @@ class NotEnoughData:
 
 
 def compare(
-    arms: Sequence[Arm], *, binary: Mapping[str, bool], cuped: Mapping[tuple[str, str], Estimate] | None = None
+    arms: Sequence[Arm],
+    *,
+    binary: Mapping[str, bool],
+    cuped: Mapping[tuple[str, str], Estimate] | None = None,
+    less: Collection[str] = (),
+    correction: Correction = "holm",
 ) -> tuple[Comparison | NotEnoughData, ...]:
-    """Every arm after the first against the first, metric by metric, Holm's correction over all of it.
+    """Every arm after the first against the first, metric by metric, corrected over all of it.
 
     Args:
         arms: Control first.
         binary: Which metrics are zeros and ones.
         cuped: Per (arm, metric) the difference adjusted by a covariate.
+        less: Metrics of which less is better.
+        correction: Of what.
     """
     control, *others = arms
     pairs = [(arm, metric) for metric in control.metrics for arm in others]
-    reasons = [_too_little(arm.metrics[metric], control.metrics[metric], binary[metric]) for arm, metric in pairs]
+    reasons = [too_little(arm.metrics[metric], control.metrics[metric], binary[metric]) for arm, metric in pairs]
     tested = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
     differences = [welch(arm.metrics[metric], control.metrics[metric]) for arm, metric in tested]
     others_said = [(cuped or {}).get((arm.name, metric)) for arm, metric in tested]
     judged = [other or plain for plain, other in zip(differences, others_said, strict=True)]
-    adjusted = iter(holm([difference.p for difference in judged]))
+    corrected = iter(adjusted([difference.p for difference in judged], correction))
     found = iter(zip(differences, others_said, strict=True))
     return tuple(
-        _comparison(arm, control, metric, next(found), next(adjusted), binary=binary[metric])
+        _comparison(arm, control, metric, next(found), next(corrected), binary=binary[metric], less=metric in less)
         if reason is None
         else NotEnoughData(arm.name, metric, reason)
         for (arm, metric), reason in zip(pairs, reasons, strict=True)
     )
 
 
-def _too_little(arm: Summary, control: Summary, binary: bool) -> str | None:
+def too_little(arm: Summary, control: Summary, binary: bool) -> str | None:
+    """Why two arms cannot be compared yet; None where they can."""
     if min(arm.n, control.n) < 2:
         return "fewer than two values in an arm"
     if arm.variance == control.variance == 0:
@@ -151,9 +177,10 @@ def _comparison(
     control: Arm,
     metric: str,
     differences: tuple[Estimate, Estimate | None],
-    adjusted: float,
+    corrected: float,
     *,
     binary: bool,
+    less: bool,
 ) -> Comparison:
     difference, cuped = differences
     judged = cuped or difference
@@ -164,10 +191,11 @@ def _comparison(
         metric,
         difference,
         lift(a, c),
-        adjusted,
+        corrected,
         chi_square(counts) if binary else None,
         chi_square(counts, correction=True) if binary else None,
         detectable(judged.error),
         always_valid(judged, a.n + c.n),
         cuped,
+        less,
     )

@@ -3,11 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from experiments import pages
-from experiments.inference import ChiSquare, Estimate, Summary, goodness_of_fit, heterogeneity, holm, welch
+from experiments.arms import Arms
+from experiments.inference import (
+    ChiSquare,
+    Correction,
+    Estimate,
+    adjusted,
+    goodness_of_fit,
+    heterogeneity,
+    welch,
+)
 from features.errors import AnalysisError
 
 ALPHA = 0.05
@@ -15,7 +21,7 @@ RATIO_ALARM = 0.001
 MOST_SEGMENTS = 50
 FEWEST = 20
 """Rows that a segment needs in both arms."""
-HEADER = ("arm", "metric", "segment", "difference", "95 % interval")
+HEADER = ("arm", "metric", "segment", "difference", "95 % interval", "corrected p")
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,9 @@ class Interaction:
         arm: Against control.
         metric: Of what.
         test: Cochran's Q over the segments' differences; None where fewer than two segments can be compared.
-        adjusted: Its p after Holm's correction over all arms and metrics.
+        adjusted: Its p after correction over all arms and metrics.
         effects: Per segment the difference to control; to be believed only where `significant`.
+        corrected: Per segment its p after correction over all arms, metrics and segments.
     """
 
     arm: str
@@ -35,6 +42,7 @@ class Interaction:
     test: ChiSquare | None
     adjusted: float
     effects: Mapping[str, Estimate]
+    corrected: Mapping[str, float]
 
     @property
     def significant(self) -> bool:
@@ -44,7 +52,11 @@ class Interaction:
     def rows(self) -> list[list[str]]:
         """Cells under `HEADER`, where the effects may be told."""
         return [
-            [self.arm, self.metric, name, pages.signed(e.value), f"[{pages.signed(e.low)}, {pages.signed(e.high)}]"]
+            [
+                *(self.arm, self.metric, name, pages.signed(e.value)),
+                f"[{pages.signed(e.low)}, {pages.signed(e.high)}]",
+                pages.probability(self.corrected[name]),
+            ]
             for name, e in (self.effects.items() if self.significant else ())
         ]
 
@@ -52,11 +64,12 @@ class Interaction:
         if self.test is None:
             return f"{self.arm}, {self.metric}: fewer than two segments have {FEWEST} rows in both arms"
         said = "effects differ between segments" if self.significant else "no difference between segments shown"
-        return f"{self.arm}, {self.metric}: {said} (interaction p {pages.probability(self.adjusted)} after Holm)"
+        return f"{self.arm}, {self.metric}: {said} (interaction p {pages.probability(self.adjusted)} after correction)"
 
     def to_dict(self) -> dict[str, object]:
         """Plain values; effects only where they may be told."""
-        told = {name: asdict(each) for name, each in self.effects.items()} if self.significant else None
+        effects = self.effects.items() if self.significant else ()
+        told = {name: {**asdict(each), "adjusted": self.corrected[name]} for name, each in effects} or None
         test = asdict(self.test) if self.test else None
         values = {"arm": self.arm, "metric": self.metric, "test": test, "adjusted": self.adjusted}
         return {**values, "significant": self.significant, "effects": told}
@@ -95,82 +108,52 @@ class Segments:
 
 
 def by_segment(
-    values: Mapping[str, NDArray[np.float64]],
-    arm: NDArray[np.object_],
-    segment: NDArray[np.object_],
-    *,
-    column: str,
-    weights: Mapping[str, float],
+    arms: Arms, metrics: Sequence[str], *, column: str, weights: Mapping[str, float], correction: Correction = "holm"
 ) -> Segments:
-    """Every arm against the first of `weights` within each segment, metric by metric.
+    """Every arm against control within each segment, metric by metric.
 
     Args:
-        values: Per metric, shape (n,); NaN is missing.
-        arm: Shape (n,).
-        segment: Shape (n,).
+        arms: Sorted by segment.
+        metrics: Which of theirs.
         column: What the segments are values of.
         weights: Intended shares of the arms, control first.
+        correction: Over all arms and metrics.
 
     Raises:
         AnalysisError: there are too many segments, or one alone.
     """
-    names = sorted(set(segment.tolist()), key=str)
+    names = arms.parts("segment")
     if not 2 <= len(names) <= MOST_SEGMENTS:
         raise AnalysisError(
             f"{column!r} has {len(names):,} values; effects are compared between 2 and {MOST_SEGMENTS} segments."
         )
-    control, *others = weights
-    inside = {name: segment == name for name in names}
-    effects = {
-        (other, metric): _effects(numbers, arm == other, arm == control, inside)
-        for metric, numbers in values.items()
-        for other in others
-    }
+    _, *others = arms.sizes
+    effects = {(other, metric): _effects(arms, metric, other, names) for metric in metrics for other in others}
     tests = {key: heterogeneity(list(each.values())) if len(each) > 1 else None for key, each in effects.items()}
     tested = [key for key, test in tests.items() if test is not None]
-    adjusted = dict(zip(tested, holm([test.p for test in tests.values() if test is not None]), strict=True))
-    found = [Interaction(*key, tests[key], adjusted.get(key, 1.0), each) for key, each in effects.items()]
-    counts = {name: [int((mask & (arm == one)).sum()) for one in weights] for name, mask in inside.items()}
-    ratios = {name: goodness_of_fit(each, list(weights.values())).p for name, each in counts.items() if sum(each)}
-    return Segments(column, tuple(found), {name: p for name, p in ratios.items() if p < RATIO_ALARM})
+    p_values = [test.p for test in tests.values() if test is not None]
+    corrected = dict(zip(tested, adjusted(p_values, correction), strict=True))
+    every = iter(adjusted([one.p for each in effects.values() for one in each.values()], correction))
+    found = [
+        Interaction(*key, tests[key], corrected.get(key, 1.0), each, {name: next(every) for name in each})
+        for key, each in effects.items()
+    ]
+    return Segments(column, tuple(found), broken(arms, "segment", weights))
 
 
-def _effects(
-    numbers: NDArray[np.float64],
-    arm: NDArray[np.bool_],
-    control: NDArray[np.bool_],
-    inside: Mapping[str, NDArray[np.bool_]],
-) -> dict[str, Estimate]:
-    there = ~np.isnan(numbers)
+def broken(arms: Arms, column: str, weights: Mapping[str, float]) -> dict[str, float]:
+    """The segments, or days, whose arms are not as large as they were meant to be, with the p."""
+    shares = [weights[arm] for arm in arms.sizes]
+    counts = {name: arms.counts(**{column: name}) for name in arms.parts(column)}
+    ratios = {name: goodness_of_fit(each, shares).p for name, each in counts.items() if sum(each)}
+    return {name: p for name, p in ratios.items() if p < RATIO_ALARM}
+
+
+def _effects(arms: Arms, metric: str, arm: str, names: Sequence[str]) -> dict[str, Estimate]:
+    control = next(iter(arms.sizes))
     found: dict[str, Estimate] = {}
-    for name, mask in inside.items():
-        pair = [Summary.of(numbers[mask & side & there]) for side in (arm, control)]
+    for name in names:
+        pair = [arms.of(metric, side, segment=name).summary() for side in (arm, control)]
         if min(each.n for each in pair) >= FEWEST and max(each.variance for each in pair) > 0:
-            found[str(name)] = welch(*pair)
+            found[name] = welch(*pair)
     return found
-
-
-def cuped(
-    numbers: NDArray[np.float64], covariate: NDArray[np.float64], arms: Sequence[NDArray[np.bool_]]
-) -> tuple[NDArray[np.float64], float]:
-    """A metric without what a covariate from before the exposure already told (Deng et al. 2013).
-
-    The slope is the pooled one within arms, so that the effect itself is left alone; a row without a covariate keeps
-    the covariate's mean.
-
-    Args:
-        numbers: Shape (n,); NaN is missing.
-        covariate: Shape (n,).
-        arms: Which rows are in which of the arms that are compared.
-
-    Returns:
-        The adjusted metric, and the share of the variance within arms that is gone.
-    """
-    x = np.where(np.isnan(covariate), np.nanmean(covariate), covariate)
-    rows = [np.flatnonzero(side & ~np.isnan(numbers)) for side in arms]
-    told, said = (np.concatenate([each[mine] - each[mine].mean() for mine in rows]) for each in (x, numbers))
-    if not told.any() or not said.any():
-        return numbers, 0.0
-    slope = float(told @ said / (told @ told))
-    adjusted = numbers - slope * (x - x[np.concatenate(rows)].mean())
-    return adjusted, float(slope * (told @ said) / (said @ said))

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, exp, inf, log, sqrt
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtrc, ndtri, stdtr, stdtrit
 from scipy.stats import binomtest, fisher_exact
 
+Correction = Literal["holm", "bh"]
 Z = 1.96
 LARGE = 10_000.0  # from here on Student's 97.5 % quantile is within 0.01 % of 1.96
 
@@ -71,6 +73,14 @@ def welch(arm: Summary, control: Summary) -> Estimate:
     half = (Z if freedom >= LARGE else float(stdtrit(freedom, 0.975))) * error
     p = 2 * float(stdtr(freedom, -abs(difference) / error))
     return Estimate(difference, difference - half, difference + half, error, p)
+
+
+def one_sided(arm: Summary, control: Summary) -> tuple[float, float]:
+    """The 95 % bound that the true difference lies above, and the one that it lies below (Welch, each at 5 %)."""
+    error = sqrt(arm.error**2 + control.error**2)
+    freedom = error**4 / (arm.error**4 / (arm.n - 1) + control.error**4 / (control.n - 1))
+    half = float(stdtrit(freedom, 0.95)) * error
+    return arm.mean - control.mean - half, arm.mean - control.mean + half
 
 
 def lift(arm: Summary, control: Summary) -> Estimate | None:
@@ -176,6 +186,25 @@ def _chi_square(distance: NDArray[np.float64], expected: NDArray[np.float64], fr
 def fisher(a: int, n: int, b: int, m: int) -> float:
     """Fisher's exact two-sided p of two shares, `a` of `n` against `b` of `m`: valid however rare the outcome is."""
     return float(fisher_exact(np.array([[a, n - a], [b, m - b]])).pvalue)
+
+
+def adjusted(p_values: Sequence[float], how: Correction = "holm") -> list[float]:
+    """What p-values are once it counts that there are many.
+
+    Holm: the chance of even one wrong rejection in the family stays below the level, whatever the dependence.
+    Benjamini and Hochberg (`bh`): the share of wrong ones among the rejections stays below it on average.
+    """
+    return holm(p_values) if how == "holm" else benjamini_hochberg(p_values)
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """The adjusted p of Benjamini and Hochberg (1995)."""
+    order = np.argsort(p_values, kind="stable")[::-1]
+    n = len(order)
+    steps = np.asarray(p_values, dtype=np.float64)[order] * n / np.arange(n, 0, -1)
+    found = np.empty(n)
+    found[order] = np.minimum.accumulate(np.minimum(steps, 1.0))
+    return [float(p) for p in found]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

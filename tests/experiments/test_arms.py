@@ -24,7 +24,7 @@ def test_users_in_two_arms_and_further_rows_are_left_out_and_counted() -> None:
     arms = sort(ROWS, variant="arm", control="old", metrics=["visited"], user="who")
     assert arms.sizes == {"old": 3, "new": 3}
     assert (arms.rows, arms.crossed, arms.repeated) == (9, 1, 1)
-    assert arms.values()["visited"]["new"].tolist() == [1.0, 0.0, 1.0]
+    assert (arms.of("visited", "new").n, arms.of("visited", "new").summary().mean) == (3, 2 / 3)
     assert arms.notes() == [
         "1 users were seen in two arms and left out.",
         "1 further rows of a user already counted were left out (the first one counts).",
@@ -36,7 +36,7 @@ def test_nulls_are_refused_or_dropped_from_their_metric_and_counted() -> None:
         sort(ROWS, variant="arm", control="old", metrics=["orders"])
     arms = sort(ROWS, variant="arm", control="old", metrics=["orders", "visited"], nulls="drop")
     assert arms.nulls == {"orders": 1, "visited": 0}
-    assert (len(arms.values()["orders"]["old"]), len(arms.values()["visited"]["old"])) == (3, 4)
+    assert (arms.of("orders", "old").n, arms.of("visited", "old").n) == (3, 4)
 
 
 def test_rows_without_a_variant_are_refused_or_dropped() -> None:

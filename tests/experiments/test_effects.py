@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from console.cli import app
 from experiments.ab import analyze
 from experiments.comparison import Comparison
-from experiments.effects import cuped
 from features.errors import AnalysisError
 
 HILLSTROM = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "hillstrom" / "hillstrom.csv.gz"
@@ -55,14 +54,6 @@ def test_a_covariate_takes_away_what_it_told_and_leaves_the_effect() -> None:
     told = analyze(frame, variant="arm", control="old", metrics=["spend"], covariate="before").covariate
     assert told is not None
     assert told.reduction["spend"]["new"] == pytest.approx(share, abs=0.01)
-
-
-def test_adjusting_changes_no_mean_over_all_rows() -> None:
-    random = np.random.default_rng(1)
-    numbers, before = random.normal(size=500), random.normal(size=500)
-    arms = [random.random(500) < 0.5]
-    adjusted, _ = cuped(numbers, before, [arms[0], ~arms[0]])
-    assert adjusted.mean() == pytest.approx(numbers.mean(), abs=1e-12)
 
 
 def test_a_ratio_is_judged_by_the_delta_method() -> None:

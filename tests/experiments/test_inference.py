@@ -10,6 +10,7 @@ from experiments.inference import (
     Estimate,
     Summary,
     always_valid,
+    benjamini_hochberg,
     chi_square,
     fisher,
     fold,
@@ -17,6 +18,7 @@ from experiments.inference import (
     heterogeneity,
     holm,
     lift,
+    one_sided,
     rows_needed,
     welch,
     wilson,
@@ -100,6 +102,20 @@ def test_holm_never_lowers_a_p_and_keeps_their_order(p_values: list[float]) -> N
     assert max(adjusted) <= 1
     order = np.argsort(p_values, kind="stable")
     assert list(np.array(adjusted)[order]) == sorted(adjusted)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_benjamini_hochberg_equals_scipy(p_values: list[float]) -> None:
+    assert benjamini_hochberg(p_values) == pytest.approx(stats.false_discovery_control(p_values), abs=1e-12)
+
+
+def test_the_one_sided_bounds_are_scipys() -> None:
+    random = np.random.default_rng(8)
+    a, b = random.normal(0.3, 2, 30), random.exponential(1, 20)
+    sides = [
+        stats.ttest_ind(a, b, equal_var=False, alternative=side).confidence_interval() for side in ("greater", "less")
+    ]
+    assert one_sided(Summary.of(a), Summary.of(b)) == pytest.approx((sides[0].low, sides[1].high), rel=1e-9)
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 40), st.integers(0, 400))

@@ -1,0 +1,123 @@
+"""Decision: may it be shipped, and why; the sample ratio comes first."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import sqrt
+from typing import Literal
+
+from experiments import pages
+from experiments.comparison import Comparison, NotEnoughData
+from experiments.effects import RATIO_ALARM
+from experiments.guardrails import Guardrail
+from experiments.inference import ChiSquare, goodness_of_fit
+from features.errors import AnalysisError, nearest
+
+Answer = Literal["ship", "do not ship", "not enough data", "invalid, do not ship"]
+
+
+@dataclass(frozen=True)
+class SampleRatio:
+    """Are the arms as large as they were meant to be? If not, nothing else about them can be believed."""
+
+    counts: Mapping[str, int]
+    weights: Mapping[str, float]
+    test: ChiSquare
+
+    @property
+    def holds(self) -> bool:
+        """False is an alarm."""
+        return self.test.p >= RATIO_ALARM
+
+    @property
+    def residuals(self) -> dict[str, float]:
+        """Per arm how many standard deviations it is larger than it was meant to be."""
+        n, total = sum(self.counts.values()), sum(self.weights.values())
+        shares = {name: weight / total for name, weight in self.weights.items()}
+        return {name: (self.counts[name] - n * q) / sqrt(n * q * (1 - q)) for name, q in shares.items()}
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{name} {count:,}" for name, count in self.counts.items())
+        said = "holds" if self.holds else f"IS BROKEN (alarm below {RATIO_ALARM})"
+        told = f"sample ratio {said}: {sizes}; chi-square {self.test.statistic:.4f}, p {pages.probability(self.test.p)}"
+        if self.holds:
+            return told
+        worst = max(self.residuals, key=lambda name: abs(self.residuals[name]))
+        return f"{told}; {worst} is {self.residuals[worst]:+.1f} standard deviations off"
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        return {**asdict(self), "holds": self.holds, "residuals": self.residuals}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do, and why."""
+
+    answer: Answer
+    arm: str | None
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        head = f"decision: {self.answer}{f' {self.arm}' if self.arm else ''}"
+        return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
+
+
+def sample_ratio(counts: Mapping[str, int], weights: Mapping[str, float] | None = None) -> SampleRatio:
+    """Chi-square of the arms' sizes against their intended shares.
+
+    Raises:
+        AnalysisError: `weights` names other arms, or a share that is not positive.
+    """
+    shares = dict(weights) if weights is not None else dict.fromkeys(counts, 1.0)
+    for name in shares.keys() - counts.keys():
+        raise AnalysisError(f"a weight is given for {name!r}, which no row is in. {nearest(name, counts)}")
+    for name in counts:
+        if not 0 < shares.get(name, 0) < float("inf"):
+            raise AnalysisError(f"the arm {name!r} needs a positive weight. Got {shares.get(name)!r}.")
+    ordered = {name: float(shares[name]) for name in counts}
+    return SampleRatio(dict(counts), ordered, goodness_of_fit(list(counts.values()), list(ordered.values())))
+
+
+def decide(
+    ratio: SampleRatio,
+    comparisons: Sequence[Comparison | NotEnoughData],
+    guardrails: Sequence[Guardrail] = (),
+    *,
+    success: str,
+) -> Decision:
+    """Ship an arm iff the sample ratio holds, its success metric is better, no other worse, and guardrails hold."""
+    if not ratio.holds:
+        reason = "the arms are not as large as they were meant to be: look for what filtered them before any effect"
+        return Decision("invalid, do not ship", None, (str(ratio), reason))
+    tested = [one for one in comparisons if isinstance(one, Comparison)]
+    first = [one for one in tested if one.metric == success]
+    if not first:
+        missing = [one for one in comparisons if isinstance(one, NotEnoughData) and one.metric == success]
+        return Decision("not enough data", None, tuple(f"{one.arm}: {one.reason}" for one in missing))
+    harm = {one.arm for one in tested if one.significant and one.gain < 0}
+    harm |= {one.arm for one in guardrails if one.state != "holds"}
+    winners = [one for one in first if one.significant and one.gain > 0 and one.arm not in harm]
+    reasons = tuple(_reason(one, tested, guardrails) for one in first)
+    if winners:
+        best = max(winners, key=lambda one: one.gain)
+        largest = f"{best.arm} has the largest rise of {len(winners)}; the arms were compared with control alone"
+        return Decision("ship", best.arm, (*reasons, largest) if len(winners) > 1 else reasons)
+    return Decision("do not ship", None, reasons)
+
+
+def _reason(one: Comparison, tested: Sequence[Comparison], guardrails: Sequence[Guardrail]) -> str:
+    against = [
+        f"{other} {'rose' if other.less else 'fell'}"
+        for other in tested
+        if other.arm == one.arm and other.metric != one.metric and other.significant and other.gain < 0
+    ]
+    against += [str(each) for each in guardrails if each.arm == one.arm and each.state != "holds"]
+    p = f"(p {pages.probability(one.adjusted)} after correction)"
+    if not one.significant:
+        return (
+            f"{one.arm}: no difference shown, {one} {p}; "
+            f"a true difference below {one.detectable:.6f} would usually be missed"
+        )
+    direction = "rose" if one.judged.value > 0 else "fell"
+    told = f"{one.arm}: {one.metric} {direction}, {pages.signed(one.judged.value)} {one.interval} {p}"
+    return told + (f"; but {', '.join(against)}" if against else "")
