@@ -34,22 +34,26 @@ def _drift() -> None:
 
 @drift.command("run")
 def drift_run(
-    window: Annotated[str | None, typer.Option(help="Look at the newest answers only, such as 1d.")] = None,
+    window: Annotated[
+        str, typer.Option(help="Length of a window back from the newest answer; two of three agree.")
+    ] = "1d",
     html: Annotated[Path | None, typer.Option(help="Write a copy of the page here.")] = None,
     project: ProjectOption = None,
     json: JsonOption = False,
 ) -> None:
     """Compare the users who are served with those the published models were trained on.
 
-    Exits with 1 when there is drift. Pages and documents are kept in the project's `reports`.
+    The replay check comes first; then features, scores, outcomes that are known by now, and segments. Exits with 1 when
+    there is drift or a pipeline fault. Pages and documents are kept in the project's `reports`; ETHOGRAM_DRIFT_WEBHOOK
+    names an address that alarms are sent to.
     """
     from experiments.watch import watch
     from features.instants import parse_duration
     from features.project import Project
 
-    seen = watch(Project.find(project), window=parse_duration(window) if window else None, html=html)
+    seen = watch(Project.find(project), window=parse_duration(window), html=html)
     answer(seen.to_dict(), str(seen), as_json=json)
-    if seen.report.verdict == "drift":
+    if seen.report.alarms:
         raise typer.Exit(1)
 
 
@@ -77,7 +81,7 @@ def drift_compare(
         note(f"page: {pages.write(html, report.to_html())}")
     once = "one comparison of two files: whether it persists was not judged"
     answer({**report.to_dict(), "persistence": "not judged"}, f"{report}\n\n{once}", as_json=json)
-    if report.verdict == "drift":
+    if report.alarms:
         raise typer.Exit(1)
 
 

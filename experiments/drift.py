@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from experiments import pages
 from experiments.inference import holm
 from experiments.shift import Kind, Shift, shifts
+from experiments.together import together
 from features.errors import AnalysisError
+from features.instants import iso
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
 FALSE_ALARMS = 0.01
 """The chance that anything at all is called significant in a window where nothing moved."""
 FEWEST_USERS = 100
-Tier = Literal["data quality", "labels", "predictions", "inputs", "young log"]
-TIERS: tuple[Tier, ...] = ("data quality", "labels", "predictions", "inputs", "young log")
+Tier = Literal["data quality", "labels", "predictions", "segments", "inputs", "young log"]
+TIERS: tuple[Tier, ...] = ("data quality", "labels", "predictions", "segments", "inputs", "young log")
+JOINT = ("pair", "classifier")
+"""Parts of several columns: told after the columns that moved by themselves."""
 GONE = 0.99
 """A column that has so few values left has fallen silent."""
-Verdict = Literal["drift", "no drift", "not enough data"]
-HEADER = ("tier", "column", "what", "before", "after", "effect", "floor", "p (Holm)", "used by")
+Verdict = Literal["drift", "no drift", "not enough data", "pipeline fault"]
+HEADER = ("tier", "column", "what", "before", "after", "effect", "floor", "p (Holm)", "since", "used by")
 
 
 @dataclass(frozen=True)
@@ -36,30 +40,50 @@ class Finding:
         shift: What was measured.
         adjusted: p after Holm's correction over all tests of the report.
         used_by: Studies whose model takes the column, or whose score it is.
+        persists: Whether it moved in two of the three newest windows; None where one comparison was made.
+        since: Where the windows begin in which it has moved, microseconds UTC; None where there are no windows.
+        week: How the same window a week before compares, in words.
     """
 
     tier: Tier
     shift: Shift
     adjusted: float
     used_by: tuple[str, ...]
+    persists: bool | None = None
+    since: int | None = None
+    week: str = ""
 
     @property
     def moved(self) -> bool:
         """Significant and material."""
         return self.adjusted < FALSE_ALARMS and self.shift.material
 
+    @property
+    def alarms(self) -> bool:
+        """Moved, and not in a single window only; what is wrong with the data does not wait for a second window."""
+        waits = self.persists is False and self.tier != "data quality"
+        return self.moved and self.tier != "young log" and not waits
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What is the same test in another window; the pair that changed most may be another one there."""
+        return ("", self.shift.part) if self.shift.part in JOINT else (self.shift.column, self.shift.part)
+
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         shift = {**asdict(self.shift), "material": self.shift.material}
-        return {"tier": self.tier, **shift, "adjusted": self.adjusted, "moved": self.moved, "used_by": self.used_by}
+        own = {name: value for name, value in vars(self).items() if name != "shift"}
+        since = iso(self.since) if self.since is not None else None
+        return {**shift, **own, "since": since, "moved": self.moved, "alarms": self.alarms}
 
     def row(self) -> list[str]:
         """Cells under `HEADER`."""
         shift = self.shift
-        share = shift.part not in ("values", "performance")
+        share = shift.part in ("missing", "spike", "categories", "new values", "share")
         before, after = (f"{100 * v:.1f} %" if share else f"{v:.4g}" for v in (shift.before, shift.after))
         figures = [before, after, f"{shift.effect:.3f}", f"{shift.floor:.2f}", pages.probability(self.adjusted)]
-        return [self.tier, shift.column, shift.subject, *figures, ", ".join(self.used_by) or "-"]
+        since = f"{iso(self.since)[:16]}{f' ({self.week})' if self.week else ''}" if self.since is not None else "-"
+        return [self.tier, shift.column, shift.subject, *figures, since, ", ".join(self.used_by) or "-"]
 
 
 @dataclass(frozen=True)
@@ -71,33 +95,74 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Served:
+    """Predictions of one study: how many users of the current side have one, and its mean on both sides."""
+
+    study: str
+    users: int
+    before: float
+    after: float
+
+    def __str__(self) -> str:
+        return f"{self.study}: {self.users:,} users, mean score {self.before:.4g} in training, {self.after:.4g} served"
+
+
+@dataclass(frozen=True)
 class DriftReport:
-    """What moved, how much, which model uses it, what to do; prints itself as text, JSON and HTML.
+    """What moved, how much, since when, whose predictions it touches, what to do; prints itself as text, JSON and HTML.
 
     Attributes:
         reference: The training side.
         current: The served side.
         findings: Every test, the most serious first.
-        absent: Columns of the reference that the current side lacks: a fault of the pipeline.
+        absent: Columns of the reference that the current side lacks, or has as something else: a fault of the pipeline.
+        served: Predictions of the current side.
+        windows: Windows that were judged; 1 is one comparison.
+        fault: What the replay check found; empty where every answer was computed as it had been served.
+        notes: What else is to be known, such as what performance is expected to be without labels.
     """
 
     reference: Sample
     current: Sample
     findings: tuple[Finding, ...]
     absent: tuple[str, ...] = ()
+    served: tuple[Served, ...] = ()
+    windows: int = 1
+    fault: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
         """One word for whoever is called at night."""
+        if self.fault:
+            return "pipeline fault"
         if self.absent or self.moved:
             return "drift"
         enough = min(self.reference.users, self.current.users) >= FEWEST_USERS
-        return "no drift" if enough else "not enough data"
+        return "no drift" if enough and not (self.once and self.windows < 2) else "not enough data"
+
+    @property
+    def alarms(self) -> bool:
+        """Whether somebody is to be called."""
+        return self.verdict in ("drift", "pipeline fault")
 
     @property
     def moved(self) -> tuple[Finding, ...]:
-        """The findings that are significant and material and raise the alarm."""
-        return tuple(finding for finding in self.findings if finding.moved and finding.tier != "young log")
+        """The findings that are significant and material, persist, and raise the alarm."""
+        return tuple(finding for finding in self.findings if finding.alarms)
+
+    @property
+    def once(self) -> tuple[Finding, ...]:
+        """The findings that moved in the newest window and do not persist: no alarm."""
+        return tuple(f for f in self.findings if f.moved and not f.alarms and f.tier != "young log")
+
+    @property
+    def touched(self) -> tuple[Served, ...]:
+        """Predictions of studies whose model takes, or whose score is, something that moved."""
+        studies = {study for finding in self.moved for study in finding.used_by}
+        scores = {finding.shift.column.removeprefix("score_") for finding in self.moved}
+        joint = any(finding.shift.part in JOINT for finding in self.moved)
+        return tuple(each for each in self.served if joint or each.study in studies | scores or not studies)
 
     @property
     def filling(self) -> tuple[Finding, ...]:
@@ -108,9 +173,13 @@ class DriftReport:
     def actions(self) -> tuple[str, ...]:
         """What to do, in the order to do it."""
         if self.verdict == "not enough data":
-            return (f"wait: both sides need {FEWEST_USERS} users",)
+            columns = ", ".join(dict.fromkeys(finding.shift.column for finding in self.once))
+            only = f"look again after the next window: {columns} moved in the only one there is"
+            return (only if self.once else f"wait: both sides need {FEWEST_USERS} users",)
         tiers = {finding.tier for finding in self.moved}
         studies = sorted({study for finding in self.moved for study in finding.used_by})
+        if self.fault:
+            return (f"mend the pipeline first, then look again (`ethogram replay`): {self.fault}",)
         steps = []
         if self.absent:
             steps.append(f"serve the columns that are gone: {', '.join(self.absent)}")
@@ -118,21 +187,31 @@ class DriftReport:
             steps.append("look at collection and cleaning first (`ethogram quality`): a pipeline fault is not drift")
         if "labels" in tiers:
             steps.append("predictions are not what they were: recalibrate, then train again and compare")
+        if "segments" in tiers:
+            steps.append("look at the segments that changed before campaigns built on them go out")
         if "predictions" in tiers:
             steps.append(f"compare scores with outcomes as soon as they mature: {', '.join(studies)}")
-        if tiers:
+        if tiers - {"segments"}:
             steps.append("train again on newer data and compare: `ethogram loop run --once`")
         if tiers == {"inputs"} and any(finding.tier == "predictions" for finding in self.findings):
             steps.append("there is no hurry: the inputs moved, the predictions did not")
         if self.filling:
-            columns = len({finding.shift.column for finding in self.filling})
-            steps.append(f"expect {columns} more columns to move while the log is younger than they remember")
+            young = len({finding.shift.column for finding in self.filling})
+            steps.append(f"expect {young} more columns to move while the log is younger than they remember")
+        if self.once:
+            columns = ", ".join(dict.fromkeys(finding.shift.column for finding in self.once))
+            steps.append(
+                f"nothing yet about {columns}: moved now, but not in two of three windows beyond a weekly rhythm"
+            )
         return tuple(steps) or ("nothing",)
 
     def __str__(self) -> str:
         lines = [self.headline, ""]
         if self.moved:
             lines += [pages.Table(HEADER, [finding.row() for finding in self.moved], texts=3).text(), ""]
+        touched = tuple(map(str, self.touched)) if self.moved else ()
+        for title, told in (("touches:", touched), ("known:", self.notes)):
+            lines += [title, *(f"  - {line}" for line in told)] if told else []
         return "\n".join([*lines, "what to do:", *(f"  - {action}" for action in self.actions)])
 
     @property
@@ -149,7 +228,12 @@ class DriftReport:
             "reference": asdict(self.reference),
             "current": asdict(self.current),
             "moved": [finding.to_dict() for finding in self.moved],
+            "once": [finding.to_dict() for finding in self.once],
             "filling": [finding.to_dict() for finding in self.filling],
+            "touched": [asdict(each) for each in self.touched] if self.moved else [],
+            "windows": self.windows,
+            "fault": self.fault,
+            "notes": list(self.notes),
             "findings": [finding.to_dict() for finding in self.findings],
             "absent": list(self.absent),
             "actions": list(self.actions),
@@ -160,12 +244,15 @@ class DriftReport:
         """One self-contained page; `links` name files that stand beside it."""
         others = [finding.row() for finding in self.findings if finding not in self.moved]
         moved = pages.Table(HEADER, [finding.row() for finding in self.moved], texts=3).html()
-        good = {"drift": False, "no drift": True}.get(self.verdict)
+        good = {"no drift": True, "not enough data": None}.get(self.verdict, False)
+        touched = pages.listing(map(str, self.touched)) if self.moved else ""
         return pages.page(
             "Drift",
             f"Called moved: significant (at most {FALSE_ALARMS:.0%} false alarms a report) and larger than the floor",
             pages.verdict(self.headline, self.actions, good=good),
             pages.section("What moved", moved, pictures) if self.moved else "",
+            pages.section("Whose predictions it touches", touched) if touched else "",
+            pages.section("Known beside it", pages.listing(self.notes)) if self.notes else "",
             pages.section("Everything else that was tested", pages.Table(HEADER, others, texts=3).html()),
             "".join(pages.link(text, address) for text, address in (links or {}).items()),
         )
@@ -204,7 +291,9 @@ def compare(
     samples = Sample(sides[0].height, before.height), Sample(sides[1].height, after.height)
     _exist(before, [*scores, *categories])
     columns = [name for name in before.columns if name != user]
-    absent = tuple(name for name in columns if name not in after.columns)
+    absent = tuple(
+        name for name in columns if name not in after.columns or (_number(before[name]) and not _number(after[name]))
+    )
     if min(before.height, after.height) < FEWEST_USERS:
         return DriftReport(*samples, (), absent)
     found = [
@@ -213,22 +302,46 @@ def compare(
         if name not in absent
         for shift in shifts(name, _numbers(before, name), _numbers(after, name), kind=_kind(name, categories))
     ]
-    adjusted = holm([shift.p for shift in found])
+    inputs = [name for name in columns if name not in {*absent, *scores, *categories, *filling}]
+    found += together(inputs, *(_matrix(side, inputs) for side in (before, after)))
+    studies = {name: tuple(each) for name, each in (used_by or {}).items()}
+    every = tuple(sorted({study for name in inputs for study in studies.get(name, ())}))
     findings = [
-        Finding(_tier(shift, scores, filling), shift, p, tuple((used_by or {}).get(shift.column, ())))
-        for shift, p in zip(found, adjusted, strict=True)
+        Finding(
+            _tier(shift, scores, filling), shift, p, every if shift.part in JOINT else studies.get(shift.column, ())
+        )
+        for shift, p in zip(found, holm([shift.p for shift in found]), strict=True)
     ]
-    return DriftReport(*samples, _ordered(findings), absent)
+    told = [_served(name, before, after) for name in scores if name not in absent and name not in categories]
+    return DriftReport(*samples, _ordered(findings), absent, tuple(told))
+
+
+def _served(score: str, before: pl.DataFrame, after: pl.DataFrame) -> Served:
+    old, new = (values[np.isfinite(values)] for values in (_numbers(side, score) for side in (before, after)))
+    means = (float(side.mean()) if len(side) else float("nan") for side in (old, new))
+    return Served(score.removeprefix("score_"), len(new), *means)
+
+
+def _matrix(side: pl.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:
+    return np.column_stack([_numbers(side, name) for name in names]) if names else np.empty((side.height, 0))
 
 
 def joined(reports: Sequence[DriftReport]) -> DriftReport:
     """Reports of different columns as one: Holm's correction is made anew over all of their tests."""
     findings = [finding for report in reports for finding in report.findings]
-    absent = tuple(name for report in reports for name in report.absent)
     smallest = min(reports, key=lambda report: min(report.reference.users, report.current.users))
     adjusted = holm([finding.shift.p for finding in findings])
     corrected = [replace(finding, adjusted=p) for finding, p in zip(findings, adjusted, strict=True)]
-    return DriftReport(smallest.reference, smallest.current, _ordered(corrected), absent)
+    return DriftReport(
+        smallest.reference,
+        smallest.current,
+        _ordered(corrected),
+        tuple(each for report in reports for each in report.absent),
+        tuple(each for report in reports for each in report.served),
+        max(report.windows for report in reports),
+        "; ".join(filter(None, (report.fault for report in reports))),
+        tuple(each for report in reports for each in report.notes),
+    )
 
 
 def _one_row_a_user(frame: pl.DataFrame, user: str | None) -> pl.DataFrame:
@@ -245,9 +358,13 @@ def _exist(frame: pl.DataFrame, names: Sequence[str]) -> None:
 
 def _numbers(frame: pl.DataFrame, name: str) -> NDArray[np.float64]:
     column = frame[name]
-    if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
+    if not _number(column):
         raise AnalysisError(f"the column {name!r} is not a number but {column.dtype}.")
     return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _number(column: pl.Series) -> bool:
+    return bool(column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null))
 
 
 def _kind(name: str, categories: Sequence[str]) -> Kind:
@@ -256,12 +373,16 @@ def _kind(name: str, categories: Sequence[str]) -> Kind:
 
 def _ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """What moved first, in the order of blame."""
-    return tuple(sorted(findings, key=lambda one: (not one.moved, TIERS.index(one.tier), -one.shift.effect)))
+
+    def place(one: Finding) -> tuple[bool, int, bool, float]:
+        return not one.alarms, TIERS.index(one.tier), one.shift.part in JOINT, -one.shift.effect
+
+    return tuple(sorted(findings, key=place))
 
 
 def _tier(shift: Shift, scores: Collection[str], filling: Collection[str]) -> Tier:
     """A missing value is news of the pipeline where none was missing before, or none is left; else of people."""
-    if shift.part == "missing" and (shift.before == 0 or shift.after >= GONE):
+    if shift.part == "new values" or (shift.part == "missing" and (shift.before == 0 or shift.after >= GONE)):
         return "data quality"
     if shift.column in scores:
         return "predictions"

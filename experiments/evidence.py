@@ -13,6 +13,7 @@ from experiments.drift import FALSE_ALARMS, DriftReport
 
 if TYPE_CHECKING:
     import pandas as pd
+    from evidently.core.report import Snapshot
     from matplotlib.axes import Axes
 
 METHOD = "ethogram"
@@ -29,8 +30,17 @@ def save(
     folder: Path,
     *,
     categories: Sequence[str] = (),
+    shelf: tuple[Path, str] | None = None,
 ) -> tuple[Path, Path]:
     """Write `evidently.html` and `evidently.json` about the columns that moved, then those that came nearest to it.
+
+    Args:
+        report: Our verdicts.
+        reference: Rows of the reference.
+        current: Rows that were served.
+        folder: Where to.
+        categories: Columns of codes.
+        shelf: Evidently's workspace, and the project in it, that get the report as well.
 
     Returns:
         The two paths.
@@ -56,12 +66,23 @@ def save(
     page, document = folder / "evidently.html", folder / "evidently.json"
     snapshot.save_html(str(page))
     snapshot.save_json(str(document))
+    if shelf:
+        _shelve(snapshot, *shelf)
     return page, document
+
+
+def _shelve(snapshot: "Snapshot", folder: Path, project: str) -> None:
+    from evidently.ui.workspace import Workspace
+
+    workspace = Workspace.create(str(folder))
+    found = workspace.search_project(project)
+    workspace.add_run((found[0] if found else workspace.create_project(project)).id, snapshot)
 
 
 def portraits(report: DriftReport, reference: pl.DataFrame, current: pl.DataFrame) -> str:
     """Histograms, before and after, of the columns that moved most; nothing when none did."""
-    moved = list(dict.fromkeys(finding.shift.column for finding in report.moved))[:MOST_PORTRAITS]
+    columns = dict.fromkeys(finding.shift.column for finding in report.moved)
+    moved = [name for name in columns if name in reference.columns and name in current.columns][:MOST_PORTRAITS]
     return "".join(_portrait(name, reference[name], current[name]) for name in moved)
 
 
@@ -88,12 +109,12 @@ def _drawable(report: DriftReport, reference: pl.DataFrame, current: pl.DataFram
     """At most MOST_COLUMNS of those tested that have a value on both sides: Evidently refuses empty ones."""
     nearest = sorted(report.findings, key=lambda each: (not each.moved, -each.shift.effect / each.shift.floor))
     tested = dict.fromkeys(finding.shift.column for finding in nearest)
-    full = [name for name in tested if all(_has_values(frame[name]) for frame in (reference, current))]
+    full = [name for name in tested if all(_has_values(frame, name) for frame in (reference, current))]
     return full[:MOST_COLUMNS]
 
 
-def _has_values(column: pl.Series) -> bool:
-    return bool(column.cast(pl.Float64).is_finite().any())
+def _has_values(frame: pl.DataFrame, name: str) -> bool:
+    return name in frame.columns and bool(frame[name].cast(pl.Float64).is_finite().any())
 
 
 def _verdict(report: DriftReport, column: str) -> tuple[float, bool]:

@@ -19,7 +19,7 @@ from experiments.studies import OfLog, PropensitySpec
 from experiments.study import DIGEST, Study
 from experiments.tracking import Tracking
 from experiments.turn import Answer, Decision, Studied
-from experiments.watch import REFERENCE, watch
+from experiments.watch import watch
 from features.behaviour.feature_set import FeatureSet
 from features.errors import AnalysisError, BundleError, StudyError
 from features.events.log import EventLog
@@ -27,6 +27,7 @@ from features.instants import format_duration, iso, parse_instant, to_datetime
 from features.project import Project
 from training.bundle import Bundle, current
 from training.model import Model, digest_of
+from training.reference import REFERENCE
 from training.training_set import TrainingSet
 from training.validation import Ranking
 

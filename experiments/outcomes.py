@@ -1,6 +1,7 @@
 """Outcomes: are predictions still as good as they were? Labels alone see that the meaning of a feature changed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,9 @@ SAID = {"roc_auc": "ROC-AUC", "brier": "Brier score", "bias": "mean prediction m
 FEWEST = 10
 """Rows of each class that a side needs for its predictions to be judged."""
 TREES, LEAF, FOLDS = 200, 10, 5
+LIMITS = (
+    "this holds only while features mean what they meant: no label was looked at, so a change of meaning is not seen"
+)
 
 
 def compare_files(
@@ -56,14 +60,19 @@ def compare_files(
     sides, categories = _as_numbers(before.drop(leave_out), after.drop(leave_out), user)
     said = compare(*sides, scores=[prediction] if prediction else [], categories=categories, user=user)
     if label is None:
-        return said
+        told = [] if prediction is None else [expected_of(prediction, *(_probabilities(s, prediction) for s in sides))]
+        return replace(said, notes=tuple(told))
     y = [_labels(side, label) for side in sides]
     inputs = [side.drop([label, *([user] if user else [])]) for side in sides]
     p = [_probabilities(side, prediction) for side in sides] if prediction else _learned(inputs[0], inputs[1], y[0])
-    return joined([said, DriftReport(said.reference, said.current, tuple(performance(y[0], p[0], y[1], p[1])))])
+    found = tuple(performance(y[0], p[0], y[1], p[1]))
+    notes = (expected_of(prediction or "a forest", p[0], p[1]),)
+    return joined([said, DriftReport(said.reference, said.current, found, notes=notes)])
 
 
-def performance(y_before: Array, p_before: Array, y_after: Array, p_after: Array, *, seed: int = 0) -> list[Finding]:
+def performance(
+    y_before: Array, p_before: Array, y_after: Array, p_after: Array, *, name: str = "prediction", seed: int = 0
+) -> list[Finding]:
     """How well predictions rank, how far off they are, and whether their mean is right; both sides, by bootstrap.
 
     Args:
@@ -71,6 +80,7 @@ def performance(y_before: Array, p_before: Array, y_after: Array, p_after: Array
         p_before: Shape (n,), probabilities.
         y_after: Shape (m,).
         p_after: Shape (m,).
+        name: Of the prediction.
         seed: Of the resamples.
     """
     enough = all(FEWEST <= y.sum() <= len(y) - FEWEST for y in (y_before, y_after))
@@ -78,22 +88,44 @@ def performance(y_before: Array, p_before: Array, y_after: Array, p_after: Array
         return []
     sides = [(y_before, p_before), (y_after, p_after)]
     judged = [judge(y, {"p": p}, np.arange(len(y)).astype(object), seed=seed)["p"] for y, p in sides]
-    found = [_change(name, *(_drawn(figures, name) for figures in judged)) for name in ("roc_auc", "brier")]
+    found = [_change(name, of, *(_drawn(figures, of) for figures in judged)) for of in ("roc_auc", "brier")]
     bias = [(float((p - y).mean()), float((p - y).std(ddof=1) / np.sqrt(len(y)))) for y, p in sides]
-    return [*found, _change("bias", *bias)]
+    return [*found, _change(name, "bias", *bias)]
+
+
+def expected(p: Array) -> dict[str, float]:
+    """What performance is if the probabilities are true, without any label: ROC-AUC, Brier score, share of positives.
+
+    Every row counts as positive by its probability and as negative by the rest (confidence-based estimation).
+    """
+    p = np.sort(p)
+    values, first, counts = np.unique(p, return_index=True, return_counts=True)
+    below = np.concatenate([[0.0], np.cumsum(1 - p)])[first]
+    won = float((counts * values * (below + counts * (1 - values) / 2)).sum())
+    pairs = float(p.sum() * (1 - p).sum())
+    area = won / pairs if pairs > 0 else float("nan")
+    return {"roc_auc": area, "brier": float((p * (1 - p)).mean()), "positives": float(p.mean())}
+
+
+def expected_of(name: str, before: Array, after: Array) -> str:
+    """The estimate without labels on both sides, and its limits, in a sentence."""
+    old, new = expected(before), expected(after)
+    area = f"ROC-AUC {new['roc_auc']:.3f} (reference {old['roc_auc']:.3f})"
+    share = f"{new['positives']:.1%} positives ({old['positives']:.1%})"
+    return f"{name} is expected to have {area} and {share}; {LIMITS}"
 
 
 def _drawn(figures: Figures, name: str) -> tuple[float, float]:
     return figures[name].value, float(np.nanstd(figures.replicates[name], ddof=1))
 
 
-def _change(name: str, before: tuple[float, float], after: tuple[float, float]) -> Finding:
+def _change(name: str, of: str, before: tuple[float, float], after: tuple[float, float]) -> Finding:
     """A figure and its standard error on both sides."""
     error = float(np.hypot(before[1], after[1]))
     p = two_sided((after[0] - before[0]) / error) if error > 0 else 1.0
     effect = abs(after[0] - before[0])
-    shift = Shift("prediction", "performance", before[0], after[0], p, effect, FLOORS[name], SAID[name])
-    return Finding("labels", shift, p, ())
+    shift = Shift(name, "performance", before[0], after[0], p, effect, FLOORS[of], SAID[of])
+    return Finding("labels", shift, p, (name.removeprefix("score_"),) if name.startswith("score_") else ())
 
 
 def _as_numbers(before: pl.DataFrame, after: pl.DataFrame, user: str | None) -> tuple[list[pl.DataFrame], list[str]]:
@@ -104,6 +136,9 @@ def _as_numbers(before: pl.DataFrame, after: pl.DataFrame, user: str | None) -> 
             columns += [name] if name == user else []
             continue
         pair = [numbers(frame[name]) for frame in (before, after)]
+        if pair[0] is not None and pair[1] is None:  # what was a number is a text now
+            after = after.drop(name)
+            continue
         if any(each is None for each in pair):
             known = sorted({str(v) for frame in (before, after) for v in frame[name].drop_nulls().unique()})
             if len(known) > MOST_VALUES:

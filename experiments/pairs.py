@@ -82,7 +82,7 @@ def pairs(
     called, _ = names(log, project.key, last["user"].unique().to_list())
     known = last.filter(pl.col("user").is_in(list(called)))
     users = np.array([called[user] for user in known["user"].to_list()], object)
-    inside, y = _outcomes(project, log, champion, study, spec, users, known["at"].to_numpy())
+    inside, y = outcomes(project, log, champion, study, spec, users, known["at"].to_numpy())
     columns = (known[name].to_numpy()[inside] for name in ("at", score, "other"))
     at, mine, others = columns
     return Pairs(rows.height, both.height, users[inside], at, y[inside], mine, others)
@@ -101,7 +101,7 @@ def _answers(folder: Path, bundle: str, score: str, since: int) -> pl.DataFrame:
     return pl.concat(parts).unique("request_id", keep="last", maintain_order=True)
 
 
-def _outcomes(
+def outcomes(
     project: Project,
     log: EventLog,
     bundle: Bundle,
@@ -110,7 +110,17 @@ def _outcomes(
     users: NDArray[np.object_],
     at: NDArray[np.int64],
 ) -> tuple[NDArray[np.bool_], Array]:
-    """Who was in the population, and what came, as a training set would have it."""
+    """Who was in the population, and what came, as a training set would have it.
+
+    Args:
+        project: Its models and segments answer labels that ask for them.
+        log: What happened.
+        bundle: That answered.
+        study: One of its studies.
+        spec: Which says what is asked, and of whom.
+        users: Shape (n_rows,), canonical ids.
+        at: Shape (n_rows,), microseconds UTC, so long ago that every outcome is known.
+    """
     if not len(users):
         return np.zeros(0, np.bool_), np.zeros(0)
     zone, label = bundle.features.schema.zone, spec.predicts

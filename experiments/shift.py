@@ -9,15 +9,19 @@ from numpy.typing import NDArray
 
 from experiments.inference import chi_square, fisher, two_sided
 
-Part = Literal["missing", "spike", "values", "categories", "performance"]
+Part = Literal[
+    "missing", "spike", "values", "categories", "new values", "pair", "classifier", "performance", "share", "volume"
+]
 Kind = Literal["number", "category"]
 
-DISTANCE = 0.08
-"""Largest gap of two distribution functions that does not matter: about a fifth of a standard deviation."""
-SHARE = 0.05
-"""Change of a share of missing values that does not matter, in absolute terms."""
-COHEN_H = 0.2
-"""Change of any other share that does not matter, on the arcsine scale: 10 % to 17 %, 50 % to 60 %."""
+DISTANCE = 0.05
+"""Largest gap of two distribution functions that does not matter: an eighth of a standard deviation."""
+SHARE = 0.03
+"""Change of a share of missing, or of unknown, values that does not matter, in absolute terms."""
+COHEN_H = 0.15
+"""Change of any other share that does not matter, on the arcsine scale: 10 % to 15 %, 50 % to 57 %."""
+LEAST = 0.05
+"""Values beside the most frequent one that are fewer than this share are not judged by themselves."""
 SPIKE = 0.5
 """From this share on, the most frequent value is judged apart from the others."""
 FEWEST_ROWS = 50
@@ -31,12 +35,13 @@ class Shift:
 
     Attributes:
         column: Its name.
-        part: Share of missing values, share of the most frequent value, the values, or categories.
+        part: Share of missing values, share of the most frequent value, the values, categories, categories that the
+            reference does not have, a pair or all columns together, or a figure of another kind.
         before: A share or a median in the reference; of categories the share of the one that changed most.
         after: The same in the current sample.
         p: Of no change, before any correction.
-        effect: Change of a share (missing) or of a figure (performance), Cohen's h (spike), or largest gap of the
-            distribution functions.
+        effect: Change of a share (missing), of a correlation (pair) or of a figure (performance), Cohen's h (spike,
+            share), excess of the ROC-AUC (classifier), doublings (volume), or largest gap of distribution functions.
         floor: An effect below it does not matter.
         subject: What the figures are of, in words.
         psi: Population stability index of the values, shown and never decided on: it jumps where values tie.
@@ -194,14 +199,18 @@ def _spike(column: str, tally: Tally, mode: int) -> Shift | None:
         return None
     p = fisher(int(tally.before[mode]), int(tally.before.sum()), int(tally.after[mode]), int(tally.after.sum()))
     old, new = tally.shares(mode)
-    h = abs(2 * asin(sqrt(old)) - 2 * asin(sqrt(new)))
-    return Shift(column, "spike", old, new, p, h, COHEN_H, f"share of {tally.values[mode]:g}")
+    return Shift(column, "spike", old, new, p, cohen_h(old, new), COHEN_H, f"share of {tally.values[mode]:g}")
+
+
+def cohen_h(before: float, after: float) -> float:
+    """How far two shares are apart on the arcsine scale."""
+    return abs(2 * asin(sqrt(before)) - 2 * asin(sqrt(after)))
 
 
 def _rest(column: str, tally: Tally, mode: int) -> Shift | None:
     rest = tally.without(mode)
     shares = rest.before.sum() / tally.before.sum(), rest.after.sum() / tally.after.sum()
-    if min(rest.before.sum(), rest.after.sum()) < FEWEST_ROWS or max(shares) < SHARE:
+    if min(rest.before.sum(), rest.after.sum()) < FEWEST_ROWS or max(shares) < LEAST:
         return None
     return _values(column, rest, f"median where not {tally.values[mode]:g}")
 
@@ -221,4 +230,13 @@ def _categories(column: str, before: NDArray[np.float64], after: NDArray[np.floa
     most = int(np.argmax(np.abs(tally.before / tally.before.sum() - tally.after / tally.after.sum())))
     subject = f"share of category {tally.values[most]:g}"
     p, effect = tally.categories_p(), tally.variation()
-    return [Shift(column, "categories", *tally.shares(most), p, effect, DISTANCE, subject)]
+    return [Shift(column, "categories", *tally.shares(most), p, effect, DISTANCE, subject), _unknown(column, tally)]
+
+
+def _unknown(column: str, tally: Tally) -> Shift | None:
+    new = int(tally.after[tally.before == 0].sum())
+    if not new:
+        return None
+    m, share = int(tally.after.sum()), new / int(tally.after.sum())
+    p = fisher(0, int(tally.before.sum()), new, m)
+    return Shift(column, "new values", 0.0, share, p, share, SHARE, "share of unknown categories")

@@ -242,9 +242,13 @@ class Tracking:
                 registered_model_name=name,
             )
         version = int(info.registered_model_version)
+        self.tag(name, version, tags)
+        return Registered(name, version, dict(tags), str(info.model_uri))
+
+    def tag(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Tags of a registered version."""
         for key, value in tags.items():
             self.client.set_model_version_tag(name, str(version), key, value)
-        return Registered(name, version, dict(tags), str(info.model_uri))
 
     @contextmanager
     def _default(self) -> Iterator[None]:

@@ -2,22 +2,34 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import log2
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from scipy.stats import binomtest
 
-from experiments import evidence, pages
-from experiments.drift import DriftReport, compare, joined
+from experiments import alarms, evidence, flows, matured, pages
+from experiments.drift import FEWEST_USERS, DriftReport, Finding, Sample, compare, joined
+from experiments.outcomes import expected_of
+from experiments.persistence import Window, a_week_before, persistent, windows
+from experiments.replay import replay
+from experiments.shift import Shift
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.table import LIFETIME, Feature
-from features.errors import AnalysisError
-from features.instants import NEVER, iso, parse_instant, to_datetime
+from features.errors import AnalysisError, EthogramError
+from features.instants import DAY, NEVER, iso, parse_instant, to_datetime
 from features.project import Project
 from training.bundle import Bundle, current
+from training.reference import REFERENCE
 
-REFERENCE = "reference.parquet"
+REPLAYED = 1_000
+"""Answers that the replay check computes again before drift is blamed."""
+SHELF = "evidently"
+"""Evidently's workspace in the project's reports: `evidently ui --workspace reports/evidently` shows all of them."""
+DOUBLED = 1.0
+"""A volume that less than doubled, or halved, does not matter."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,7 @@ class Watch:
         last: Instant of the last one.
         report: What moved.
         files: Pages and documents by name.
+        told: Who was told, and who could not be.
     """
 
     bundle: str
@@ -37,23 +50,29 @@ class Watch:
     last: int
     report: DriftReport
     files: Mapping[str, Path]
+    told: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         window = f"answers of {self.bundle[:12]} from {iso(self.first)} to {iso(self.last)}"
-        return "\n".join([str(self.report), "", window, *(f"{name}: {path}" for name, path in self.files.items())])
+        files = (f"{name}: {path}" for name, path in self.files.items())
+        return "\n".join([str(self.report), "", window, *files, *self.told])
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         window = {"bundle": self.bundle, "first": iso(self.first), "last": iso(self.last)}
-        return {**self.report.to_dict(), **window, "files": {name: str(path) for name, path in self.files.items()}}
+        files = {name: str(path) for name, path in self.files.items()}
+        return {**self.report.to_dict(), **window, "files": files, "told": list(self.told)}
 
 
-def watch(project: Project, *, window: int | None = None, html: Path | None = None, evidently: bool = True) -> Watch:
-    """Judge what the published bundle answered, and keep the report under the project's `reports`.
+def watch(project: Project, *, window: int = DAY, html: Path | None = None, evidently: bool = True) -> Watch:
+    """Judge what the published bundle answered, keep the report under the project's `reports`, and tell who listens.
+
+    The replay check comes first. Then features and scores against the training rows, outcomes that are known by now,
+    and segments; each in windows back from the newest answer, of which two in three have to agree.
 
     Args:
-        project: Its bundles, predictions and reports are used.
-        window: Look at the newest so many microseconds of answers; all of this bundle's when absent.
+        project: Its bundles, predictions, event log and reports are used.
+        window: Length of a window, microseconds.
         html: One more copy of our own page.
         evidently: Draw Evidently's report too; False only where something moved, because it takes longest.
 
@@ -64,19 +83,87 @@ def watch(project: Project, *, window: int | None = None, html: Path | None = No
     if folder is None:
         raise AnalysisError("no bundle is published, so there is nothing to compare. Hint: `ethogram promote`.")
     bundle = Bundle.load(folder)
-    answers = served(project.path("predictions"), bundle.digest, window=window)
+    every = served(project.path("predictions"))
+    answers = every.filter(pl.col("bundle") == bundle.digest)
+    if answers.is_empty():
+        raise AnalysisError(
+            f"no live answer of the bundle {bundle.digest[:12]} in {project.path('predictions')}. "
+            "Hint: `ethogram serve` writes one row an answer."
+        )
     references = training_rows(bundle)
-    report = judge(references, answers)
-    first, last = int(answers["at"][0]), int(answers["at"][-1])
-    place = project.path("reports") / f"drift-{to_datetime(last):%Y%m%dT%H%M%SZ}"
-    files = _save(report, references, answers, place, evidently=evidently or report.verdict == "drift")
+    replayed = _replayed(project)
+    features = persistent(
+        answers, window, lambda each: judge(references, each.rows), lambda then, now: _weekly(references, then, now)
+    )
+    labels = matured.judged(project, bundle, answers, length=window)
+    newest, *_ = seen = windows(answers, window)
+    report = joined([features, *labels, flows.moved(every, length=window), _volume(seen), replayed])
+    report = replace(
+        report,
+        reference=features.reference,
+        current=features.current,
+        windows=features.windows,
+        notes=(*report.notes, *_expected(references, newest.rows)),
+    )
+    place = project.path("reports") / f"drift-{to_datetime(newest.last):%Y%m%dT%H%M%SZ}"
+    files = _save(project, report, references, newest.rows, place, evidently=evidently or report.alarms)
     if html:
         files["copy"] = pages.write(html, files["page"].read_text(encoding="utf-8"))
-    return Watch(bundle.digest, first, last, report, files)
+    told = alarms.sound(project, bundle.digest, report, at=newest.last)
+    return Watch(bundle.digest, newest.first, newest.last, report, files, told)
 
 
-def served(folder: Path, bundle: str, *, window: int | None = None) -> pl.DataFrame:
-    """The live answers of one bundle, in order: columns user, at, `score_<study>` and features under their own names.
+def _replayed(project: Project) -> DriftReport:
+    """The replay check as a report of its own: before drift is blamed it must show that no value differs."""
+    nobody = Sample(0, 0)
+    try:
+        check = replay(project, sample=REPLAYED)
+    except (EthogramError, OSError) as problem:
+        return DriftReport(nobody, nobody, (), notes=(f"the replay check could not be made: {problem}",))
+    fault = (
+        "" if check.holds else f"{check.mismatches:,} of {check.values:,} values that were served come out otherwise"
+    )
+    return DriftReport(nobody, nobody, (), fault=fault, notes=(f"replay check: {str(check).splitlines()[0]}",))
+
+
+def _volume(seen: Sequence[Window]) -> DriftReport:
+    """Users in the newest window against those of the same window a week before."""
+    sample, before = Sample(seen[0].rows.height, seen[0].users), a_week_before(seen)
+    if before is None or sample.users < FEWEST_USERS:
+        return DriftReport(sample, sample, ())
+    users = seen[before].users, sample.users
+    p = float(binomtest(users[0], sum(users)).pvalue)
+    shift = Shift("users", "volume", *users, p, abs(log2(users[1] / users[0])), DOUBLED, "users in the window")
+    return DriftReport(sample, sample, (Finding("data quality", shift, p, (), since=seen[0].first),))
+
+
+def _expected(references: Sequence["Reference"], rows: pl.DataFrame) -> list[str]:
+    """What performance without labels is expected to be, and the limits of that."""
+    last, told = rows.unique("user", keep="last", maintain_order=True), []
+    for reference in references:
+        for name in reference.scores if reference.kind == "propensity" else ():
+            old, new = (side[name].drop_nulls().drop_nans().to_numpy() for side in (reference.rows, last))
+            told += [expected_of(name, old, new)] if len(old) and len(new) else []
+    return told
+
+
+def _weekly(references: Sequence["Reference"], then: Window, now: Window) -> DriftReport:
+    """The newest window against the same window a week before, by the same tests; and how many users there were."""
+    names = [name for reference in references for name in reference.rows.columns if name in then.rows.columns]
+    filling = {name for reference in references for name in reference.filling}
+    before = then.rows.unique("user", keep="last", maintain_order=True).select(names)
+    return compare(
+        before,
+        now.rows,
+        scores=[name for reference in references for name in reference.scores],
+        categories=[name for reference in references for name in reference.categories],
+        user="user",
+        filling=filling,
+    )
+
+
+def served(folder: Path) -> pl.DataFrame:
+    """The live answers, in order: columns user, at, bundle, segments, `score_<study>`, features under their own names.
 
     Raises:
         AnalysisError: there are none, or the log is damaged.
@@ -87,17 +174,13 @@ def served(folder: Path, bundle: str, *, window: int | None = None) -> pl.DataFr
             part = pl.read_parquet(file)
         except (OSError, pl.exceptions.PolarsError) as problem:
             raise AnalysisError(f"{file} cannot be read: {str(problem).splitlines()[0]}") from None
-        parts.append(part.filter((pl.col("bundle") == bundle) & (pl.col("source") == "live")))
+        parts.append(part.filter(pl.col("source") == "live"))
     rows = pl.concat([part for part in parts if part.height] or [pl.DataFrame()], how="diagonal")
     if rows.is_empty():
-        raise AnalysisError(
-            f"no live answer of the bundle {bundle[:12]} in {folder}. Hint: `ethogram serve` writes one row an answer."
-        )
-    if window is not None:
-        rows = rows.filter(pl.col("at") > pl.col("at").max() - window)
+        raise AnalysisError(f"no live answer in {folder}. Hint: `ethogram serve` writes one row an answer.")
     features = {name: name.removeprefix("f_") for name in rows.columns if name.startswith("f_")}
     scores = [name for name in rows.columns if name.startswith("score_")]
-    return rows.sort("at").select("user", "at", *scores, *features).rename(features)
+    return rows.sort("at").select("user", "at", "bundle", "segments", *scores, *features).rename(features)
 
 
 @dataclass(frozen=True)
@@ -192,7 +275,13 @@ def judge(references: Sequence[Reference], answers: pl.DataFrame) -> DriftReport
 
 
 def _save(
-    report: DriftReport, references: Sequence[Reference], answers: pl.DataFrame, place: Path, *, evidently: bool
+    project: Project,
+    report: DriftReport,
+    references: Sequence[Reference],
+    answers: pl.DataFrame,
+    place: Path,
+    *,
+    evidently: bool,
 ) -> dict[str, Path]:
     height = min(reference.rows.height for reference in references)  # for pictures; judged on all of them
     rows = pl.concat([reference.rows.sample(height, seed=0) for reference in references], how="horizontal")
@@ -201,7 +290,10 @@ def _save(
     links = {}
     if report.findings and evidently:
         categories = [name for reference in references for name in reference.categories]
-        files["evidently"], files["evidently_json"] = evidence.save(report, rows, once, place, categories=categories)
+        files["evidently"], files["evidently_json"] = evidence.save(
+            report, rows, once, place, categories=categories, shelf=(project.path("reports") / SHELF, project.name)
+        )
+        files["workspace"] = project.path("reports") / SHELF
         links["Evidently's report of the columns that moved, or nearly did"] = files["evidently"].name
     page = report.to_html(pictures=evidence.portraits(report, rows, once), links=links)
     files["page"] = pages.write(place / "drift.html", page)

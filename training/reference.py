@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from training.model import Model
 from training.training_set import TrainingSet
 
+REFERENCE = "reference.parquet"
 GOLDEN = 64
 MOST = 5_000
 HOLES = 0.15
@@ -52,6 +53,6 @@ def write_reference(folder: Path, model: Model, rows: TrainingSet, *, seed: int 
     frame = pl.DataFrame({**columns, "score": model.score(chosen.matrix).column()})
     if chosen.y is not None:
         frame = frame.with_columns(pl.Series("label", chosen.y))
-    path = folder / "reference.parquet"
+    path = folder / REFERENCE
     frame.write_parquet(path, compression="zstd", statistics=False)
     return path

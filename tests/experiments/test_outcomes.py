@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from console.cli import app
-from experiments.outcomes import compare_files, performance
+from experiments.outcomes import compare_files, expected, expected_of, performance
 from features.errors import AnalysisError
 
 SHOPPERS = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "online_shoppers" / "online_shoppers_intention.csv"
@@ -62,10 +63,31 @@ def test_performance_of_equal_worlds_is_rarely_called_different() -> None:
 def test_texts_are_compared_as_categories_and_a_new_one_is_news(tmp_path: Path) -> None:
     after = rows(800, 2).with_columns(channel=pl.Series(np.random.default_rng(3).choice(["mail", "app"], 800)))
     report = compare_files(*files(tmp_path, rows(800, 1), after), leave_out=["y", "p"])
-    assert [finding.shift.column for finding in report.moved] == ["channel"]
+    assert {(finding.shift.column, finding.shift.part) for finding in report.moved} == {
+        ("channel", "categories"),
+        ("channel", "new values"),
+    }
+    assert report.moved[0].tier == "data quality"
     gone = compare_files(*files(tmp_path, rows(800, 1), rows(800, 2).drop("channel")), leave_out=["y", "p"])
     assert gone.verdict == "drift"
     assert gone.absent == ("channel",)
+
+
+def test_a_number_that_became_a_text_is_a_fault_of_the_pipeline(tmp_path: Path) -> None:
+    after = rows(800, 2).with_columns(pl.format("{} EUR", pl.col("x").round(2)).alias("x"))
+    report = compare_files(*files(tmp_path, rows(800, 1), after), leave_out=["y", "p"])
+    assert (report.verdict, report.absent) == ("drift", ("x",))
+
+
+def test_performance_without_labels_is_what_true_probabilities_give() -> None:
+    """The mean over drawn outcomes; and it is told with its limits."""
+    random = np.random.default_rng(3)
+    p = np.round(random.beta(1, 4, 1500), 2)
+    drawn = [random.random(1500) < p for _ in range(200)]
+    told = expected(p)
+    assert told["roc_auc"] == pytest.approx(np.mean([roc_auc_score(y, p) for y in drawn]), abs=0.003)
+    assert told["brier"] == pytest.approx(np.mean([np.mean((y - p) ** 2) for y in drawn]), abs=0.002)
+    assert "a change of meaning is not seen" in expected_of("p", p, p)
 
 
 def test_the_command_needs_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from console.cli import app
-from experiments.watch import filling, judge, served, training_rows, watch
+from experiments.drift import JOINT
+from experiments.persistence import windows
+from experiments.watch import _volume, filling, judge, served, training_rows, watch
 from features.errors import AnalysisError
 from features.instants import DAY, HOUR, SECOND, parse_instant
 from features.project import Project
@@ -37,6 +39,7 @@ def log(folder: Path, bundle: str, frame: pl.DataFrame, *, at: int = NOW, source
         (pl.int_range(pl.len()) * SECOND + at).alias("at"),
         pl.lit(bundle).alias("bundle"),
         pl.lit(source).alias("source"),
+        pl.lit(["everybody"]).alias("segments"),
     )
     place = folder / f"{at // HOUR}"
     place.mkdir(parents=True, exist_ok=True)
@@ -75,23 +78,25 @@ def test_answers_like_the_training_rows_are_no_drift_and_others_are(project: Pro
     for shift, verdict, moved in ((0.0, "no drift", []), (1.5, "drift", ["count_viewed_7d"])):
         folder = project.root / f"answers-{shift}"
         log(folder, "d1", rows(1000, seed=2, shift=shift))
-        report = judge(references, served(folder, "d1"))
+        report = judge(references, served(folder))
         assert report.verdict == verdict
-        assert [finding.shift.column for finding in report.moved] == moved
+        assert [finding.shift.column for finding in report.moved if finding.shift.part not in JOINT] == moved
         assert {finding.tier for finding in report.findings} == {"predictions", "inputs"}
 
 
-def test_only_live_answers_of_this_bundle_within_the_window_are_looked_at(tmp_path: Path) -> None:
+def test_live_answers_alone_are_looked_at_in_their_order(tmp_path: Path) -> None:
     log(tmp_path, "d1", rows(300, seed=3))
-    log(tmp_path, "d1", rows(200, seed=3), at=NOW - 2 * DAY)
-    log(tmp_path, "d2", rows(100, seed=3))
+    log(tmp_path, "d2", rows(200, seed=3), at=NOW - 2 * DAY)
     log(tmp_path, "d1", rows(50, seed=3), source="default")
-    assert served(tmp_path, "d1").height == 500
-    assert served(tmp_path, "d1", window=DAY).height == 300
-    assert served(tmp_path, "d1")["at"].is_sorted()
+    answers = served(tmp_path)
+    assert answers.group_by("bundle").len().sort("bundle").rows() == [("d1", 300), ("d2", 200)]
+    assert answers["at"].is_sorted()
 
 
 def test_each_thing_that_is_absent_is_one_clear_error(project: Project, tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match=r"no live answer in .*ethogram serve"):
+        watch(project)
+    log(project.path("predictions"), "d1", rows(100, seed=2))
     with pytest.raises(AnalysisError, match=r"no live answer of the bundle \w{12} in .*ethogram serve"):
         watch(project)
     (tmp_path / "other").mkdir()
@@ -101,7 +106,7 @@ def test_each_thing_that_is_absent_is_one_clear_error(project: Project, tmp_path
     (tmp_path / "p" / "h").mkdir(parents=True)
     (tmp_path / "p" / "h" / "x.parquet").write_bytes(b"PAR1")
     with pytest.raises(AnalysisError, match=r"x.parquet cannot be read"):
-        served(tmp_path / "p", "d1")
+        served(tmp_path / "p")
 
 
 def test_a_bundle_without_training_rows_says_so(tmp_path: Path) -> None:
@@ -121,16 +126,38 @@ def test_features_that_remember_longer_than_the_log_was_old_are_told_apart() -> 
 
 
 @pytest.mark.integration
-def test_the_command_keeps_its_pages_and_exits_with_1_on_drift(project: Project) -> None:
+def test_the_command_waits_for_a_second_window_then_alarms_and_keeps_its_pages(project: Project) -> None:
     asked = ["drift", "run", "-C", str(project.root), "--json"]
-    log(project.path("predictions"), bundle_of(project).digest, rows(1000, seed=2), at=NOW - 9 * DAY)
+    folder, digest = project.path("predictions"), bundle_of(project).digest
+    for day in range(9, 2, -1):
+        log(folder, digest, rows(1000, seed=day), at=NOW - day * DAY)
     calm = CliRunner().invoke(app, asked)
-    assert (calm.exit_code, json.loads(calm.stdout)["verdict"]) == (0, "no drift")
-    log(project.path("predictions"), bundle_of(project).digest, rows(1000, seed=4, shift=1.5))
-    alarmed = CliRunner().invoke(app, [*asked, "--window", "1d", "--html", str(project.root / "page.html")])
+    assert (calm.exit_code, json.loads(calm.stdout)["verdict"]) == (0, "no drift"), calm.output
+    log(folder, digest, rows(1000, seed=10, shift=1.5), at=NOW - 2 * DAY)
+    once = json.loads(CliRunner().invoke(app, asked).stdout)
+    assert (once["verdict"], once["once"][0]["column"]) == ("no drift", "count_viewed_7d")
+    log(folder, digest, rows(1000, seed=11, shift=1.5), at=NOW - DAY)
+    alarmed = CliRunner().invoke(app, [*asked, "--html", str(project.root / "page.html")])
     document = json.loads(alarmed.stdout)
     assert (alarmed.exit_code, document["verdict"], document["current"]["rows"]) == (1, "drift", 1000)
-    assert document["moved"][0]["used_by"] == ["churn_30d", "purchase_7d"]
-    assert all(Path(file).stat().st_size > 500 for file in document["files"].values())
-    evidently = json.loads(Path(document["files"]["evidently_json"]).read_text())
+    first = document["moved"][0]
+    assert (first["used_by"], first["week"]) == (["churn_30d", "purchase_7d"], "not so a week before")
+    assert first["since"].startswith("2026-02-27T10:1")
+    assert {each["study"] for each in document["touched"]} == {"churn_30d", "purchase_7d"}
+    assert any("replay check" in note for note in document["notes"])
+    assert any("outcomes of purchase_7d" in note for note in document["notes"])
+    files = {name: Path(file) for name, file in document["files"].items()}
+    assert all(file.stat().st_size > 500 for name, file in files.items() if name != "workspace")
+    assert len(list(files["workspace"].rglob("snapshots/*.json"))) == 3
+    evidently = json.loads(files["evidently_json"].read_text())
     assert evidently["metrics"][0]["value"]["count"] == 1
+    assert 'ethogram_drift{project="shop"} 1.0' in (project.path("reports") / "drift.prom").read_text()
+
+
+def test_half_of_the_users_a_week_before_is_no_news_and_a_third_is(project: Project) -> None:
+    for now, expected in ((600, False), (300, True)):
+        folder = project.root / f"volume-{now}"
+        log(folder, "d1", rows(1000, seed=2), at=NOW - 7 * DAY - 1000 * SECOND)
+        log(folder, "d1", rows(now, seed=3), at=NOW - now * SECOND)
+        (finding,) = _volume(windows(served(folder), DAY)).findings
+        assert (finding.alarms, finding.tier) == (expected, "data quality")
