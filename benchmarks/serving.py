@@ -117,8 +117,7 @@ def running(application: str, home: Path, size: int) -> Iterator[tuple[int, int]
     ours |= {"ETHOGRAM_HOME": str(home), "ECHO_BYTES": str(size), "ETHOGRAM_DRAIN_S": "0"}
     ours |= {"ETHOGRAM_CLOCK": "2026-06-01T12:00:00", "BENTOML_HOME": str(home / "bentoml")}
     (home / "bentoml").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "uvicorn", application, "--factory", "--port", str(port), "--no-access-log"]
-    command += ["--http", "httptools", "--loop", "uvloop", "--log-level", "error", "--no-server-header"]
+    command = [sys.executable, "-m", "benchmarks.serving", application, str(port)]
     process = subprocess.Popen(command, env=ours)
     try:
         _wait(port, process)
@@ -198,6 +197,17 @@ def batched(server: tuple[int, int], n_users: int, n_batches: int) -> float:
     return (spent(server[1]) - before) / n_batches / 1_000
 
 
+def serve(application: str, port: int) -> None:
+    """Answer until stopped: ours with the protocol that `ethogram serve` uses, the echo with uvicorn's own."""
+    import uvicorn
+
+    from serving.protocol import Protocol
+
+    http = "httptools" if application.startswith("benchmarks.") else Protocol
+    options = {"log_level": "error", "access_log": False, "server_header": False}
+    uvicorn.run(application, factory=True, port=port, loop="uvloop", http=http, **options)
+
+
 def echo() -> object:
     """The bare application: reads the body and sends as many bytes as an answer has."""
     size = int(os.environ["ECHO_BYTES"])
@@ -218,4 +228,7 @@ def echo() -> object:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    if len(sys.argv) == 3:
+        serve(sys.argv[1], int(sys.argv[2]))
+    else:
+        raise SystemExit(main())

@@ -1,6 +1,6 @@
 """Fingerprint: what an answer saw of a person's state, in one pass; a replay from the event log must find it again."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,7 @@ from features.behaviour.schema import CONSENT_SAID, CONSENT_SHIFT, HEAD, ID, KNO
 N_EVENTS, SUM_IDS, LAST_TS, LAST_KNOWN, CONSENT = range(5)
 
 
-@dataclass(frozen=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """Of the state that an answer read.
 
     Attributes:
@@ -34,8 +33,9 @@ def seen(histories: Histories, floors: NDArray[np.int64], until: NDArray[np.int6
 
     Args:
         histories: What was read.
-        floors: Shape (n_rows,): what happened up to here is not counted; stores trim it at times of their own.
-        until: Shape (n_rows,): what was known later is not seen.
+        floors: Shape (n_rows,), or (1,) for all: what happened up to here is not counted; stores trim it at times of
+            their own.
+        until: Shape (n_rows,), or (1,) for all: what was known later is not seen.
     """
     told = np.zeros((len(histories), 5), np.int64)
     _see(histories.slots, histories.starts, histories.ends, floors, until, histories.schema.consent, told)
@@ -50,10 +50,11 @@ def _see(
     for row in range(len(starts)):
         said = -1
         told[row, CONSENT] = consent
+        floor, known = floors[row if len(floors) > 1 else 0], until[row if len(until) > 1 else 0]
         for record in range(starts[row], ends[row]):
-            if slots[record, KNOWN] > until[row]:
+            if slots[record, KNOWN] > known:
                 continue
-            if slots[record, TS] > floors[row]:
+            if slots[record, TS] > floor:
                 told[row, N_EVENTS] += 1
                 told[row, SUM_IDS] += slots[record, ID]
                 told[row, LAST_TS] = max(told[row, LAST_TS], slots[record, TS])

@@ -19,7 +19,7 @@ from features.instants import iso
 SCOPES = ("read", "write", "admin")
 """To ask; to send events; both, and the metrics."""
 LOOK_S = 1.0
-"""How long a revoked key may still be let in."""
+"""How long a revoked key may still be let in, and whoever shows none before the first is known."""
 MARK = "ek"
 TOKEN_S = 3600
 """What a browser's token may live."""
@@ -74,20 +74,20 @@ class Keys:
         self.path = path
         self.single = single
         self.token_key = token_key
-        self._keys: Mapping[str, Key] = {}
+        self._keys: Mapping[str, Key] | None = None
         self._looked = -LOOK_S
         self._seen = 0
 
     @property
     def needed(self) -> bool:
         """Whether callers have to show anything: as soon as there is a file, even one without a key left."""
-        return self.single is not None or self.token_key is not None or self.path.exists()
+        return self.single is not None or self.token_key is not None or self._current() is not None
 
     def caller(self, shown: str) -> Caller | None:
         """Who shows this key; None for nobody known."""
         if self.single is not None and hmac.compare_digest(shown.encode(), self.single.encode()):
             return Caller("environment", EVERYTHING)
-        key = self._current().get(shown.split("_")[1] if shown.startswith(MARK + "_") else "")
+        key = (self._current() or {}).get(shown.split("_")[1] if shown.startswith(MARK + "_") else "")
         known = key.digest if key else "0" * 64  # an id that nobody has takes as long as one with another secret
         if hmac.compare_digest(_digest(shown), known) and key is not None:
             return Caller(key.id, frozenset(key.scopes))
@@ -111,13 +111,13 @@ class Keys:
             return None
         return Caller(f"sub:{said['sub']}", frozenset(), str(said["sub"])) if said["sub"] else None
 
-    def _current(self) -> Mapping[str, Key]:
-        """The keys of the file, as of a second ago."""
+    def _current(self) -> Mapping[str, Key] | None:
+        """The keys of the file, as of a second ago; None where there is none."""
         if time.monotonic() - self._looked > LOOK_S:
             self._looked = time.monotonic()
             changed = self.path.stat().st_mtime_ns if self.path.exists() else 0
             if changed != self._seen:
-                self._keys, self._seen = {key.id: key for key in self.all()}, changed
+                self._keys, self._seen = {key.id: key for key in self.all()} if changed else None, changed
         return self._keys
 
     def all(self) -> list[Key]:

@@ -1,7 +1,6 @@
 """Scorer: a bundle and a store make answers; it knows no web framework and no clock."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -30,10 +29,13 @@ AHEAD = 2 * SECOND
 """How far beyond the clock an answer's instant may follow the newest known event."""
 
 
+ALL_KNOWN = np.array([NEVER])
+
 UNAGREED = "the person has not agreed to personalisation"
 UNKNOWN = "nothing is known of this id yet"
 UNREADABLE = "the state cannot be read now"
 
+AGREED = Purpose.PERSONALISATION.bit
 CONSENTS = tuple({purpose.value: bool(mask & purpose.bit) for purpose in Purpose} for mask in range(8))
 """What each mask of purposes says."""
 
@@ -54,8 +56,7 @@ class Verdict(NamedTuple):
     rules: Told = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """Which segments a user is in.
 
     Attributes:
@@ -139,9 +140,7 @@ class Scorer:
         return {study: paths_of_all(head) for study, head in heads.items() if isinstance(head, Forest)}
 
     def _seen(self, histories: Histories, now: int) -> list[list[int]]:
-        n_rows = len(histories)
-        floors, until = np.full(n_rows, now - self.schema.horizon), np.full(n_rows, NEVER)
-        told: list[list[int]] = seen(histories, floors, until).tolist()
+        told: list[list[int]] = seen(histories, np.array([now - self.schema.horizon]), ALL_KNOWN).tolist()
         return told
 
     def _seen_at(self, histories: Histories, ats: Sequence[int]) -> list[list[int]]:
@@ -174,7 +173,9 @@ class Scorer:
             ats = [min(max(now, row[LAST_KNOWN]), now + AHEAD) for row in told]
         live = [row for row, reason in enumerate(reasons) if not reason]
         values, verdicts = self._live(histories, ats, live, context)
-        verdicts |= self._unknown(histories, ats, [k for k, reason in enumerate(reasons) if reason == UNKNOWN], context)
+        if len(live) < len(reasons):
+            unknown = [k for k, reason in enumerate(reasons) if reason == UNKNOWN]
+            verdicts |= self._unknown(histories, ats, unknown, context)
         answers = []
         for row, (user, state, reason, said) in enumerate(zip(users, states, reasons, told, strict=True)):
             held = Fingerprint(said[N_EVENTS], said[SUM_IDS], said[LAST_TS], self.schema.fingerprint)
@@ -182,8 +183,22 @@ class Scorer:
             skew = max(0, said[LAST_KNOWN] - (now or ats[row]))
             verdict, vector = verdicts.get(row, self.cold), values.get(row)
             consent, degraded = CONSENTS[said[CONSENT]], state.source != "live"
-            about = (user, state.user, ats[row], skew, source, reason, verdict, consent, held, vector)
-            answers.append(Answer(*about, state.age, degraded))
+            answers.append(
+                Answer(
+                    user,
+                    state.user,
+                    ats[row],
+                    skew,
+                    source,
+                    reason,
+                    verdict,
+                    consent,
+                    held,
+                    vector,
+                    state.age,
+                    degraded,
+                )
+            )
         return answers
 
     def _live(
@@ -264,7 +279,7 @@ def _reason(state: State, mask: int) -> str:
     """Why nothing may or can be used of a person; empty where it can."""
     if state.source == "lost":
         return UNREADABLE
-    if not mask & Purpose.PERSONALISATION.bit:
+    if not mask & AGREED:
         return UNAGREED
     return "" if state.records or state.carry is not None else UNKNOWN
 

@@ -1,5 +1,6 @@
 """Calibration: from a margin to the probability it has meant so far; plain numbers, learned from the validation cut."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -7,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from features.behaviour.compiled import compiled
 from features.errors import BundleError
 
 Array = NDArray[np.float64]
@@ -40,7 +42,7 @@ class Calibration:
             return softmax(self.slope * wide + (np.array(self.intercepts) if self.intercepts else 0.0))
         if self.method == "isotonic":
             return np.interp(wide, self.x, self.y)
-        return sigmoid(self.slope * wide + self.intercept)
+        return sigmoid(wide, slope=self.slope, intercept=self.intercept)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
@@ -71,10 +73,19 @@ class Calibration:
         return calibration
 
 
-def sigmoid(values: Array) -> Array:
-    """The logistic function, without overflow."""
-    small = np.exp(-np.abs(values))
-    return np.where(values >= 0, 1.0, small) / (1.0 + small)
+def sigmoid(values: Array, *, slope: float = 1.0, intercept: float = 0.0) -> Array:
+    """The logistic function of `slope * values + intercept`, without overflow; shape (n_rows,)."""
+    out = np.empty(len(values))
+    _logistic(np.ascontiguousarray(values, np.float64), slope, intercept, out)
+    return out
+
+
+@compiled
+def _logistic(margins: Array, slope: float, intercept: float, out: Array) -> None:
+    for row in range(len(margins)):
+        value = slope * margins[row] + intercept
+        small = math.exp(-abs(value))
+        out[row] = (1.0 if value >= 0 else small) / (1.0 + small)
 
 
 def softmax(values: Array) -> Array:

@@ -63,11 +63,9 @@ class Centroids:
 
     def confidence(self, distances: Array) -> Array:
         """How much nearer the nearest is: second / (nearest + second): 0.5 between two, 1 at the centre."""
-        if distances.shape[1] < 2:
-            return np.ones(len(distances))
-        two = np.partition(distances, 1, axis=1)
-        total = two[:, 0] + two[:, 1]
-        return np.where(total > 0, two[:, 1] / np.where(total > 0, total, 1.0), 0.5)
+        sure = np.empty(len(distances))
+        _confidence(distances, sure)
+        return sure
 
 
 @compiled
@@ -81,3 +79,15 @@ def _distances(x: Array, centres: Array, owners: NDArray[np.int64], out: Array) 
             far = np.sqrt(total)
             if far < out[row, owners[centre]]:
                 out[row, owners[centre]] = far
+
+
+@compiled
+def _confidence(distances: Array, sure: Array) -> None:
+    for row in range(len(sure)):
+        first, second = np.inf, np.inf
+        for cluster in range(distances.shape[1]):
+            far = distances[row, cluster]
+            second = min(second, max(first, far))
+            first = min(first, far)
+        total = first + second
+        sure[row] = 1.0 if distances.shape[1] < 2 else second / total if total > 0 else 0.5

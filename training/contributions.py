@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from features.behaviour.compiled import compiled
 from features.errors import BundleError
-from training.trees import Forest
+from training.trees import Forest, below
 
 if TYPE_CHECKING:
     from training.model import Model
@@ -79,21 +79,21 @@ def contributions(forest: Forest, paths: Paths, x: NDArray[np.float32]) -> Float
     longest = int(np.diff(paths.features_from).max(initial=0))
     weights, ones = np.empty(longest + 1), np.empty(longest + 1)
     x = np.ascontiguousarray(x, np.float32)
-    _share(x, *paths[:-1], forest.nodes, forest.value, weights, ones, out)
+    _share(x, *paths[:-1], *forest.packed, weights, ones, out)
     return out
 
 
 @compiled
 def _share(
     x: NDArray[np.float32], leaves: Floats, features_from: Ints, feature: Ints, share: Floats, steps_from: Ints,
-    steps: Ints, nodes: NDArray[np.int32], value: NDArray[np.float32], weights: Floats, ones: Floats, out: Floats,
+    steps: Ints, nodes: NDArray[np.int32], numbers: NDArray[np.float32], weights: Floats, ones: Floats, out: Floats,
 ) -> None:  # fmt: skip
     for row in range(x.shape[0]):
         for leaf in range(len(leaves)):
             first, n = features_from[leaf], features_from[leaf + 1] - features_from[leaf]
             weights[0] = 1.0
             for k in range(n):
-                ones[k] = _agrees(x, row, steps, steps_from[first + k], steps_from[first + k + 1], nodes, value)
+                ones[k] = _agrees(x, row, steps, steps_from[first + k], steps_from[first + k + 1], nodes, numbers)
                 _extend(weights, k + 1, share[first + k], ones[k])
             for k in range(n):
                 part = _unwound(weights, n, share[first + k], ones[k])
@@ -103,13 +103,11 @@ def _share(
 @compiled
 def _agrees(
     x: NDArray[np.float32], row: int, steps: Ints, first: int, last: int, nodes: NDArray[np.int32],
-    value: NDArray[np.float32],
+    numbers: NDArray[np.float32],
 ) -> float:  # fmt: skip
     """1 where the row takes all these steps, else 0."""
     for step in range(first, last):
-        node = steps[step, 0]
-        asked = x[row, nodes[node, 0]]
-        if nodes[node, 2 - (asked < value[node]) + (asked != asked)] != steps[step, 1]:
+        if below(steps[step, 0], x, row, nodes, numbers) != steps[step, 1]:
             return 0.0
     return 1.0
 

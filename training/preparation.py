@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -39,10 +40,18 @@ class Preparation:
 
     def apply(self, values: Array) -> Array:
         """The same on bare values whose columns are `names`."""
-        names = self.names
-        for stage in self.stages:
-            values, names = stage.apply(values, names), stage.after(names)
+        for stage, names in self._before:
+            values = stage.apply(values, names)
         return values
+
+    @cached_property
+    def _before(self) -> tuple[tuple[Stage, tuple[str, ...]], ...]:
+        """Every stage with the columns there are before it."""
+        names, before = self.names, []
+        for stage in self.stages:
+            before.append((stage, names))
+            names = stage.after(names)
+        return tuple(before)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""

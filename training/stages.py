@@ -1,5 +1,6 @@
 """Stages: what a fitted preparation does to rows, with arrays and compiled loops alone; a request runs these."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -53,12 +54,23 @@ class Stage:
 
 def filled(values: Array, learned: Learned) -> Array:
     """No value is missing any more; those that are there stay."""
-    out = np.where(np.isnan(values), learned["fill"], values)
+    values = np.ascontiguousarray(values)
+    out = np.empty_like(values)
+    (fill,) = _each(values, learned, "fill")
+    _filled(values, fill, out)
     if "column" in learned:
         column, others = learned["column"].astype(np.int64), learned["others"].astype(np.int64)
         weights, bias, low, high = (learned[name] for name in ("weights", "bias", "low", "high"))
-        _chained(np.ascontiguousarray(values), column, others, weights, bias, low, high, out)
+        _chained(values, column, others, weights, bias, low, high, out)
     return out
+
+
+def _each(values: Array, learned: Learned, *names: str) -> tuple[Array, ...]:
+    """What was learned of each column, or a ValueError: the loops look at no bounds."""
+    found = tuple(learned[name] for name in names)
+    if any(each.shape != values.shape[1:] for each in found):
+        raise ValueError(f"{names[0]} of {found[0].shape} for {values.shape[1]} columns.")
+    return found
 
 
 def clipped(values: Array, learned: Learned) -> Array:
@@ -68,7 +80,9 @@ def clipped(values: Array, learned: Learned) -> Array:
 
 def logarithms(values: Array, learned: Learned) -> Array:
     """sign(x) log(1 + |x|)."""
-    return np.copysign(np.log1p(np.abs(values)), values)
+    out = np.empty(values.shape)
+    _logarithms(np.ascontiguousarray(values), out)
+    return out
 
 
 def powers(values: Array, learned: Learned) -> Array:
@@ -82,7 +96,10 @@ def powers(values: Array, learned: Learned) -> Array:
 
 def scaled(values: Array, learned: Learned) -> Array:
     """The middle taken away, divided by the width."""
-    return (values - learned["middle"]) / learned["width"]
+    out = np.empty(values.shape)
+    middle, width = _each(values, learned, "middle", "width")
+    _scaled(np.ascontiguousarray(values), middle, width, out)
+    return out
 
 
 def weighted(values: Array, learned: Learned) -> Array:
@@ -152,6 +169,29 @@ def linear(x: Array, weights: Array, bias: Array) -> Array:
     out = np.empty((len(x), len(bias)))
     _linear(np.ascontiguousarray(x), np.ascontiguousarray(weights), bias, out)
     return out
+
+
+@compiled
+def _filled(values: Array, fill: Array, out: Array) -> None:
+    for row in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            value = values[row, column]
+            out[row, column] = fill[column] if np.isnan(value) else value
+
+
+@compiled
+def _logarithms(values: Array, out: Array) -> None:
+    for row in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            value = values[row, column]
+            out[row, column] = math.copysign(math.log1p(abs(value)), value)
+
+
+@compiled
+def _scaled(values: Array, middle: Array, width: Array, out: Array) -> None:
+    for row in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            out[row, column] = (values[row, column] - middle[column]) / width[column]
 
 
 @compiled

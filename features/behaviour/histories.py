@@ -94,13 +94,12 @@ class Histories:
             SchemaError: a state is not a whole number of records of this schema.
         """
         width = 8 * schema.n_slots
-        for user, state in zip(users, states, strict=True):
-            if len(state) % width:
-                raise SchemaError(
-                    f"the state of {user!r} is not made of {width}-byte records. Hint: rebuild the state."
-                )
+        sizes = [len(state) for state in states]
+        if any(size % width for size in sizes):
+            (user, *_) = (user for user, size in zip(users, sizes, strict=True) if size % width)
+            raise SchemaError(f"the state of {user!r} is not made of {width}-byte records. Hint: rebuild the state.")
         slots = np.frombuffer(bytearray().join(states), np.int64).reshape(-1, schema.n_slots)
-        edges = np.array([0, *accumulate(len(state) // width for state in states)], np.int64)
+        edges = np.array([0, *accumulate(sizes)], np.int64) // width
         carry = _carries(schema, carries) if carries is not None and any(carries) else None
         return cls(schema, np.array(users, dtype=object), slots, edges[:-1], edges[1:], carry)
 
