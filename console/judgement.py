@@ -111,16 +111,20 @@ def _ab() -> None:
 
 @ab.command("analyze")
 def ab_analyze(
-    file: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet, .gz too; one row a user.")],
-    variant: Annotated[str, typer.Option(help="Column that names the arm.")],
-    control: Annotated[str, typer.Option(help="The arm the others are compared with.")],
+    file: Annotated[Path | None, typer.Argument(help="CSV, TSV or Parquet, .gz too; one row a user.")] = None,
+    test: Annotated[str | None, typer.Option(help="A test of ab.yaml, by our own exposure log, instead.")] = None,
+    variant: Annotated[str, typer.Option(help="Column that names the arm.")] = "",
+    control: Annotated[str, typer.Option(help="The arm the others are compared with.")] = "",
     metric: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(help="Numeric column, or a/b for a ratio; more is better; the first decides. Repeatable."),
-    ],
+    ] = None,
     user: Annotated[str | None, typer.Option(help="Column of user ids: who is in two arms is left out.")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="Intended share, ARM=NUMBER. Once an arm.")] = None,
-    covariate: Annotated[str | None, typer.Option(help="Numeric column from before the exposure (CUPED).")] = None,
+    covariate: Annotated[
+        str | None,
+        typer.Option(help="Numeric column from before the exposure (CUPED); with --test: `before`."),
+    ] = None,
     by: Annotated[str | None, typer.Option(help="Column known before the exposure: effects per value.")] = None,
     day: Annotated[str | None, typer.Option(help="Column of the first exposure: the difference over days.")] = None,
     since: Annotated[str | None, typer.Option(help="Column of days since it; the rows are a user and day.")] = None,
@@ -132,36 +136,50 @@ def ab_analyze(
     cap: Annotated[float | None, typer.Option(min=0.5, max=1, help="Larger values count as this quantile.")] = None,
     nulls: Annotated[Literal["reject", "drop"], typer.Option(help="What to do with missing values.")] = "reject",
     html: Annotated[Path | None, typer.Option(help="Write a page with pictures here.")] = None,
+    project: ProjectOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare every arm of an experiment with its control, in a file with no project around it.
+    """Compare every arm of an experiment with its control: in a file with no project around it, or a test of ab.yaml.
 
     Exits with 1 when the sample ratio is broken.
     """
     from experiments import pages
     from experiments.ab import analyze
     from experiments.arms import parts_of, read
+    from experiments.exposed import Exposed
+    from features.project import Project
 
-    guards = {name: share or 0.0 for name, share in (_pair(text, "a guardrail") for text in guardrail or ())}
-    named = [part for one in (*metric, *guards) for part in (one, *parts_of(one))]
-    columns = [variant, *named, *(each for each in (user, covariate, by, day, since) if each)]
-    result = analyze(
-        read(file, columns),
-        variant=variant,
-        control=control,
-        metrics=metric,
-        user=user,
-        weights=_weights(weights) if weights else None,
-        covariate=covariate,
-        by=by,
-        day=day,
-        since=since,
-        guards=guards,
-        less=less or (),
-        correction=correction,
-        cap=cap,
-        nulls=nulls,
-    )
+    if test is not None:
+        asked = (file, variant, control, metric, user, weights, by, day, since, guardrail, less)
+        if any(asked) or covariate not in (None, "before"):
+            raise AnalysisError("ab.yaml says what a test compares. Hint: --test goes with --covariate before alone.")
+        found = Project.find(project)
+        people = Exposed.of(found, test)
+        result = people.analyze(correction=correction, cap=cap, covariate=covariate is not None)
+        html = html or found.path("reports") / f"ab-{test}.html"
+    elif file is None or not (variant and control and metric):
+        raise AnalysisError("what is compared? Hint: FILE --variant COLUMN --control NAME --metric COLUMN, or --test.")
+    else:
+        guards = {name: share or 0.0 for name, share in (_pair(text, "a guardrail") for text in guardrail or ())}
+        sides = [part for one in (*metric, *guards) for part in (one, *parts_of(one))]
+        columns = [variant, *sides, *(each for each in (user, covariate, by, day, since) if each)]
+        result = analyze(
+            read(file, columns),
+            variant=variant,
+            control=control,
+            metrics=metric,
+            user=user,
+            weights=_weights(weights) if weights else None,
+            covariate=covariate,
+            by=by,
+            day=day,
+            since=since,
+            guards=guards,
+            less=less or (),
+            correction=correction,
+            cap=cap,
+            nulls=nulls,
+        )
     if html:
         note(f"page: {pages.write(html, result.to_html())}")
     answer(result.to_dict(), str(result), as_json=json)
@@ -206,7 +224,7 @@ def ab_simulate(
 @ab.command("rollout")
 def ab_rollout(
     test: Annotated[str, typer.Argument(help="A test of ab.yaml.")],
-    arm: Annotated[str, typer.Argument(help="The arm that everybody is to see.")],
+    arm: Annotated[str | None, typer.Argument(help="What everybody is to see; else what the analysis ships.")] = None,
     apply: ApplyOption = False,
     project: ProjectOption = None,
     json: JsonOption = False,

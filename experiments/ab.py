@@ -1,7 +1,7 @@
 """A/B: did the variant help, by how much, and may it be shipped?"""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import polars as pl
@@ -86,6 +86,11 @@ class ExperimentResult:
             parts += ["", self.segments.table().text()] if self.segments.table().rows else []
         parts += ["", *map(str, self.since)] if self.since else []
         return "\n".join([*parts, "", *self._legend(), "", str(self.decision)])
+
+    def noting(self, notes: Sequence[str]) -> "ExperimentResult":
+        """The same with more to be said before all else; they say why values are missing."""
+        kept = [each for each in self.notes if " were left out of that metric" not in each]
+        return replace(self, notes=(*notes, *kept))
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
@@ -230,8 +235,9 @@ def analyze(
         notes += [f"sample ratio IS BROKEN on {name} (p {pages.probability(p)})" for name, p in alarms.items()]
     after: tuple[Trajectory, ...] = ()
     if daily is not None and user is not None:
-        plain = [metric for metric in judged if metric in daily.columns]
         at = {"variant": variant, "control": control, "user": user, "since": since or "since"}
+        named = judged if since is not None else daily.columns
+        plain = [name for name in named if name in daily.columns and name not in (variant, user, at["since"])]
         after = since_exposure(daily, metrics=plain, correction=correction, **at)
     return ExperimentResult(
         control,

@@ -82,14 +82,21 @@ def _named(bundle: Bundle) -> set[str]:
     return told | set(bundle.segments.names if bundle.segments is not None else ())
 
 
-def rollout(project: Project, test: str, arm: str) -> Amendment:
-    """The arm that everybody sees from now on.
+def rollout(project: Project, test: str, arm: str | None = None) -> Amendment:
+    """The arm that everybody sees from now on: the one named, else the one that the analysis says to ship.
 
     Raises:
         DefinitionError: ab.yaml is wrong, or has no such test.
-        AnalysisError: the test has no such arm.
+        AnalysisError: the test has no such arm, or the analysis ships none.
     """
     found = declared(project).test(test)
+    if arm is None:
+        from experiments.exposed import Exposed
+
+        decision = Exposed.of(project, test).analyze().decision
+        if decision.arm is None:
+            raise AnalysisError(f"{test!r}: {decision.answer}; {'; '.join(decision.reasons)}. Hint: name the arm.")
+        arm = decision.arm
     if arm not in found.arms:
         raise AnalysisError(f"{test!r} has no arm {arm!r}. {nearest(arm, found.arms)}")
     return Amendment(project.path("ab"), test, "winner", arm, f"{arm!r} of {test!r} is shown to everybody")
