@@ -1,4 +1,4 @@
-"""Commands about studies: `features`, `study run | resume | list | show | compare | rerun`, `promote`, `rollback`."""
+"""Commands about studies: `features`, `study run | resume | join | ...`, `promote`, `rollback`."""
 
 import time
 from pathlib import Path
@@ -287,6 +287,24 @@ def resume(
     with working(name) as say:
         result = Study.from_yaml(found, name).run(found, progress=say, resume=True, workers=workers)
     answer(result.to_dict(), str(result), as_json=as_json)
+
+
+@study.command("join")
+def join(
+    name: Annotated[str, typer.Argument(help="A study of studies.yaml.")],
+    *,
+    workers: WorkersOption = 1,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Help a run of another machine, on the same log and the same database of trials; keep nothing."""
+    from experiments.study import Study
+    from features.project import Project
+
+    found = Project.find(project)
+    with working(name) as say:
+        trials = Study.from_yaml(found, name).join(found, progress=say, workers=workers)
+    answer({"study": name, "trials": trials}, f"{name}: {trials} trials have ended", as_json=as_json)
 
 
 @study.command("compare")

@@ -152,7 +152,7 @@ class Task:
         seed: Of the sampler.
         direction: Whether less or more is better.
         until: `time.time()` after which no trial starts.
-        worker: 0 of the process that was asked, then 1, 2, ...
+        worker: 0 of the process that was asked, then 1, 2, ...; no two workers of a search have the same.
     """
 
     objective: Objective
@@ -179,6 +179,7 @@ def search(
     first: tuple[Mapping[str, float], ...] = (),
     on_trial: Callable[[Tried], None] | None = None,
     workers: int = 1,
+    number: int = 0,
 ) -> Found:
     """Try parameters with the tree-structured Parzen estimator; end what the median of the others has beaten.
 
@@ -197,12 +198,13 @@ def search(
         first: Parameters to try before the sampler chooses.
         on_trial: Told of every ended trial, those of earlier processes first.
         workers: Processes that try at the same time, this one included.
+        number: Of the first of them, where other machines work on the same database.
 
     Raises:
         StudyError: no trial was completed, or several workers cannot share the objective.
     """
     until = time.time() + timeout_s if timeout_s is not None else float("inf")
-    task = Task(objective, space, storage, name, trials, seed, direction, until)
+    task = Task(objective, space, storage, name, trials, seed, direction, until, number)
     study, told = _opened(task), 0
     resumed = len(_ended(study))
     for params in first[len(study.get_trials(deepcopy=False)) :]:
@@ -214,7 +216,8 @@ def search(
                 _tell(on_trial, _tried(number, ended[number]))
             told = len(ended)
             if (time.time() >= task.until and told) or not _attempt(study, task):
-                if not any(helper.is_alive() for helper in helpers) and len(_ended(study)) == told:
+                waiting = any(helper.is_alive() for helper in helpers) or _elsewhere(study)
+                if not waiting and len(_ended(study)) == told:
                     break
                 time.sleep(LOOK_SECONDS)
             active_children()  # takes note of those that ended
@@ -234,7 +237,10 @@ def _helpers(task: Task, n: int) -> "Iterator[list[BaseProcess]]":
         raise StudyError(f"this study is searched by one worker only: {problem}.") from None
     context, threads = get_context("spawn"), os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // (n + 1)))
-    helpers = [context.Process(target=_work, args=(replace(task, worker=k),), daemon=True) for k in range(1, n + 1)]
+    helpers = [
+        context.Process(target=_work, args=(replace(task, worker=task.worker + k),), daemon=True)
+        for k in range(1, n + 1)
+    ]
     try:
         for helper in helpers:
             helper.start()
@@ -304,6 +310,15 @@ def _bury(study: "Study") -> None:
             given = trial.system_attrs.get("fixed_params")
             if given:
                 study.enqueue_trial(given)
+
+
+def _elsewhere(study: "Study") -> bool:
+    """Whether another machine is at a trial."""
+    from optuna.trial import TrialState
+
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    hosts = {str(trial.user_attrs[WORKER]).rpartition(":")[0] for trial in running if WORKER in trial.user_attrs}
+    return bool(hosts - {socket.gethostname()})
 
 
 def _lives(process: int) -> bool:

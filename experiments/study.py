@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
+from zlib import crc32
 
 import numpy as np
 
@@ -209,6 +211,24 @@ class Study:
                 fitted = self._worth(self.spec.business, project, rows, fitted)
             return self._keep(project, tracking, run, rows, fitted, started)
 
+    def join(self, project: Project, *, progress: Progress | None = None, workers: int = 1) -> int:
+        """Try parameters for a run of another machine on the same rows, and keep nothing; how many trials there were.
+
+        Raises:
+            StudyError: the trials are in a file of one machine.
+        """
+        _patient()
+        if not project.settings.trials:
+            raise StudyError(
+                "the trials are kept in a file of one machine. "
+                "Hint: `trials: postgresql+psycopg://...` in ethogram.yaml, on all of them."
+            )
+        say, rows, number = progress or (lambda _line: None), self.rows(project), 1 + crc32(uuid4().bytes) % 100_000
+        say(str(rows))
+        name = f"{project.name}.{self.name}.{self._question(rows)}"
+        searcher = self._searcher(project.settings.trials, name, _Recorder(say), workers, number)
+        return len(self.fit(rows, searcher).found.trials)
+
     def answer(self, file: Path | str, *, progress: Progress | None = None, workers: int = 1) -> StudyResult:
         """A table's study with no project around it: nothing is recorded, the figures are the answer.
 
@@ -254,7 +274,9 @@ class Study:
         """What finds parameters, and records nothing but its trials in that journal or database."""
         return self._searcher(storage, name, _Recorder(say or (lambda _line: None)), 1)
 
-    def _searcher(self, storage: Path | str, name: str, recorder: "_Recorder", workers: int) -> Searcher:
+    def _searcher(
+        self, storage: Path | str, name: str, recorder: "_Recorder", workers: int, number: int = 0
+    ) -> Searcher:
         spec = self.spec.search
 
         def searcher(
@@ -279,6 +301,7 @@ class Study:
                 direction=direction,
                 first=first,
                 workers=workers,
+                number=number,
             )
 
         return searcher
@@ -383,7 +406,7 @@ def store(models: Path, fitted: Fitted, rows: TrainingSet, *, seed: int) -> Path
         draft = Path(temporary) / "model"
         fitted.model.save(draft, trees=fitted.trees)
         values = rows.matrix.select(fitted.model.preparation.names).values
-        fitted.model.write_golden(draft, golden_rows(values, seed=seed))
+        fitted.model.write_golden(draft, golden_rows(fitted.model, values, seed=seed))
         write_reference(draft, fitted.model, rows, seed=seed)
         target = models / Model.load(draft, verify=True).digest[:16]
         if not target.exists():

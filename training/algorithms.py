@@ -104,11 +104,12 @@ class Gaussian(Algorithm):
     def fit(self, x: Array, params: Params, *, seed: int, starts: int = 10) -> Clustering:
         """The best of the starts."""
         from sklearn.mixture import GaussianMixture
+        from threadpoolctl import threadpool_limits
 
         kind = "full" if params["full"] else "diag"
-        fitted = GaussianMixture(
-            int(params["k"]), covariance_type=kind, n_init=max(1, starts // 3), reg_covar=1e-3, random_state=seed
-        ).fit(x)
+        options = {"n_init": max(1, starts // 3), "reg_covar": 1e-3, "random_state": seed}
+        with threadpool_limits(1):  # its matrices are small: threads that wait for each other take ten times as long
+            fitted = GaussianMixture(int(params["k"]), covariance_type=kind, **options).fit(x)
         roots = fitted.precisions_cholesky_
         factors = roots.transpose(0, 2, 1) if params["full"] else roots[:, :, None] * np.eye(x.shape[1])
         log_root = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)

@@ -8,8 +8,10 @@ import sys
 
 import mlflow
 import numpy as np
+import optuna
 import polars as pl
 import pytest
+import xgboost as xgb
 from typer.testing import CliRunner
 
 from console.cli import app
@@ -114,6 +116,21 @@ def test_the_model_in_the_registry_is_the_folder_and_scores_through_pyfunc(made,
     wanted = Model.load(results["buys_7d"].folder).score(rows.matrix).probability
     found = served.predict(rows.to_pandas()[list(rows.matrix.names)])
     assert np.array_equal(found["probability"].to_numpy(), wanted)
+
+
+def test_the_golden_rows_hold_missing_values_and_ties_and_xgboost_says_the_same_of_them(made):
+    folder = made[1]["buys_7d"].folder
+    golden, model = json.loads((folder / "golden.json").read_text()), Model.load(folder)
+    rows = np.array([[np.nan if value is None else value for value in row] for row in golden["rows"]], np.float32)
+    inner = model.head.left >= 0
+    asked = set(zip(model.head.feature[inner].tolist(), model.head.value[inner].tolist(), strict=True))
+    ties = sum((column, value) in asked for row in rows.tolist() for column, value in enumerate(row))
+    assert ties > 20
+    assert np.isnan(rows).any()
+    theirs = xgb.Booster(model_file=str(folder / "trees.json")).predict(
+        xgb.DMatrix(rows, feature_names=list(model.preparation.names)), output_margin=True
+    )
+    assert theirs.astype(np.float64).tolist() == golden["margin"]
 
 
 def test_the_reference_rows_name_nobody(made):
@@ -395,3 +412,46 @@ def test_a_study_that_is_killed_or_stopped_goes_on_in_the_same_run(tmp_path, how
     parents = [each for each in tracking.client.search_runs([experiment]) if PARENT not in each.data.tags]
     assert [each.info.run_id for each in parents] == [result.run_id]
     assert [int(each.tags[NUMBER]) for each in tracking.trials(result.run_id)] == list(range(8))
+
+
+JOINED = """
+import socket
+socket.gethostname = lambda: "another"
+from console.cli import main
+main()
+"""
+
+
+@pytest.mark.integration
+def test_another_machine_joins_a_run_in_postgresql(tmp_path, postgres):
+    """Two copies of a project on one database; the second says that it is another host, and is waited for."""
+    settings = f"{projects.FILES['ethogram.yaml']}trials: '{postgres}'\n"
+    studies = projects.FILES["studies.yaml"].replace("trials: 4", "trials: 20")
+    first = projects.make(tmp_path / "first", ethogram_yaml=settings, studies_yaml=studies)
+    shutil.copytree(first.root, tmp_path / "second")
+    other = [sys.executable, "-c", JOINED, "study", "join", "buys_7d", "-C", str(tmp_path / "second")]
+    helping = []
+
+    def told(line):
+        if "trial 2/20" in line:  # the helper comes in the middle; nothing goes on until it has done some
+            helping.append(subprocess.Popen(other, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True))
+            next(each for each in helping[0].stderr if "trial 6/20" in each)
+
+    result = Study.from_yaml(first, "buys_7d").run(first, progress=told)
+    (helper,) = helping
+    assert helper.wait(300) == 0, helper.stderr.read()
+    helper.stderr.close()
+    assert (result.trials, result.resumed) == (20, 0)
+    assert [int(each.tags[NUMBER]) for each in Tracking(first).trials(result.run_id)] == list(range(20))
+    (name,) = optuna.get_all_study_names(postgres)
+    trials = optuna.load_study(study_name=name, storage=postgres).trials
+    ended = [trial for trial in trials if trial.state.name != "FAIL"]  # of two that began the last, one steps back
+    assert len({str(trial.params) for trial in ended}) == len(ended) == 20
+    assert sum(trial.user_attrs["worker"].startswith("another:") for trial in ended) >= 4
+    assert not (tmp_path / "second" / ".ethogram" / "mlflow.db").exists()
+    assert rerun(first, result.run_id).holds
+
+
+def test_a_machine_can_only_join_where_trials_are_in_a_database(made):
+    with pytest.raises(StudyError, match="kept in a file of one machine"):
+        Study.from_yaml(made[0], "buys_7d").join(made[0])
