@@ -190,17 +190,19 @@ def ab_analyze(
 @ab.command("design")
 def ab_design(
     baseline: Annotated[float, typer.Option(help="Mean of the metric now; a share without --sd.")],
-    effect: Annotated[float, typer.Option(help="Smallest true difference that must be found.")],
+    effect: Annotated[float | None, typer.Option(help="Smallest true difference that must be found.")] = None,
+    users: Annotated[int | None, typer.Option(help="In each arm: what do so many find?")] = None,
+    told: Annotated[float, typer.Option(help="Share of the variance that a covariate or strata tell.")] = 0.0,
     sd: Annotated[float | None, typer.Option(help="Standard deviation of the metric.")] = None,
     arms: Annotated[int, typer.Option(min=2, help="Control included.")] = 2,
     power: Annotated[float, typer.Option(help="How often it is to be found.")] = 0.8,
     per_day: Annotated[float | None, typer.Option(help="Users a day, all arms together.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """How many users, and days, an experiment needs before it starts."""
+    """How many users, and days, an experiment needs before it starts; or the effect that so many users find."""
     from experiments.design import design
 
-    made = design(baseline, effect, sd=sd, arms=arms, power=power, per_day=per_day)
+    made = design(baseline, effect, rows=users, sd=sd, told=told, arms=arms, power=power, per_day=per_day)
     answer(made.to_dict(), str(made), as_json=json)
 
 

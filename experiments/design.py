@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import pages
-from experiments.inference import Summary, always_valid, rows_needed, welch, wilson
+from experiments.inference import Summary, always_valid, effect_found, rows_needed, welch, wilson
 from features.errors import AnalysisError
 
 LOOKS = 10
@@ -54,18 +54,22 @@ class Design:
 
 def design(
     baseline: float,
-    effect: float,
+    effect: float | None = None,
     *,
+    rows: int | None = None,
     sd: float | None = None,
+    told: float = 0.0,
     arms: int = 2,
     power: float = 0.8,
     per_day: float | None = None,
 ) -> Design:
-    """Rows and days.
+    """Rows and days for an effect, or the effect that so many rows find.
 
     Args:
         baseline: Mean of the metric now; a share between 0 and 1 where there is no `sd`.
-        effect: Smallest true difference, in the metric's own unit.
+        effect: Smallest true difference, in the metric's own unit; or
+        rows: In each arm.
+        told: Share of the variance that a covariate, or strata, tell (CUPED).
         sd: Standard deviation of the metric.
         arms: Control included.
         power: Between 0.5 and 1.
@@ -74,16 +78,23 @@ def design(
     Raises:
         AnalysisError: figures that no experiment has.
     """
-    if effect == 0 or not 0.5 <= power < 1 or arms < 2:
+    if (effect is None) == (rows is None):
+        raise AnalysisError(
+            "either the effect is given, and the users follow, or the users. Hint: --effect or --users."
+        )
+    if effect == 0 or (rows is not None and rows < 2) or not 0.5 <= power < 1 or arms < 2 or not 0 <= told < 1:
         raise AnalysisError("an experiment has an effect to find, a power between 0.5 and 1, and two arms or more.")
     if baseline == 0:
         raise AnalysisError("the baseline is 0. Hint: give the mean of the metric without the change.")
     if sd is None:
-        changed = baseline + effect
+        changed = baseline + (effect or 0.0)
         if not (0 < baseline < 1 and 0 < changed < 1):
             raise AnalysisError(f"{baseline:g} and {changed:g} are no shares. Hint: --sd says how a number varies.")
         sd = sqrt((baseline * (1 - baseline) + changed * (1 - changed)) / 2)
-    rows = rows_needed(sd, abs(effect), arms=arms, power=power)
+    left = sd * sqrt(1 - told)
+    if effect is None:
+        effect = effect_found(left, rows or 0, arms=arms, power=power)
+    rows = rows or rows_needed(left, abs(effect), arms=arms, power=power)
     days = ceil(arms * rows / per_day) if per_day else None
     return Design(baseline, sd, effect, power, arms, rows, days)
 

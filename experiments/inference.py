@@ -142,6 +142,12 @@ def rows_needed(sd: float, effect: float, *, arms: int = 2, power: float = 0.8, 
     return ceil(2 * (reach * sd / effect) ** 2)
 
 
+def effect_found(sd: float, rows: int, *, arms: int = 2, power: float = 0.8, alpha: float = 0.05) -> float:
+    """The smallest true difference to control that so many rows in each arm find with `power`."""
+    reach = float(ndtri(1 - alpha / (2 * (arms - 1)))) + float(ndtri(power))
+    return reach * sd * sqrt(2 / rows)
+
+
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share."""
     low, high = binomtest(hits, n).proportion_ci(method="wilson")

@@ -21,6 +21,16 @@ def test_users_needed_are_those_of_the_textbook() -> None:
     assert design(0.10, 0.02, arms=3).rows_per_arm > made.rows_per_arm
 
 
+def test_the_smallest_effect_of_so_many_users_is_the_one_that_needs_them() -> None:
+    for arms in (2, 4):
+        n = design(5.0, 0.3, sd=2.0, arms=arms).rows_per_arm
+        assert design(5.0, rows=n, sd=2.0, arms=arms).effect == pytest.approx(0.3, rel=2e-3)
+    half = design(5.0, 0.3, sd=2.0, told=0.5)
+    assert half.rows_per_arm == pytest.approx(design(5.0, 0.3, sd=2.0).rows_per_arm / 2, abs=1)
+    with pytest.raises(AnalysisError, match="either the effect is given"):
+        design(0.1)
+
+
 @pytest.mark.parametrize("options", [{"effect": 0.0}, {"effect": 0.95}, {"effect": 0.01, "power": 1.0}])
 def test_figures_that_no_experiment_has_are_refused(options: dict) -> None:
     with pytest.raises(AnalysisError):
