@@ -79,9 +79,7 @@ def design(
         AnalysisError: figures that no experiment has.
     """
     if (effect is None) == (rows is None):
-        raise AnalysisError(
-            "either the effect is given, and the users follow, or the users. Hint: --effect or --users."
-        )
+        raise AnalysisError("either the effect is given and the users follow, or the users. Hint: --effect or --users.")
     if effect == 0 or (rows is not None and rows < 2) or not 0.5 <= power < 1 or arms < 2 or not 0 <= told < 1:
         raise AnalysisError("an experiment has an effect to find, a power between 0.5 and 1, and two arms or more.")
     if baseline == 0:

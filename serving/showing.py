@@ -11,7 +11,7 @@ from features.errors import DefinitionError, StoreError, nearest
 from features.events.identity import MAX_ID, is_denied
 from features.instants import EARLIEST, iso, parse_instant
 from features.people import pseudonym
-from serving.abtests import AbTests, Experiment
+from serving.abtests import OTHER, AbTests, Experiment
 from serving.assignment import Assignment, Enrolled, assign, stratum
 from serving.collection import MAX_MESSAGE_ID, Erased
 from serving.exposures import Exposure
@@ -20,7 +20,7 @@ from serving.questions import Json, Question, named
 from serving.releases import Release
 from serving.request import ENCODER, Reply, Request
 from serving.runtime import Runtime
-from serving.scorer import UNKNOWN, Answer
+from serving.scorer import UNKNOWN, UNREADABLE, Answer
 
 ASKED = 65_536
 SHOWN = 1_048_576
@@ -184,7 +184,7 @@ class _Refused(Exception):  # noqa: N818 - an answer, not an error of the progra
 
 
 def _exposure(request: Request, tests: AbTests, given: Mapping[str, Any]) -> Exposure:
-    """One row, its stratum not known yet."""
+    """One row; its stratum is empty where the caller does not tell it."""
     runtime, now = request.runtime, request.runtime.now()
     user, test, arm, at = (given.get(name) for name in ("user_id", "test", "arm", "at"))
     if not isinstance(user, str) or not 0 < len(user.strip()) <= MAX_ID or is_denied(user):
@@ -195,10 +195,14 @@ def _exposure(request: Request, tests: AbTests, given: Mapping[str, Any]) -> Exp
         raise _Refused("test", f"unknown test. {nearest(str(test)[:100], tests.tests)}")
     if not isinstance(arm, str) or arm not in tests.tests[test].arms:
         raise _Refused("arm", f"no arm of this test. {nearest(str(arm)[:100], tests.tests[test].arms)}")
+    segment = given.get("segment")
+    if segment is not None and segment not in (*tests.tests[test].segments, OTHER):
+        raise _Refused("segment", f"no segment of this test. {nearest(str(segment)[:100], tests.tests[test].segments)}")
     message = given.get("message_id")
     if message is not None and (not isinstance(message, str) or len(message) > MAX_MESSAGE_ID):
         raise _Refused("message_id", f"a text of at most {MAX_MESSAGE_ID} characters")
-    return Exposure(test, user.strip(), arm, "", now if at is None else _instant(at, now), runtime.arrival(), message)
+    shown = now if at is None else _instant(at, now)
+    return Exposure(test, user.strip(), arm, segment or "", shown, runtime.arrival(), message)
 
 
 def _instant(text: object, now: int) -> int:
@@ -220,7 +224,10 @@ def _keep(runtime: Runtime, tests: AbTests, rows: list[Exposure]) -> None:
         fresh = []
         for row in sorted(rows, key=lambda row: row.at):
             if row.test not in known[row.user]:
-                segment = stratum(tests.tests[row.test], answers[row.user].verdict.segments)
+                answer = answers[row.user]
+                if answer.reason == UNREADABLE:
+                    raise StoreError(answer.reason)
+                segment = row.segment or stratum(tests.tests[row.test], answer.verdict.segments)
                 known[row.user][row.test] = Enrolled(row.arm, segment, row.at)
                 fresh.append((row.test, row.user, known[row.user][row.test]))
             row.segment = known[row.user][row.test].segment

@@ -101,9 +101,13 @@ async def test_the_segment_is_frozen_at_the_first_exposure(running, stricter):
         assert (await arm_of(http, fresh))["segment"] == "purchase_7d"
         assert (await arm_of(http, user))["segment"] == "other"
         await show(http, (user, "bold"), (fresh, "bold"))
+        told = {"user_id": "told", "test": "hero", "arm": "bold", "segment": "purchase_7d"}
+        assert (await http.post("/v1/exposures", json={"exposures": [told]})).status_code == 200
+        assert (await arm_of(http, "told"))["segment"] == "purchase_7d"
         runtime.exposures.roll()
         rows = exposures.read(running.exposures, "hero")
-        assert rows.select("user", "segment").rows() == [(user, "other"), (user, "other"), (fresh, "purchase_7d")]
+        frozen = [(user, "other"), (user, "other"), (fresh, "purchase_7d"), ("told", "purchase_7d")]
+        assert rows.select("user", "segment").rows() == frozen
 
 
 async def test_the_kill_switch_works_within_a_second_and_a_wrong_file_changes_nothing(running):
@@ -153,6 +157,7 @@ async def test_exposures_that_cannot_be_used_are_named_and_fail_no_other(running
             {"user_id": "bob", "test": "hero", "arm": "bald"},
             {"user_id": "bob", "test": "hero", "arm": "bold", "at": "soon"},
             {"user_id": "bob", "test": "hero", "arm": "bold", "message_id": 5},
+            {"user_id": "bob", "test": "hero", "arm": "bold", "segment": "rich"},
         ]
         reply = await http.post("/v1/exposures", json={"exposures": sent})
         problem = reply.json()
@@ -164,6 +169,7 @@ async def test_exposures_that_cannot_be_used_are_named_and_fail_no_other(running
             (3, None, "arm"),
             (4, None, "at"),
             (5, None, "message_id"),
+            (6, None, "segment"),
         ]
         assert (await http.post("/v1/exposures", json={"exposures": [{}] * 1001})).status_code == 413
         assert (await http.post("/v1/exposures", content=b"[")).status_code == 400
