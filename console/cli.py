@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from console import answers, demo, events, explore, judgement, keys, project, segments, simulate, studies
+from console import ab, answers, demo, events, explore, judgement, keys, project, segments, simulate, studies
 from features.errors import EthogramError
 
 app = typer.Typer(
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for commands in (project, demo, events, explore, segments, studies, answers, keys, judgement, simulate):
+for commands in (project, demo, events, explore, segments, studies, answers, keys, ab, judgement, simulate):
     commands.register(app)
 
 

@@ -1,21 +1,14 @@
-"""Judgement: is it still true, and did it help? Commands `drift`, `replay`, `ab` and `loop`."""
+"""Judgement: is it still true? Commands `drift`, `replay` and `loop`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from console.options import DATA_SCIENCE, OPERATIONS, JsonOption, ProjectOption
+from console.options import OPERATIONS, JsonOption, ProjectOption
 from console.terminal import answer, note
-from features.errors import AnalysisError
-
-if TYPE_CHECKING:
-    from experiments.amendment import Amendment
-
-ApplyOption = Annotated[bool, typer.Option("--apply", help="Write ab.yaml.")]
 
 drift = typer.Typer(help="Is it still true?", no_args_is_help=True)
-ab = typer.Typer(help="Judge experiments.", no_args_is_help=True)
 loop = typer.Typer(help="Keep what is served true.", no_args_is_help=True)
 
 
@@ -23,7 +16,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(drift, name="drift", rich_help_panel=OPERATIONS)
     app.command("replay", rich_help_panel=OPERATIONS)(replay)
-    app.add_typer(ab, name="ab", rich_help_panel=DATA_SCIENCE)
     app.add_typer(loop, name="loop", rich_help_panel=OPERATIONS)
 
 
@@ -102,181 +94,6 @@ def replay(
     answer(done.to_dict(), str(done), as_json=json)
     if not done.holds:
         raise typer.Exit(1)
-
-
-@ab.callback()
-def _ab() -> None:
-    """Judge experiments: did the variant help, by how much, may it be shipped?"""
-
-
-@ab.command("analyze")
-def ab_analyze(
-    file: Annotated[Path | None, typer.Argument(help="CSV, TSV or Parquet, .gz too; one row a user.")] = None,
-    test: Annotated[str | None, typer.Option(help="A test of ab.yaml, by our own exposure log, instead.")] = None,
-    variant: Annotated[str, typer.Option(help="Column that names the arm.")] = "",
-    control: Annotated[str, typer.Option(help="The arm the others are compared with.")] = "",
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(help="Numeric column, or a/b for a ratio; more is better; the first decides. Repeatable."),
-    ] = None,
-    user: Annotated[str | None, typer.Option(help="Column of user ids: who is in two arms is left out.")] = None,
-    weights: Annotated[list[str] | None, typer.Option(help="Intended share, ARM=NUMBER. Once an arm.")] = None,
-    covariate: Annotated[
-        str | None,
-        typer.Option(help="Numeric column from before the exposure (CUPED); with --test: `before`."),
-    ] = None,
-    by: Annotated[str | None, typer.Option(help="Column known before the exposure: effects per value.")] = None,
-    day: Annotated[str | None, typer.Option(help="Column of the first exposure: the difference over days.")] = None,
-    since: Annotated[str | None, typer.Option(help="Column of days since it; the rows are a user and day.")] = None,
-    guardrail: Annotated[
-        list[str] | None, typer.Option(help="Metric that must not get worse; NAME=0.02 tolerates 2 %. Repeatable.")
-    ] = None,
-    less: Annotated[list[str] | None, typer.Option(help="Metric of which less is better. Repeatable.")] = None,
-    correction: Annotated[Literal["holm", "bh"], typer.Option(help="Of p over arms and metrics.")] = "holm",
-    cap: Annotated[float | None, typer.Option(min=0.5, max=1, help="Larger values count as this quantile.")] = None,
-    nulls: Annotated[Literal["reject", "drop"], typer.Option(help="What to do with missing values.")] = "reject",
-    html: Annotated[Path | None, typer.Option(help="Write a page with pictures here.")] = None,
-    project: ProjectOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Compare every arm of an experiment with its control: in a file with no project around it, or a test of ab.yaml.
-
-    Exits with 1 when the sample ratio is broken.
-    """
-    from experiments import pages
-    from experiments.ab import analyze
-    from experiments.arms import parts_of, read
-    from experiments.exposed import Exposed
-    from features.project import Project
-
-    if test is not None:
-        asked = (file, variant, control, metric, user, weights, by, day, since, guardrail, less)
-        if any(asked) or covariate not in (None, "before"):
-            raise AnalysisError("ab.yaml says what a test compares. Hint: --test goes with --covariate before alone.")
-        found = Project.find(project)
-        people = Exposed.of(found, test)
-        result = people.analyze(correction=correction, cap=cap, covariate=covariate is not None)
-        html = html or found.path("reports") / f"ab-{test}.html"
-    elif file is None or not (variant and control and metric):
-        raise AnalysisError("what is compared? Hint: FILE --variant COLUMN --control NAME --metric COLUMN, or --test.")
-    else:
-        guards = {name: share or 0.0 for name, share in (_pair(text, "a guardrail") for text in guardrail or ())}
-        sides = [part for one in (*metric, *guards) for part in (one, *parts_of(one))]
-        columns = [variant, *sides, *(each for each in (user, covariate, by, day, since) if each)]
-        result = analyze(
-            read(file, columns),
-            variant=variant,
-            control=control,
-            metrics=metric,
-            user=user,
-            weights=_weights(weights) if weights else None,
-            covariate=covariate,
-            by=by,
-            day=day,
-            since=since,
-            guards=guards,
-            less=less or (),
-            correction=correction,
-            cap=cap,
-            nulls=nulls,
-        )
-    if html:
-        note(f"page: {pages.write(html, result.to_html())}")
-    answer(result.to_dict(), str(result), as_json=json)
-    if not result.sample_ratio.holds:
-        raise typer.Exit(1)
-
-
-@ab.command("design")
-def ab_design(
-    baseline: Annotated[float, typer.Option(help="Mean of the metric now; a share without --sd.")],
-    effect: Annotated[float | None, typer.Option(help="Smallest true difference that must be found.")] = None,
-    users: Annotated[int | None, typer.Option(help="In each arm: what do so many find?")] = None,
-    told: Annotated[float, typer.Option(help="Share of the variance that a covariate or strata tell.")] = 0.0,
-    sd: Annotated[float | None, typer.Option(help="Standard deviation of the metric.")] = None,
-    arms: Annotated[int, typer.Option(min=2, help="Control included.")] = 2,
-    power: Annotated[float, typer.Option(help="How often it is to be found.")] = 0.8,
-    per_day: Annotated[float | None, typer.Option(help="Users a day, all arms together.")] = None,
-    json: JsonOption = False,
-) -> None:
-    """How many users, and days, an experiment needs before it starts; or the effect that so many users find."""
-    from experiments.design import design
-
-    made = design(baseline, effect, rows=users, sd=sd, told=told, arms=arms, power=power, per_day=per_day)
-    answer(made.to_dict(), str(made), as_json=json)
-
-
-@ab.command("simulate")
-def ab_simulate(
-    file: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet, .gz too; one row a user.")],
-    metric: Annotated[str, typer.Option(help="Numeric column.")],
-    times: Annotated[int, typer.Option(min=1, help="Experiments to draw.")] = 2000,
-    effect: Annotated[float, typer.Option(help="Added to the second arm; 0: every difference called is false.")] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    json: JsonOption = False,
-) -> None:
-    """Draw two arms at random among the file's rows, again and again: how often is a difference called?"""
-    from experiments.arms import numbers_of, read
-    from experiments.design import simulate
-
-    simulated = simulate(numbers_of(read(file), metric), metric, times=times, effect=effect, seed=seed)
-    answer(simulated.to_dict(), str(simulated), as_json=json)
-
-
-@ab.command("rollout")
-def ab_rollout(
-    test: Annotated[str, typer.Argument(help="A test of ab.yaml.")],
-    arm: Annotated[str | None, typer.Argument(help="What everybody is to see; else what the analysis ships.")] = None,
-    apply: ApplyOption = False,
-    project: ProjectOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Show an arm to everybody from now on: the change to ab.yaml, made with --apply."""
-    from experiments.amendment import rollout
-    from features.project import Project
-
-    _amended(rollout(Project.find(project), test, arm), apply=apply, json=json)
-
-
-@ab.command("balance")
-def ab_balance(
-    test: Annotated[str, typer.Argument(help="A test of ab.yaml that nobody was exposed to yet.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Of so many the best is taken.")] = 200,
-    apply: ApplyOption = False,
-    project: ProjectOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Find the seed whose arms divide the test's segments most evenly: the change to ab.yaml, made with --apply."""
-    from experiments.amendment import balance
-    from features.project import Project
-
-    _amended(balance(Project.find(project), test, seeds=seeds), apply=apply, json=json)
-
-
-def _amended(change: "Amendment", *, apply: bool, json: bool) -> None:
-    told, hint = str(change), "nothing is changed yet. Hint: --apply writes it."
-    answer({**change.to_dict(), "applied": apply}, told if apply else f"{told}\n\n{hint}", as_json=json)
-    if apply:
-        change.apply()
-
-
-def _weights(given: list[str]) -> dict[str, float]:
-    pairs = [_pair(text, "a weight") for text in given]
-    for text, (_, number) in zip(given, pairs, strict=True):
-        if number is None:
-            raise AnalysisError(f"a weight is written ARM=NUMBER. Got {text!r}.")
-    return {name: number for name, number in pairs if number is not None}
-
-
-def _pair(text: str, what: str) -> tuple[str, float | None]:
-    """`NAME=NUMBER`; None where there is a name alone."""
-    name, equals, number = text.rpartition("=")
-    if not equals:
-        return text, None
-    try:
-        return name, float(number)
-    except ValueError:
-        raise AnalysisError(f"{what} is written NAME=NUMBER. Got {text!r}.") from None
 
 
 @loop.callback()
