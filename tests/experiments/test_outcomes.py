@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from console.cli import app
-from experiments.outcomes import compare_files, expected, expected_of, performance
+from experiments.outcomes import area, compare_files, expected, expected_of, performance
 from features.errors import AnalysisError
 
 SHOPPERS = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "online_shoppers" / "online_shoppers_intention.csv"
@@ -54,10 +54,21 @@ def test_performance_of_equal_worlds_is_rarely_called_different() -> None:
     alarms = 0
     for seed in range(8):
         a, b = rows(2000, 2 * seed), rows(2000, 2 * seed + 1)
-        found = performance(*(side[name].to_numpy().astype(float) for side in (a, b) for name in ("y", "p")), seed=seed)
+        found = performance(*(side[name].to_numpy().astype(float) for side in (a, b) for name in ("y", "p")))
         assert len(found) == 3
         alarms += sum(finding.moved for finding in found)
     assert alarms <= 1
+
+
+def test_the_error_of_an_area_is_that_of_a_bootstrap() -> None:
+    """DeLong's, with ties."""
+    random = np.random.default_rng(4)
+    y = (random.random(900) < 0.3).astype(float)
+    p = np.round(np.clip(random.normal(0.4 + 0.2 * y, 0.2), 0, 1), 1)
+    value, error = area(y, p)
+    assert value == pytest.approx(roc_auc_score(y, p))
+    drawn = [roc_auc_score(y[each], p[each]) for each in (random.integers(0, 900, 900) for _ in range(400))]
+    assert error == pytest.approx(np.std(drawn), rel=0.1)
 
 
 def test_texts_are_compared_as_categories_and_a_new_one_is_news(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from experiments.release import _check_answers
+from experiments.release import check_answers
 from experiments.replay import replay
 from features.errors import BundleError
 from features.events.log import EventLog
@@ -69,7 +69,7 @@ async def test_every_value_comes_out_again(project, bundle):
     assert found.values == (found.answers - found.gone) * n_columns
     assert found.answers > 130
     assert replay(project, sample=7).answers == 7
-    _check_answers(project)
+    check_answers(project)
 
 
 async def test_one_bit_is_found_and_forbids_a_promotion(project):
@@ -83,7 +83,7 @@ async def test_one_bit_is_found_and_forbids_a_promotion(project):
     assert (found.mismatches, found.holds) == (1, False)
     assert "f_count_any_7d: served" in found.examples[0]
     with pytest.raises(BundleError, match="1 mismatches"):
-        _check_answers(project)
+        check_answers(project)
 
 
 async def test_a_state_that_the_log_does_not_give_is_counted_not_blamed(project):
