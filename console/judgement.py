@@ -77,6 +77,26 @@ def drift_compare(
         raise typer.Exit(1)
 
 
+@drift.command("score")
+def drift_score(
+    windows: Annotated[int, typer.Option(min=4, help="Days back from the newest whose outcomes are known.")] = 14,
+    repeats: Annotated[int, typer.Option(min=1, help="Changes planted of each kind.")] = 10,
+    runs: Annotated[int, typer.Option(min=0, help="Of retraining, with a change of meaning in the middle.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
+    project: ProjectOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure the detector on the project's own history: false alarms, power per kind of change, delay, regret.
+
+    Windows of its last days are compared as they came, and with changes planted in them.
+    """
+    from experiments.detector import History, score
+    from features.project import Project
+
+    scored = score(History.of(Project.find(project), days=windows), repeats=repeats, runs=runs, seed=seed)
+    answer(scored.to_dict(), str(scored), as_json=json)
+
+
 def replay(
     sample: Annotated[int, typer.Option(min=1, help="Answers to compute again.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,

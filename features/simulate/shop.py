@@ -61,6 +61,7 @@ class Shop:
         start: First midnight, microseconds UTC.
         shift: A planted change; None: the shop stays as it is.
         dirt: Factor on the rates of duplicates, late events, bots, bad rows and undeclared properties; 0: clean data.
+        seasons: Whether the time of the year and the day of the week move how often people come.
     """
 
     users: int = 20_000
@@ -69,6 +70,7 @@ class Shop:
     start: int = parse_instant("2026-09-01")
     shift: Shift | None = None
     dirt: float = 1.0
+    seasons: bool = True
 
     def __post_init__(self) -> None:
         for name, low in (("users", 1), ("days", 1), ("seed", 0), ("dirt", 0)):
@@ -136,13 +138,16 @@ class Shop:
         """Factor on a person's own rate of sessions on a day, shape (n types, LEVELS)."""
         weekday = to_datetime(self.start + day * DAY).weekday()
         pull = np.array([kind.pull for kind in TYPES])
-        factor = pull * np.array([kind.weekdays[weekday] for kind in TYPES])[:, None] * self.season(day)
+        factor = pull * np.array([kind.weekdays[weekday] if self.seasons else 1.0 for kind in TYPES])[:, None]
+        factor = factor * self.season(day)
         if self.shift is not None and self.phase(day):
             factor *= np.array([self.shift.visits if self.shift.concerns(name) else 1.0 for name in NAMES])[:, None]
         return np.asarray(factor)
 
     def season(self, day: int) -> float:
         """The season's factor on visits: highest in mid-December, lowest in mid-June."""
+        if not self.seasons:
+            return 1.0
         date = to_datetime(self.start + day * DAY)
         peak = from_datetime(date.replace(month=12, day=15))
         return float(1 + 0.12 * np.cos(2 * np.pi * (from_datetime(date) - peak) / (365.25 * DAY)))
