@@ -1,8 +1,11 @@
 """Two files compared once: inputs, texts, outcomes; what only labels see."""
 
+import io
 import json
 import os
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +18,7 @@ from experiments.outcomes import area, compare_files, expected, expected_of, per
 from features.errors import AnalysisError
 
 SHOPPERS = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "online_shoppers" / "online_shoppers_intention.csv"
+BIKES = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "bike_sharing" / "bike_sharing_dataset.zip"
 needs_shoppers = pytest.mark.skipif(not SHOPPERS.exists(), reason="ETHOGRAM_DATA does not point to the real data sets")
 
 
@@ -125,15 +129,36 @@ def test_a_mistake_names_the_way_out(tmp_path: Path) -> None:
         compare_files(*pair, label="p")
 
 
+def compared(pair: tuple[Path, Path], *words: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and document of `drift compare`."""
+    done = CliRunner().invoke(app, ["drift", "compare", *map(str, pair), *words, "--json"])
+    return done.exit_code, json.loads(done.stdout)
+
+
 @pytest.mark.integration
 @needs_shoppers
 def test_online_shoppers_alarm_through_labels_in_the_last_months_and_not_in_a_random_half(tmp_path: Path) -> None:
     every = pl.read_csv(SHOPPERS, separator=";", infer_schema_length=None)
     late = every["Month"].is_in(["Nov", "Dec"])
     pair = files(tmp_path, every.filter(~late).drop("Month"), every.filter(late).drop("Month"))
-    report = compare_files(*pair, label="Revenue")
-    (area,) = [finding for finding in report.moved if finding.shift.subject == "ROC-AUC"]
-    assert 0.80 < area.shift.after < 0.86 < 0.90 < area.shift.before
+    code, document = compared(pair, "--label", "Revenue")
+    (area,) = [finding for finding in document["moved"] if finding["subject"] == "ROC-AUC"]
+    assert (code, area["tier"], document["persistence"]) == (1, "labels", "not judged")
+    assert 0.80 < area["after"] < 0.86 < 0.90 < area["before"]
+    (expected,) = [note for note in document["notes"] if "is expected to have" in note]
+    assert float(expected.split("ROC-AUC ")[1][:5]) > 0.9  # what cannot be seen without labels
     mixed = every.drop("Month").sample(fraction=1, shuffle=True, seed=5)
     half = len(mixed) // 2
-    assert compare_files(*files(tmp_path, mixed[:half], mixed[half:]), label="Revenue").verdict == "no drift"
+    code, document = compared(files(tmp_path, mixed[:half], mixed[half:]), "--label", "Revenue")
+    assert (code, document["verdict"]) == (0, "no drift")
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not BIKES.exists(), reason="ETHOGRAM_DATA does not point to the real data sets")
+def test_bike_sharing_names_registered_first_among_the_measurements(tmp_path: Path) -> None:
+    hours = pl.read_csv(io.BytesIO(zipfile.ZipFile(BIKES).read("hour.csv")))
+    pair = files(tmp_path, hours.filter(yr=0), hours.filter(yr=1))
+    times = ["instant", "dteday", "season", "yr", "mnth", "hr", "holiday", "weekday", "workingday"]
+    code, document = compared(pair, *(word for name in times for word in ("--leave-out", name)))
+    assert code == 1
+    assert [finding["column"] for finding in document["moved"]][:2] == ["registered", "cnt"]
