@@ -141,6 +141,24 @@ def ab_simulate(
     answer(simulated.to_dict(), str(simulated), as_json=json)
 
 
+@ab.command("status")
+def ab_status(project: ProjectOption = None, json: JsonOption = False) -> None:
+    """Check ab.yaml, and say how every test stands and how many were exposed to each arm."""
+    import time
+
+    from experiments.amendment import standing
+    from experiments.pages import Table
+    from features.project import Project
+
+    told = standing(Project.find(project), time.time_ns() // 1000)
+    rows = [
+        [str(each["test"]), str(each["phase"]), f"{each['share']:.0%}", arm, f"{count:,}"]
+        for each in told
+        for arm, count in each["exposed"].items()  # type: ignore[attr-defined] # a mapping
+    ]
+    answer({"tests": told}, Table(["test", "phase", "share", "arm", "exposed"], rows, texts=2).text(), as_json=json)
+
+
 @ab.command("rollout")
 def ab_rollout(
     test: Annotated[str, typer.Argument(help="A test of ab.yaml.")],

@@ -6,6 +6,7 @@ from difflib import unified_diff
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from experiments.audience import Audience
 from experiments.inference import goodness_of_fit
@@ -80,6 +81,25 @@ def _named(bundle: Bundle) -> set[str]:
     told = {f"{study}:{name}" for study, model in studies if model.kind != "propensity" for name in model.names}
     told |= {study for study, model in studies if model.kind == "propensity"}
     return told | set(bundle.segments.names if bundle.segments is not None else ())
+
+
+def standing(project: Project, at: int) -> list[dict[str, object]]:
+    """Every test as it stands, with the ids that were exposed to each arm: plain values.
+
+    Raises:
+        DefinitionError: every fault of ab.yaml, with its line.
+    """
+    shown = exposures.read(project.path("exposures")).group_by("test", "arm").agg(pl.col("user").n_unique())
+    counts = {(test, arm): n for test, arm, n in shown.iter_rows()}
+    return [
+        {
+            "test": name,
+            "phase": test.phase(at),
+            "share": test.share_at(at),
+            "exposed": {arm: counts.get((name, arm), 0) for arm in test.arms},
+        }
+        for name, test in declared(project).tests.items()
+    ]
 
 
 def rollout(project: Project, test: str, arm: str | None = None) -> Amendment:

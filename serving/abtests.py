@@ -126,6 +126,12 @@ class Experiment(Definition):
         """Whether nobody can come into it any more, whatever the time."""
         return self.killed or self.winner is not None
 
+    def phase(self, at: int) -> str:
+        """How it stands at an instant, in a word or two."""
+        if self.over:
+            return f"{self.winner} is rolled out" if self.winner else "switched off"
+        return "not begun" if at < self.start else "over" if at >= self.stop else "running"
+
     @property
     def of_models(self) -> bool:
         """Whether its arms are models."""

@@ -75,3 +75,19 @@ def test_a_test_that_people_have_seen_keeps_its_seed(project):
         log.roll()
     with pytest.raises(AnalysisError, match="another seed would draw others"):
         balance(project, "hero")
+
+
+def test_the_status_checks_the_file_and_counts_who_was_exposed(project):
+    from serving.exposures import Exposure, ExposureLog
+
+    with SqliteStore(project.path("state")) as store:
+        log = ExposureLog(store, project.path("exposures"), lambda: None)
+        log.keep([Exposure("hero", user, "bold", "other", 1, 1) for user in ("u1", "u1", "u2")])
+        log.roll()
+    asked = ["ab", "status", "--project", str(project.root)]
+    told = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)["tests"]
+    assert told == [{"test": "hero", "phase": "running", "share": 1.0, "exposed": {"plain": 0, "bold": 2}}]
+    assert "running" in CliRunner().invoke(app, asked).stdout
+    project.path("ab").write_text(AB.replace("control: plain", "control: plane"), encoding="utf-8")
+    fault = CliRunner().invoke(app, asked).exception
+    assert str(fault).startswith("ab.yaml:4: tests.hero.control: 'plane' is no arm of this test.")

@@ -13,6 +13,7 @@ from features.errors import AnalysisError
 from features.events.batch import EventBatch
 from features.events.log import EventLog
 from features.instants import DAY, HOUR, MINUTE
+from serving import exposures
 from serving.abtests import AbTests
 from serving.exposures import Exposure, ExposureLog
 from serving.store import SqliteStore
@@ -147,3 +148,10 @@ def test_a_planted_effect_is_found_in_the_log_and_rolled_out(tmp_path):
     rolled = CliRunner().invoke(app, ["ab", "rollout", "hero", "--project", str(project.root), "--apply"])
     assert rolled.exit_code == 0, rolled.output
     assert AbTests.read(project.path("ab")).test("hero").winner == "bold"
+
+
+def test_who_is_erased_is_in_no_exposure(small):
+    done = CliRunner().invoke(app, ["erase", "ann", "--project", str(small.root)])
+    assert done.exit_code == 0, done.output
+    assert "ann" not in Exposed.of(small, "hero").frame["user"].to_list()
+    assert "ann" not in exposures.read(small.path("exposures"))["user"].to_list()
