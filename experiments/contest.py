@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from experiments import release
+from experiments.audition import CHALLENGER, audition, end
 from experiments.course import Course, heard, words
 from experiments.duel import Duel, duel
 from experiments.pairs import Pairs, pairs
@@ -14,7 +15,7 @@ from experiments.tracking import CHAMPION, Registered, Tracking
 from experiments.turn import Answer, Decision
 from features.errors import BundleError
 from features.events.log import EventLog
-from features.instants import format_duration
+from features.instants import DAY, format_duration
 from features.project import Project
 from training.bundle import Bundle
 
@@ -31,7 +32,7 @@ class Contest:
         champion: The published bundle.
         specs: The declared studies.
         policy: What must be shown.
-        course: Where the loop stands: `shadow`, `approval` or `watching`.
+        course: Where the loop stands: anywhere but `resting`.
     """
 
     project: Project
@@ -113,6 +114,27 @@ class Contest:
         if not winners or (faults and not self._mixes):
             return self._ended("kept", duels, seen, (*faults, "the challenger did not show it, so the champion stays"))
         wins = (*faults, *(str(each) for each in duels if each.study in winners))
+        return self._won(winners, duels, seen, wins, approval)
+
+    def _won(
+        self,
+        winners: list[str],
+        duels: tuple[Duel, ...],
+        seen: tuple[Pairs, ...],
+        wins: tuple[str, ...],
+        approval: str | None,
+    ) -> tuple[Decision, Course]:
+        """What is better on the same answers: do people say so too, and does a person agree?"""
+        if self.policy.ab is not None and self.course.version is not None:
+            if len(winners) < len(duels):
+                return self._ended("kept", duels, seen, (*wins, "what is tested on people has to win as a whole"))
+            told = audition(self.project, self.policy.ab, self.course.version, now=self.now)
+            if told is None:
+                course = replace(self.course, phase="test")
+                return self._said("in test", duels, seen, (*wins, "some people see its answers (ab.yaml)")), course
+            wins = (*wins, f"the test on people: {told.answer}", *told.reasons)
+            if told.arm != CHALLENGER:
+                return self._ended("kept", duels, seen, wins)
         if self.policy.approval == "person" and approval is None:
             course = replace(self.course, phase="approval")
             return self._said("approval needed", duels, seen, (*wins, "`ethogram loop approve` or `veto`")), course
@@ -128,7 +150,7 @@ class Contest:
     def _patience(self) -> int:
         shadow = self.policy.shadow
         horizon = max((spec.predicts.horizon + spec.blind_spot for spec in self._asked()), default=0)
-        return horizon + (shadow.at_most if isinstance(shadow, Shadow) else 0)
+        return horizon + (shadow.at_most if shadow else 0)
 
     def _asked(self) -> Iterator[PropensitySpec]:
         for name in self.course.fresh:
@@ -137,7 +159,7 @@ class Contest:
 
     def _missing(self, duels: tuple[Duel, ...], seen: tuple[Pairs, ...]) -> Iterator[str]:
         """What must be waited for."""
-        shadow = self.policy.shadow if isinstance(self.policy.shadow, Shadow) else Shadow(at_least=1)
+        shadow = self.policy.shadow or Shadow(at_least=1)
         if not seen:
             yield "no study of the challenger can be judged on live answers"
         for fought, found in zip(duels, seen, strict=True):
@@ -147,7 +169,7 @@ class Contest:
             span = int(found.at.max(initial=0)) - self.course.since
             if span < shadow.at_least and found.outcomes >= shadow.outcomes:
                 asked = format_duration(shadow.at_least)
-                yield f"{fought.study}: {format_duration(max(span, 0))} of answers, {asked} are asked"
+                yield f"{fought.study}: outcomes of {max(span, 0) / DAY:.1f} days of answers, {asked} are asked"
             if found.coverage < self.policy.gates.coverage:
                 yield f"{fought.study}: the challenger gave {found.coverage:.1%} of the {found.answers:,} answers"
 
@@ -164,8 +186,9 @@ class Contest:
                 promotion = release.promote(self.project, versions={**release.served(self.project), **mine})
         except BundleError as problem:
             return self._ended("kept", duels, seen, (*reasons, str(problem)))
+        self._close()
         course = self.course.rested()
-        watched = before is not None and self.policy.watch != "off"
+        watched = before is not None and self.policy.watch is not None
         release.beside(self.project, before if watched else None)
         if before is not None and watched:
             course = replace(
@@ -188,7 +211,7 @@ class Contest:
             release.check_answers(self.project)
         except BundleError as problem:
             return self._back(duels, seen, (str(problem),))
-        watch = self.policy.watch if isinstance(self.policy.watch, int) else 0
+        watch = self.policy.watch or 0
         horizon = max((spec.predicts.horizon + spec.blind_spot for spec in self._asked()), default=0)
         if self.now - self.course.since < watch + horizon:
             return self._said("waiting", duels, seen, ("what was promoted is watched", *map(str, duels))), self.course
@@ -206,10 +229,16 @@ class Contest:
         release.beside(self.project, None)
         return self._said("rolled back", duels, seen, reasons, promotion.models), self.course.rested()
 
+    def _close(self) -> None:
+        """Nobody sees the challenger's answers any more."""
+        if self.course.version is not None:
+            end(self.project, self.course.version)
+
     def _ended(
         self, answer: Answer, duels: tuple[Duel, ...], seen: tuple[Pairs, ...], reasons: tuple[str, ...]
     ) -> tuple[Decision, Course]:
         release.beside(self.project, None)
+        self._close()
         return self._said(answer, duels, seen, reasons), self.course.rested()
 
     def _said(

@@ -18,7 +18,7 @@ from features.instants import iso
 from features.project import Project
 from training.model import dump_json
 
-Phase = Literal["resting", "shadow", "approval", "watching"]
+Phase = Literal["resting", "shadow", "test", "approval", "watching"]
 Word = Literal["approve", "veto", "pause", "resume"]
 
 
@@ -27,8 +27,8 @@ class Course:
     """What one turn leaves to the next.
 
     Attributes:
-        phase: `resting`; `shadow`: a challenger scores beside the champion; `approval`: it won, a person is waited for;
-            `watching`: it was promoted, the one before scores beside it.
+        phase: `resting`; `shadow`: a challenger scores beside the champion; `test`: some people see its answers;
+            `approval`: it won, a person is waited for; `watching`: it was promoted, the one before scores beside it.
         since: When the phase began: the log's newest event then, microseconds UTC.
         champion: Digest of the bundle that answers.
         version: Of the registered bundle that scores beside the champion.

@@ -94,6 +94,12 @@ class State:
         )
 
     @property
+    def wakes(self) -> bool:
+        """Whether drift may start a study: the cool-down is over, or definitions changed, and no contest is on."""
+        cool = self.now - self.known_until >= self.policy.cool_down or self.course.definitions != self.definitions
+        return cool and self.course.phase == "resting"
+
+    @property
     def left(self) -> int:
         """Studies that the budget still allows."""
         budget = self.policy.budget
@@ -139,8 +145,11 @@ def run_once(project: Project, *, force: bool = False, progress: Progress | None
 def _rested(state: State, drift: str | None, *, force: bool, say: Progress) -> tuple[Decision, Course]:
     """No contest is on: is there a reason to study, and what comes of it?"""
     notes, triggers = tuple(_unreleased(state)), tuple(_triggers(state, drift, force=force))
+    if drift == "pipeline fault":
+        idle = ("nothing is learned from a pipeline that is at fault. Hint: `ethogram replay`",)
+        return Decision("nothing to do", triggers, notes, (), (), idle, drift, {}), state.course
     if not triggers:
-        idle = ("no drift, no newer data to speak of, and nobody asked",)
+        idle = ("no drift that may start a study now, no newer data to speak of, and nobody asked",)
         return Decision("nothing to do", (), notes, (), (), idle, drift, {}), state.course
     if state.left < 1:
         spent = f"{state.policy.budget.studies} studies within {format_duration(state.policy.budget.within)}"
@@ -158,7 +167,7 @@ def _rested(state: State, drift: str | None, *, force: bool, say: Progress) -> t
     if answer != "promoted":
         return made, course
     try:
-        if state.champion is not None and state.policy.shadow != "off":
+        if state.champion is not None and state.policy.shadow is not None:
             return _in_shadow(state, made, course, say)
         failed = [
             fault for fought in duels for fault in state.policy.gates.failed(fought) if fought.verdict == "better"
@@ -197,7 +206,7 @@ def _drift(state: State, say: Progress) -> tuple[str | None, tuple[str, ...]]:
         return None, ()
     say("comparing served with training features")
     try:
-        seen = watch(state.project, evidently=False)
+        seen = watch(state.project, evidently=lambda report: report.alarms and state.wakes)
     except AnalysisError as problem:
         return None, (f"drift could not be judged: {problem}",)
     return seen.report.verdict, (seen.report.headline, f"drift page: {seen.files['page']}")
@@ -214,9 +223,9 @@ def _triggers(state: State, drift: str | None, *, force: bool) -> list[str]:
         return ["nothing is published yet"]
     newest, known, every = state.now, state.known_until, state.policy.triggers.every
     triggers = ["asked for"] if force else []
-    if every != "never" and newest - known >= every:
+    if every is not None and newest - known >= every:
         triggers.append(f"the log has grown by {format_duration(every)} or more, from {iso(known)} to {iso(newest)}")
-    if newest - known < state.policy.cool_down and state.course.definitions == state.definitions:
+    if not state.wakes:
         return triggers
     if drift == "drift" and state.policy.triggers.drift:
         triggers.append("the served users are not those of the training rows (drift)")

@@ -26,7 +26,7 @@ class Pairs:
     """Answers of one study; the last one a person and day.
 
     Attributes:
-        answers: Live answers of the champion since, matured or not.
+        answers: Live answers of the champion since the challenger's first, matured or not.
         covered: How many of them the challenger gave too.
         users: Shape (n_rows,), of the matured ones, canonical ids.
         at: Shape (n_rows,), microseconds UTC.
@@ -70,7 +70,9 @@ def pairs(
     """
     folder, score = project.path("predictions"), f"score_{study}"
     given = _answers(folder, champion.digest, score, since)
-    other = _answers(folder / BESIDE, beside, score, since).select("request_id", other=score)
+    other = _answers(folder / BESIDE, beside, score, since).select("request_id", "at", other=score)
+    first = other["at"].min() if other.height else since  # until it is in service nobody can say anything
+    given, other = given.filter(pl.col("at") >= first), other.drop("at")
     rows = given.join(other, on="request_id", how="left", maintain_order="left")
     both = rows.drop_nulls("other")
     complete = log.span()[1] - spec.predicts.horizon - spec.blind_spot

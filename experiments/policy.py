@@ -1,24 +1,33 @@
 """Policy: loop.yaml, what the loop may do by itself: when it studies, what a challenger must show, who must agree."""
 
 from collections.abc import Iterator
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from experiments.duel import TOLERANCE, Duel
 from features.document import Definition, Duration
 from features.instants import DAY, HOUR
 from features.project import Project
+from serving.abtests import Metric
 from training.validation import METRICS, TITLES
 
 FILE = "loop.yaml"
 Guarded = Literal["average_precision", "brier", "calibration_error", "lift_top_decile"]
 
 
+def _or_nothing(value: object) -> object:
+    return None if value in ("off", "never") else value
+
+
+Off = BeforeValidator(_or_nothing)
+"""`off`, or `never`, is nothing."""
+
+
 class Triggers(Definition):
     """What starts a study: so much growth of the log, and drift."""
 
-    every: Duration | Literal["never"] = 7 * DAY
+    every: Annotated[Duration | None, Off] = 7 * DAY
     drift: bool = True
 
 
@@ -67,6 +76,20 @@ class Shadow(Definition):
     outcomes: int = Field(100, ge=30)
 
 
+class Ab(Definition):
+    """An A/B test of champion and challenger before a promotion: how long, to whom, by which metrics of ab.yaml."""
+
+    lasts: Duration = 14 * DAY
+    share: float = Field(1.0, gt=0, le=1)
+    metrics: dict[str, Metric] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if any(not metric.kind or metric.within is None for metric in self.metrics.values()):
+            raise ValueError("a metric is one of ab.yaml's with its time: {conversion: bought, within: 7d}")
+        return self
+
+
 class Policy(Definition):
     """`loop.yaml`; every key has a default, and so has the file. Time is the log's: its newest event is now."""
 
@@ -76,9 +99,10 @@ class Policy(Definition):
     cool_down: Duration = 7 * DAY
     budget: Budget = Budget()
     gates: Gates = Gates()
-    shadow: Shadow | Literal["off"] = Shadow()
+    shadow: Annotated[Shadow | None, Off] = Shadow()
+    ab: Annotated[Ab | None, Off] = None
     approval: Literal["nobody", "person"] = "nobody"
-    watch: Duration | Literal["off"] = 14 * DAY
+    watch: Annotated[Duration | None, Off] = 14 * DAY
     pause: Duration = HOUR
 
     @classmethod

@@ -14,6 +14,7 @@ Answer = Literal[
     "kept",
     "nothing to do",
     "in shadow",
+    "in test",
     "waiting",
     "approval needed",
     "confirmed",
@@ -51,8 +52,8 @@ class Decision:
 
     Attributes:
         answer: `promoted`; `kept`: the champion stays; `nothing to do`; `in shadow`: a challenger scores beside the
-            champion from now on; `waiting`: for outcomes; `approval needed`: by a person; `confirmed`: what was
-            promoted stays; `rolled back`; `vetoed`; `paused`.
+            champion from now on; `waiting`: for outcomes; `in test`: some people see its answers; `approval needed`:
+            by a person; `confirmed`: what was promoted stays; `rolled back`; `vetoed`; `paused`.
         triggers: Why studies were run; empty: they were not.
         notes: What else was looked at.
         studied: The studies that were run.

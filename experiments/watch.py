@@ -1,7 +1,7 @@
 """Watch: a project's served answers against the training rows of the bundle that gave them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log2
 from pathlib import Path
@@ -28,6 +28,7 @@ REPLAYED = 1_000
 """Answers that the replay check computes again before drift is blamed."""
 SHELF = "evidently"
 """Evidently's workspace in the project's reports: `evidently ui --workspace reports/evidently` shows all of them."""
+Draws = Callable[[DriftReport], bool]
 DOUBLED = 1.0
 """A volume that less than doubled, or halved, does not matter."""
 
@@ -64,7 +65,11 @@ class Watch:
         return {**self.report.to_dict(), **window, "files": files, "told": list(self.told)}
 
 
-def watch(project: Project, *, window: int = DAY, html: Path | None = None, evidently: bool = True) -> Watch:
+def _always(_: DriftReport) -> bool:
+    return True
+
+
+def watch(project: Project, *, window: int = DAY, html: Path | None = None, evidently: Draws = _always) -> Watch:
     """Judge what the published bundle answered, keep the report under the project's `reports`, and tell who listens.
 
     The replay check comes first. Then features and scores against the training rows, outcomes that are known by now,
@@ -74,7 +79,7 @@ def watch(project: Project, *, window: int = DAY, html: Path | None = None, evid
         project: Its bundles, predictions, event log and reports are used.
         window: Length of a window, microseconds.
         html: One more copy of our own page.
-        evidently: Draw Evidently's report too; False only where something moved, because it takes longest.
+        evidently: Whether to draw Evidently's report too, which takes longest.
 
     Raises:
         AnalysisError: nothing is published, nothing was served, or the bundle holds no training rows.
@@ -106,7 +111,7 @@ def watch(project: Project, *, window: int = DAY, html: Path | None = None, evid
         notes=(*report.notes, *_expected(references, newest.rows)),
     )
     place = project.path("reports") / f"drift-{to_datetime(newest.last):%Y%m%dT%H%M%SZ}"
-    files = _save(project, report, references, newest.rows, place, evidently=evidently or report.alarms)
+    files = _save(project, report, references, newest.rows, place, evidently=evidently(report))
     if html:
         files["copy"] = pages.write(html, files["page"].read_text(encoding="utf-8"))
     told = alarms.sound(project, bundle.digest, report, at=newest.last)

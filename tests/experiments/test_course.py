@@ -4,7 +4,9 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from console.cli import app
 from experiments.course import Course, alone, heard, say, words
 from experiments.tracking import Tracking
 from features.errors import StudyError
@@ -68,3 +70,17 @@ def test_what_people_say_is_kept_with_their_name_until_it_is_heard(project: Proj
 def test_where_there_is_no_challenger_there_is_nothing_to_say_about_it(project: Project, word: str) -> None:
     with pytest.raises(StudyError, match=f"no challenger to {word}"):
         say(project, word, "")  # type: ignore[arg-type] # one of them
+
+
+def test_the_commands_say_where_the_loop_stands_and_take_a_persons_word(project: Project) -> None:
+    SHADOW.keep(project)
+    for words_typed, told in (
+        (["approve", "--reason", "figures hold"], "version 3 may be promoted"),
+        (["pause"], "until `ethogram loop resume`"),
+        (["status"], "shadow since"),
+        (["status"], "figures hold"),
+        (["resume"], "goes on"),
+    ):
+        answer = CliRunner().invoke(app, ["loop", *words_typed, "-C", str(project.root)], catch_exceptions=False)
+        assert answer.exit_code == 0, answer.output
+        assert told in answer.stdout

@@ -1,5 +1,6 @@
 """The schedules that the documentation shows do what they say: the cron line, and the steps of the workflow."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from typer.main import get_command
 
+from console.cli import app
 from experiments.tracking import Tracking
 from tests.experiments.projects import make
 
@@ -51,3 +54,15 @@ def test_the_workflow_runs_one_turn_at_a_time_and_by_a_button() -> None:
     assert WORKFLOW["concurrency"] == {"group": "loop", "cancel-in-progress": False}
     assert set(WORKFLOW["on"]) == {"schedule", "workflow_dispatch"}
     assert WORKFLOW["permissions"] == {"contents": "read"}
+
+
+def test_the_orchestrators_call_commands_that_exist() -> None:
+    """Prefect and Airflow live in environments of their own; what they type is read from their files."""
+    known = {f"loop {name}" for name in getattr(get_command(app), "commands", {})["loop"].commands}
+    dag, flow = ((ROOT / "examples" / "schedule" / name).read_text() for name in ("airflow_dag.py", "prefect_flow.py"))
+    turn = json.loads(re.findall(r"TURN = (\[.*\])", flow)[0])
+    typed = [*re.findall(r"ethogram (loop \w+) ", dag), " ".join(turn[1:3])]
+    assert typed == ["loop run", "loop status", "loop run"]
+    assert set(typed) <= known
+    assert dag.count('"17 */6 * * *"') == flow.count('"17 */6 * * *"') == 1
+    assert WORKFLOW["on"]["schedule"][0]["cron"] == "17 */6 * * *"
