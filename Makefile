@@ -66,7 +66,7 @@ lock: $(VENV)/bin/uv ## resolve the three lock files from pyproject.toml
 	@$(BIN)/python -m tests.locks --write
 
 audit: $(VENV)/bin/uv ## look up the locked versions in the advisory databases (network)
-	@for lock in core serving development; do $(BIN)/uv tool run pip-audit --disable-pip --no-deps -r requirements/$$lock.lock || exit 1; done
+	@for lock in core serving development; do $(BIN)/uv tool run pip-audit --strict --disable-pip --no-deps -r requirements/$$lock.lock || exit 1; done
 
 clean: ## remove the environment, caches and the demo's folder
 	rm -rf $(VENV) build demo-shop .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,4 +1,4 @@
-"""Commands about keys: `create` one, `list` them, `revoke` one."""
+"""Commands about keys: `create` one, `list` them, `rotate` or `revoke` one."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +7,7 @@ import typer
 
 from console.options import OPERATIONS, JsonOption, ProjectOption
 from console.terminal import answer, table
+from features.instants import SECOND, iso, parse_duration
 
 if TYPE_CHECKING:
     from serving.keys import Keys
@@ -17,6 +18,7 @@ def register(app: typer.Typer) -> None:
     commands = typer.Typer(help="Who may ask the service, and for what.", no_args_is_help=True)
     commands.command("create")(create)
     commands.command("list")(list_keys)
+    commands.command("rotate")(rotate)
     commands.command("revoke")(revoke)
     app.add_typer(commands, name="keys", rich_help_panel=OPERATIONS)
 
@@ -36,9 +38,27 @@ def create(
 
 def list_keys(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Every key by its public id; the keys themselves are kept nowhere."""
-    header = ("id", "name", "scopes", "created")
-    rows = [(key.id, key.name, ", ".join(key.scopes), key.created) for key in _keys(project).all()]
+    header = ("id", "name", "scopes", "created", "until")
+    rows = [
+        (key.id, key.name, ", ".join(key.scopes), key.created, iso(round(key.until * SECOND)) if key.until else "")
+        for key in _keys(project).all()
+    ]
     answer({"keys": [dict(zip(header, row, strict=True)) for row in rows]}, table(rows, header), as_json=as_json)
+
+
+def rotate(
+    key: Annotated[str, typer.Argument(help="Its id.")],
+    *,
+    grace: Annotated[str, typer.Option(help="For how long the one before is let in as well.")] = "1d",
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a new key of the same name and scopes in the place of one; it is shown now and never again."""
+    shown, new = _keys(project).rotate(key, grace_s=parse_duration(grace) / SECOND)
+    document = {"key": shown, "id": new.id, "scopes": new.scopes, "before": key}
+    answer(
+        document, f"{shown}\n  {', '.join(new.scopes)}; shown once; {key} is let in for {grace} more", as_json=as_json
+    )
 
 
 def revoke(

@@ -1,12 +1,13 @@
 """Keys: who may ask, and for what; of a key only a digest is kept, so it is shown once, when it is made."""
 
 import hmac
+import math
 import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Key:
         scopes: What it may be used for.
         digest: SHA-256 of the key, which has 256 random bits.
         created: When.
+        until: Seconds since 1970 up to which it is let in; None: until it is revoked.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Key:
     scopes: tuple[str, ...]
     digest: str
     created: str
+    until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Keys:
             return Caller("environment", EVERYTHING)
         key = (self._current() or {}).get(shown.split("_")[1] if shown.startswith(MARK + "_") else "")
         known = key.digest if key else "0" * 64  # an id that nobody has takes as long as one with another secret
-        if hmac.compare_digest(_digest(shown), known) and key is not None:
+        if hmac.compare_digest(_digest(shown), known) and key is not None and time.time() < (key.until or math.inf):
             return Caller(key.id, frozenset(key.scopes))
         return self._bearer(shown) if self.token_key is not None and shown.count(".") == 2 else None
 
@@ -132,6 +135,10 @@ class Keys:
         Raises:
             ProjectError: a scope that there is not.
         """
+        with locked(self.path.with_name(self.path.name + ".lock")):
+            return self._add(self.all(), name, scopes)
+
+    def _add(self, keys: list[Key], name: str, scopes: Iterable[str]) -> tuple[str, Key]:
         wanted = tuple(dict.fromkeys(scopes))
         for scope in wanted:
             if scope not in SCOPES:
@@ -139,9 +146,19 @@ class Keys:
         public = secrets.token_hex(4)
         shown = f"{MARK}_{public}_{secrets.token_urlsafe(32)}"
         key = Key(public, name, wanted, _digest(shown), iso(time.time_ns() // 1000))
-        with locked(self.path.with_name(self.path.name + ".lock")):
-            self._write([*self.all(), key])
+        self._write([*keys, key])
         return shown, key
+
+    def rotate(self, public: str, *, grace_s: float) -> tuple[str, Key]:
+        """(a new key in the place of another, what is kept of it); the one before is let in for `grace_s` more.
+
+        Raises:
+            ProjectError: there is no such key.
+        """
+        with locked(self.path.with_name(self.path.name + ".lock")):
+            old, end = self._named(public), time.time() + grace_s
+            keys = [replace(key, until=min(end, key.until or end)) if key == old else key for key in self.all()]
+            return self._add(keys, old.name, old.scopes)
 
     def revoke(self, public: str) -> Key:
         """Forget a key: within a second nobody is let in with it.
@@ -150,12 +167,15 @@ class Keys:
             ProjectError: there is no such key.
         """
         with locked(self.path.with_name(self.path.name + ".lock")):
-            keys = self.all()
-            found = [key for key in keys if key.id == public]
-            if not found:
-                raise ProjectError(f"there is no key {public!r}. Hint: `ethogram keys list`.")
-            self._write([key for key in keys if key.id != public])
-        return found[0]
+            gone = self._named(public)
+            self._write([key for key in self.all() if key != gone])
+        return gone
+
+    def _named(self, public: str) -> Key:
+        for key in self.all():
+            if key.id == public:
+                return key
+        raise ProjectError(f"there is no key {public!r}. Hint: `ethogram keys list`.")
 
     def _write(self, keys: list[Key]) -> None:
         draft = self.path.with_name(f".{self.path.name}-{os.getpid()}")

@@ -78,6 +78,32 @@ async def test_a_revoked_key_is_refused_within_a_second_and_nobody_is_let_in_ins
         assert await status(http, "GET", "/v1/model") == 401
 
 
+async def test_a_key_that_was_rotated_is_let_in_beside_the_new_one_until_its_grace_ends(published, monkeypatch):
+    monkeypatch.setattr(keys, "LOOK_S", 0.0)
+    ring = Keys(published.keys)
+    old, key = ring.create("somebody", ["read"])
+    async with shop.serving(published, client=AWAY) as (http, _):
+        new, made = ring.rotate(key.id, grace_s=3600)
+        assert (made.name, made.scopes, made.until) == (key.name, key.scopes, None)
+        for shown in (old, new):
+            assert await status(http, "GET", "/v1/model", shown) == 200
+            assert await status(http, "POST", "/v1/track", shown, json=shop.message("ann")) == 403
+        now = time.time()
+        monkeypatch.setattr(keys.time, "time", lambda: now + 3601)
+        assert await status(http, "GET", "/v1/model", old) == 401
+        assert await status(http, "GET", "/v1/model", new) == 200
+        with pytest.raises(ProjectError, match="no key 'nobody'"):
+            ring.rotate("nobody", grace_s=0)
+
+
+def test_rotating_again_never_makes_an_old_key_live_longer(tmp_path):
+    ring = Keys(tmp_path / "keys.json")
+    _, key = ring.create("somebody", ["read"])
+    ring.rotate(key.id, grace_s=60)
+    (first, _), (first_again, *_) = ring.all(), (ring.rotate(key.id, grace_s=3600), ring.all())[1]
+    assert first.until == first_again.until
+
+
 async def test_a_token_asks_about_its_own_user_and_nobody_else(published):
     settings = replace(published, jwt_key=SECRET)
     async with shop.serving(settings, client=AWAY) as (http, _):
@@ -146,6 +172,11 @@ def test_keys_are_made_listed_and_revoked_from_the_command_line(tmp_path):
     (listed,) = run("list")["keys"]
     assert (listed["id"], listed["name"], listed["scopes"]) == (made["id"], "the shop", "read, write")
     assert Keys(file).caller(made["key"]).scopes == {"read", "write"}
+    turned = run("rotate", made["id"], "--grace", "2h")
+    before, new = run("list")["keys"]
+    assert (before["id"], new["id"], new["until"]) == (made["id"], turned["id"], "")
+    assert before["until"] > new["created"]
+    assert Keys(file).caller(turned["key"]).scopes == {"read", "write"}
     assert run("revoke", made["id"]) == {"revoked": made["id"]}
     assert Keys(file).caller(made["key"]) is None
     told = CliRunner().invoke(app, ["keys", "create", "x", "--scope", "red"], env={"ETHOGRAM_HOME": str(tmp_path)})
