@@ -3,6 +3,8 @@
 `python -m benchmarks.serving [--small] [--json]`. Both run in processes of their own on uvicorn with uvloop and
 httptools, without an access log; what is compared is what the kernel counted for them (rusage), so that the client and
 other work on the machine do not matter. Users are drawn from a store, each with 200 events; every answer is computed.
+Beside them the same under `bentoml serve`, with a Redis, and what others would put the same trees behind: BentoML's
+typed endpoint as it is installed, and `mlflow models serve`, both of which are sent the features.
 """
 
 import http.client
@@ -16,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,9 @@ import numpy as np
 from benchmarks import report, shop
 from benchmarks.report import Figure, at_least, at_most, note
 from features.behaviour.feature_set import FeatureSet
+from features.behaviour.histories import Histories
 from features.events.plan import Codes
+from serving.redis_store import RedisStore
 from serving.store import LiveSchema, SqliteStore
 from training.bundle import Bundle, publish
 from training.centroids import Centroids
@@ -34,6 +38,7 @@ from training.trees import Forest
 
 WINDOWS = ["1h", "6h", "1d", "2d", "3d", "5d", "7d", "14d", "21d", "30d", "45d", "60d", "75d", "90d"]
 N_EVENTS, N_TREES = 200, 300
+ROOT = Path(__file__).parent.parent
 BODY = b'{"user_id": "user-%08d"}'
 
 
@@ -46,15 +51,33 @@ def main() -> int:
         features, size = prepared(home, n_users)
         note(f"{n_users:,} users of about {N_EVENTS} events, {len(features)} features, {N_TREES} trees, 8 clusters")
         with running("benchmarks.serving:echo", home, size) as server:
-            bare, bare_p50 = measured(server, "/", n_requests, n_users)
+            bare, bare_p50 = measured(server, asked("/", n_requests, n_users))
+        questions = asked("/v1/segments", n_requests, n_users)
         with running("serving.service:application", home, size) as server:
-            ours, ours_p50 = measured(server, "/v1/segments", n_requests, n_users)
+            ours, ours_p50 = measured(server, questions)
             batch = batched(server, n_users, n_requests // 400)
+        with running("bentoml:serving.service:Ethogram", home, size) as server:
+            mounted, _ = measured(server, questions)
+        with (
+            redis_of(home, features, n_users) as url,
+            running("serving.service:application", home, size, url) as server,
+        ):
+            remote, _ = measured(server, questions)
+        rows = vectors(home, features, "instances", "/invocations", n_requests // 20)
+        with running("mlflow:model", home, size) as server:
+            mlflow, _ = measured(server, rows)
+        rows = vectors(home, features, "rows", "/score", n_requests // 10)
+        with running("bentoml:benchmarks.typed:Typed", home, size) as server:
+            typed, _ = measured(server, rows)
     return report.report(
         [
             Figure("bare echo, processor time a request", bare * 1e6, "us"),
             Figure("an answer, SQLite, processor time a request", ours * 1e6, "us"),
             at_least("share of the echo", bare / ours, "", 0.17),
+            at_least("the same with Redis", bare / remote, "", 0.11),
+            at_least("the same under `bentoml serve`", bare / mounted, "", 0.12),
+            at_least("by BentoML's typed endpoint, which is sent the features", typed / ours, "times", 4),
+            at_least("by `mlflow models serve`, which is sent the features", mlflow / ours, "times", 20),
             at_most("p50 at one connection, by the echo's", ours_p50 / bare_p50, "times", 4),
             at_least("batch of 1,000: users a second of processor time", 1 / batch, "users/s", 15_000),
         ],
@@ -88,6 +111,7 @@ def prepared(home: Path, n_users: int) -> tuple[FeatureSet, int]:
 
 
 def _fit(models: dict[str, Path], matrix: object) -> None:
+    import mlflow.xgboost
     import xgboost as xgb
 
     x = matrix.values.astype(np.float32)
@@ -101,6 +125,8 @@ def _fit(models: dict[str, Path], matrix: object) -> None:
     clusters = Model(
         "behaviour", "clusters", fingerprint, preparation, centres, names=tuple("abcdefgh"), ids=tuple(range(1, 9))
     )
+    booster.save_model(models["purchase_7d"].parent / "booster.json")
+    mlflow.xgboost.save_model(booster, models["purchase_7d"].parent / "mlflow")
     propensity.save(models["purchase_7d"], trees=trees)
     clusters.save(models["behaviour"])
     propensity.write_golden(models["purchase_7d"], matrix.values[:3])
@@ -108,32 +134,93 @@ def _fit(models: dict[str, Path], matrix: object) -> None:
 
 
 @contextmanager
-def running(application: str, home: Path, size: int) -> Iterator[tuple[int, int]]:
-    """A server process: (its port, its id); stopped at the end."""
+def running(application: str, home: Path, size: int, redis: str = "") -> Iterator[tuple[int, int]]:
+    """A server: (its port, the session that all its processes are in); stopped at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     ours = {name: value for name, value in os.environ.items() if not name.startswith("ETHOGRAM_")}
     ours |= {"ETHOGRAM_HOME": str(home), "ECHO_BYTES": str(size), "ETHOGRAM_DRAIN_S": "0"}
+    ours |= {"ETHOGRAM_REDIS": redis, "MLFLOW_DISABLE_TELEMETRY": "true", "BENTOML_DO_NOT_TRACK": "True"}
     ours |= {"ETHOGRAM_CLOCK": "2026-06-01T12:00:00", "BENTOML_HOME": str(home / "bentoml")}
     (home / "bentoml").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "benchmarks.serving", application, str(port)]
-    process = subprocess.Popen(command, env=ours)
+    process = subprocess.Popen(_command(application, home, port), env=ours, start_new_session=True, cwd=ROOT)
     try:
         _wait(port, process)
         yield port, process.pid
     finally:
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
+
+
+def _command(application: str, home: Path, port: int) -> list[str]:
+    kind, _, name = application.partition(":")
+    programs, at = Path(sys.executable).parent, ["--host", "127.0.0.1", "--port", str(port)]
+    if kind == "bentoml":
+        return [str(programs / "bentoml"), "serve", name, *at]
+    if kind == "mlflow":
+        model = str(home / "mlflow")
+        return [str(programs / "mlflow"), "models", "serve", "-m", model, "--env-manager", "local", "-w", "1", *at]
+    return [sys.executable, "-m", "benchmarks.serving", application, str(port)]
+
+
+@contextmanager
+def redis_of(home: Path, features: FeatureSet, n_users: int) -> Iterator[str]:
+    """A Redis of its own that holds the states of the file."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        ["redis-server", "--port", str(port), "--save", "", "--daemonize", "no"], stdout=subprocess.DEVNULL
+    )
+    url = f"redis://127.0.0.1:{port}?socket_timeout=5"
+    try:
+        file = SqliteStore(home / "state.db")
+        _answers(port)
+        store = RedisStore(url, file, owner=True)
+        live = store.begin(features.schema, shop.PLAN)
+        for first in range(0, n_users, 1_000):
+            users = [f"user-{user:08d}" for user in range(first, min(first + 1_000, n_users))]
+            states = file.read(features.schema, users)
+            store.load(live, [(state.user, state.records, state.carry) for state in states])
+        store.complete(live)
+        store.close()
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _answers(port: int) -> None:
+    for _ in range(300):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.1)
+    raise RuntimeError("redis-server does not start")
+
+
+def vectors(home: Path, features: FeatureSet, field: str, path: str, n: int) -> list[bytes]:
+    """Questions that bring the features along."""
+    with SqliteStore(home / "state.db") as store:
+        states = store.read(features.schema, [f"user-{user:08d}" for user in range(500)])
+    histories = Histories.from_states(
+        features.schema, [each.user for each in states], [each.records for each in states]
+    )
+    values = features.compute(histories, shop.AT).values.tolist()
+    rows = [[None if value != value else value for value in row] for row in values]
+    return [_request(path, json.dumps({field: [rows[place % len(rows)]]}).encode()) for place in range(n)]
 
 
 def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
     for _ in range(3000):
         try:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/readyz")
-            if connection.getresponse().status == 200:
-                return
+            for path in ("/readyz", "/ping"):  # MLflow's says pong
+                connection.request("GET", path)
+                with connection.getresponse() as told:
+                    told.read()
+                    if told.status == 200:
+                        return
         except OSError:
             pass
         if process.poll() is not None:
@@ -142,26 +229,34 @@ def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
     raise RuntimeError("the server does not get ready")
 
 
-def spent(pid: int) -> float:
-    """Seconds of processor time that a process has used, in user and kernel mode."""
-    told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+def spent(session: int) -> float:
+    """Seconds of processor time that the processes of a session have used, in user and kernel mode."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            told = path.read_text(encoding="utf-8").rpartition(")")[2].split()
+            ticks += int(told[11]) + int(told[12]) if int(told[3]) == session else 0
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def measured(server: tuple[int, int], path: str, n_requests: int, n_users: int) -> tuple[float, float]:
-    """(processor seconds a request of the server, median seconds a request at one connection)."""
+def asked(path: str, n: int, n_users: int) -> list[bytes]:
+    """Questions about users drawn from the store."""
     draw = random.Random(1)
+    return [_request(path, BODY % draw.randrange(n_users)) for _ in range(n)]
+
+
+def measured(server: tuple[int, int], questions: list[bytes]) -> tuple[float, float]:
+    """(processor seconds a request of the server, median seconds a request at one connection)."""
     connection = socket.create_connection(("127.0.0.1", server[0]))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    asked = [_request(path, BODY % draw.randrange(n_users)) for _ in range(n_requests)]
-    for each in asked[: n_requests // 10]:
+    for each in questions[: len(questions) // 10]:
         _ask(connection, each)
-    taken, before = np.empty(n_requests), spent(server[1])
-    for place, each in enumerate(asked):
+    taken, before = np.empty(len(questions)), spent(server[1])
+    for place, each in enumerate(questions):
         started = time.perf_counter()
         _ask(connection, each)
         taken[place] = time.perf_counter() - started
-    return (spent(server[1]) - before) / n_requests, float(np.median(taken))
+    return (spent(server[1]) - before) / len(questions), float(np.median(taken))
 
 
 def _request(path: str, body: bytes) -> bytes:

@@ -156,7 +156,7 @@ def check_contents(path, bundle):
     assert [each["tag"] for each in about["models"]] == [f"ethogram-bundle:{bundle.digest[:32]}"]
 
 
-THEIRS = ("DL3008", "DL3009", "DL3013", "DL3042", "DL3046", "DL3066", "SC3020")
+THEIRS = ("DL3008", "DL3009", "DL3013", "DL3042", "DL3046", "DL3066", "SC3009", "SC3020")
 """Rules of hadolint that the part of BentoML's own breaks; ours breaks none."""
 
 
@@ -164,7 +164,7 @@ def check_container(path):
     """The container file: compiled at build, alive by its own word, not as root at the end, nothing from addresses."""
     ignored = [word for rule in THEIRS for word in ("--ignore", rule)]
     read = subprocess.run([Path(sys.executable).parent / "hadolint", *ignored, path], capture_output=True, text=True)
-    assert (read.returncode, read.stdout) == (0, "")
+    assert read.returncode == 0, read.stdout + read.stderr
     text = path.read_text(encoding="utf-8")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     assert lines[0].startswith("FROM python:3.11")
