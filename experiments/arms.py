@@ -147,8 +147,7 @@ def sort(
     wanted = {metric: parts_of(metric, frame.columns) for metric in names}
     _known_columns(frame, [variant, *chain(*wanted.values()), *filter(None, (user, covariate, by, day))])
     keys = list(dict.fromkeys([variant, *([user] if user else [])]))
-    texts = [pl.col(name).cast(pl.String) for name in keys if frame[name].dtype not in (pl.String, pl.Categorical)]
-    assigned = frame.with_columns(texts)
+    assigned = frame.with_columns(pl.col(variant).cast(pl.String))
     if any(frame[key].null_count() for key in keys):
         assigned = assigned.drop_nulls(keys)
     unassigned = len(frame) - len(assigned)
@@ -163,7 +162,7 @@ def sort(
     missing = {metric: int(numbers[f"a{place}"].null_count()) for place, metric in enumerate(names)}
     if nulls == "reject":
         _refuse_missing(missing, len(once))
-    cells, cell = _cells({"arm": once[variant].cast(pl.String), "segment": _part(once, by), "day": _day(once, day)})
+    cells, cell = _cells({"arm": once[variant], "segment": _part(once, by), "day": _day(once, day)})
     totals, shifts = _summed(cell, len(cells), numbers, [len(sides) > 1 for sides in wanted.values()])
     left_out = len(frame), repeated, crossed, unassigned, missing
     made = Arms(sizes, names, _binary(numbers, wanted), cells, totals, shifts, *left_out)
@@ -266,11 +265,11 @@ def _known_columns(frame: pl.DataFrame, names: Sequence[str]) -> None:
 def _one_row_a_user(frame: pl.DataFrame, variant: str, user: str | None) -> tuple[pl.DataFrame, int, int]:
     if user is None or frame[user].n_unique() == len(frame):
         return frame, 0, 0
-    arms_seen = pl.col(variant).n_unique().over(user)
-    faithful = frame.filter(arms_seen == 1)
-    crossed = frame[user].n_unique() - faithful[user].n_unique()
+    pairs = frame.select(user, variant).unique()
+    crossed = pairs.filter(pl.col(user).is_duplicated()).select(user).unique()
+    faithful = frame.join(crossed, on=user, how="anti", maintain_order="left") if len(crossed) else frame
     once = faithful.unique(user, keep="first", maintain_order=True)
-    return once, crossed, len(faithful) - len(once)
+    return once, len(crossed), len(faithful) - len(once)
 
 
 def _sizes(frame: pl.DataFrame, variant: str, control: str) -> dict[str, int]:

@@ -5,11 +5,14 @@ from collections import Counter
 
 import pytest
 
+from experiments.amendment import rollout
+from experiments.exposed import Exposed
 from features.draws import place
 from features.instants import SECOND, iso
 from features.people import pseudonym
 from serving import exposures
 from serving.exposures import Followed
+from serving.settings import Settings
 from serving.store import SqliteStore
 from tests.serving import shop
 from training.bundle import CHALLENGER, publish
@@ -226,3 +229,32 @@ def test_two_first_exposures_at_once_leave_one(tmp_path):
         store.enrol([("hero", "ann", Enrolled("bold", "other", 1))])
         store.enrol([("hero", "ann", Enrolled("plain", "other", 2))])
         assert store.enrolled(["ann"]) == [("hero", Enrolled("bold", "other", 1))]
+
+
+async def test_the_circle_from_assigning_to_the_roll_out_closes(bundle, tmp_path):
+    """Everybody asks, sees what is said and reports it; who sees bold buys, mostly; the analysis says so."""
+    folder = tmp_path / "shop"
+    shop.plan_in(folder)
+    (folder / "ethogram.yaml").write_text("version: 1\nname: shop\n")
+    spent = "spent: {sum: order_completed.revenue, guardrail: true}"
+    metrics = f"    metrics: {{bought: {{conversion: order_completed}}, {spent}}}\n"
+    (folder / "ab.yaml").write_text(AB.replace("  brains:", metrics + "  brains:"))
+    settings = Settings.from_environment({"ETHOGRAM_PROJECT": str(folder), "ETHOGRAM_ROLL_S": "3600"})
+    publish(bundle.path, settings.bundles)
+    async with shop.serving(settings) as (http, runtime):
+        for k in range(160):
+            said = await arm_of(http, f"user{k}")
+            await show(http, (f"user{k}", said["arm"]))
+            buys = k % 5 > 0 if said["show"] == "bold" else k % 5 == 0
+            event, more = ("order_completed", {"revenue": 5.0}) if buys else ("page_viewed", {})
+            sent = {"type": "track", "userId": f"user{k}", "event": event, "properties": more}
+            assert (await http.post("/v1/track", json=sent)).status_code == 200
+        runtime.exposures.roll()
+        runtime.roller.roll()
+        result = Exposed.of(settings.project, "hero").analyze()
+        assert (result.decision.answer, result.decision.arm) == ("ship", "bold")
+        assert result.guardrails[0].state == "holds"
+        assert sum(arm.n for arm in result.arms) == 160
+        rollout(settings.project, "hero").apply()
+        runtime.abtests = Followed(settings.ab)
+        assert (await arm_of(http, named_in("plain")))["show"] == "bold"
