@@ -12,7 +12,7 @@ from features.instants import DAY
 from serving.abtests import OTHER, AbTests
 from serving.assignment import Enrolled, assign, drawn, ranges
 
-USERS = [f"user-{k}" for k in range(20_000)]
+USERS = [f"user-{k}" for k in range(10_000)]
 ARMS = {"plain": {"weight": 1}, "bold": {"weight": 2}, "bolder": {"weight": 1}}
 
 
@@ -30,7 +30,7 @@ def test_arms_get_the_shares_that_their_weights_say():
     arms = [seen(tests, user).arm for user in USERS]
     counts = [arms.count(name) for name in ARMS]
     assert sum(counts) == len(USERS)
-    assert stats.chisquare(counts, [5_000, 10_000, 5_000]).pvalue > 0.001
+    assert stats.chisquare(counts, [2_500, 5_000, 2_500]).pvalue > 0.001
 
 
 def test_many_at_once_fall_where_one_by_one_do():
@@ -56,8 +56,8 @@ def test_ramping_from_ten_to_fifty_percent_adds_people_to_every_arm_and_moves_no
     tests = file_of(ramp=[{"at": DAY, "share": 0.1}, {"at": 2 * DAY, "share": 0.5}])
     first = {user: arm for user in USERS if (arm := seen(tests, user, DAY).arm)}
     later = {user: arm for user in USERS if (arm := seen(tests, user, 2 * DAY).arm)}
-    assert abs(len(first) / len(USERS) - 0.1) < 0.01
-    assert abs(len(later) / len(USERS) - 0.5) < 0.015
+    assert abs(len(first) / len(USERS) - 0.1) < 0.012
+    assert abs(len(later) / len(USERS) - 0.5) < 0.02
     assert all(later[user] == arm for user, arm in first.items())
     assert seen(tests, USERS[0], DAY - 1).arm is None
 
@@ -85,7 +85,7 @@ def test_tests_of_one_namespace_have_nobody_in_common_and_others_are_independent
 def test_who_is_held_out_is_in_no_test():
     tests = file_of(holdout=0.2)
     out = [user for user in USERS if seen(tests, user).arm is None]
-    assert abs(len(out) / len(USERS) - 0.2) < 0.012
+    assert abs(len(out) / len(USERS) - 0.2) < 0.016
     assert {seen(tests, user).show for user in out} == {"plain"}
     assert seen(tests, out[0]).reason == "the person is in no test: held out"
 

@@ -242,7 +242,7 @@ async def test_the_circle_from_assigning_to_the_roll_out_closes(bundle, tmp_path
     settings = Settings.from_environment({"ETHOGRAM_PROJECT": str(folder), "ETHOGRAM_ROLL_S": "3600"})
     publish(bundle.path, settings.bundles)
     async with shop.serving(settings) as (http, runtime):
-        for k in range(160):
+        for k in range(100):
             said = await arm_of(http, f"user{k}")
             await show(http, (f"user{k}", said["arm"]))
             buys = k % 5 > 0 if said["show"] == "bold" else k % 5 == 0
@@ -254,7 +254,7 @@ async def test_the_circle_from_assigning_to_the_roll_out_closes(bundle, tmp_path
         result = Exposed.of(settings.project, "hero").analyze()
         assert (result.decision.answer, result.decision.arm) == ("ship", "bold")
         assert result.guardrails[0].state == "holds"
-        assert sum(arm.n for arm in result.arms) == 160
+        assert sum(arm.n for arm in result.arms) == 100
         rollout(settings.project, "hero").apply()
         runtime.abtests = Followed(settings.ab)
         assert (await arm_of(http, named_in("plain")))["show"] == "bold"
