@@ -174,9 +174,10 @@ class ClustersSpec(LogSpec):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        of_log, of_file = ({"population", "blind_spot", "cuts", "business"}, {"label", "leave_out"})
-        for name in sorted(self.model_fields_set & (of_log if self.file is not None else of_file)):
-            raise ValueError(f"{name!r} is of the {'log' if self.file is not None else 'rows of a `file`'}")
+        of_log, of_file = ("population", "blind_spot", "cuts", "business"), ("label", "leave_out")
+        for name in of_log if self.file is not None else of_file:
+            if getattr(self, name) != type(self).model_fields[name].default:  # a record says what is not said as well
+                raise ValueError(f"{name!r} is of the {'log' if self.file is not None else 'rows of a `file`'}")
         if not 2 <= self.k[0] <= self.k[1] <= 100:
             raise ValueError(f"k is [least, most] between 2 and 100. Got {list(self.k)}.")
         if self.cuts.on is not None:

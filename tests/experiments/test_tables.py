@@ -226,6 +226,17 @@ def test_iris_gives_the_published_figures_through_the_command_line(tmp_path: Pat
         assert text in " ".join([found["verdict"], str(found["lines"])])
 
 
+def test_what_a_study_of_clusters_says_is_read_again_as_it_was_and_keys_of_the_other_kind_are_refused() -> None:
+    for said in ({"k": [2, 3]}, {"k": [2, 3], "file": "iris.csv", "label": "species", "leave_out": ["id"]}):
+        study = Study.from_dict({"name": "kinds", "kind": "clusters", **said})
+        written = study.spec.model_dump(mode="json", exclude_none=True)
+        assert Study.from_dict({"name": "kinds", **written}).spec == study.spec
+    with pytest.raises(DefinitionError, match="'leave_out' is of the rows of a `file`"):
+        Study.from_dict({"kind": "clusters", "leave_out": ["id"]})
+    with pytest.raises(DefinitionError, match="'population' is of the log"):
+        Study.from_dict({"kind": "clusters", "file": "iris.csv", "population": {"did": "bought"}})
+
+
 def test_permuted_columns_of_a_file_are_no_clusters(tmp_path: Path) -> None:
     random, flowers = np.random.default_rng(1), pl.read_csv(iris(tmp_path / "iris.csv"))
     file = tmp_path / "permuted.csv"
@@ -255,6 +266,7 @@ def test_a_file_of_flowers_drawn_again_keeps_every_id_and_a_split_makes_one(tmp_
     assert set(first) == {1, 2, 3}
     assert set(split) == {1, 2, 3, 4}
     assert {id_: split[id_] for id_ in first} == first
+    assert ran("study", "rerun", found["run_id"], "-C", str(shop))["holds"]
     (line,) = [each for each in told if each.startswith("since the model before")]
     assert "was split into" in line
 
