@@ -29,6 +29,7 @@ REPLAYED = 1_000
 SHELF = "evidently"
 """Evidently's workspace in the project's reports: `evidently ui --workspace reports/evidently` shows all of them."""
 Draws = Callable[[DriftReport], bool]
+LOOKBACK = 120 * DAY
 DOUBLED = 1.0
 """A volume that less than doubled, or halved, does not matter."""
 
@@ -168,18 +169,24 @@ def _weekly(references: Sequence["Reference"], then: Window, now: Window) -> Dri
 
 
 def served(folder: Path) -> pl.DataFrame:
-    """The live answers, in order: columns user, at, bundle, segments, `score_<study>`, features under their own names.
+    """The newest live answers: columns user, at, bundle, segments, `score_<study>`, features under their own names.
+
+    In order; those of `LOOKBACK` before the newest, so that a log of years is not read as a whole.
 
     Raises:
         AnalysisError: there are none, or the log is damaged.
     """
-    parts = []
-    for file in sorted(folder.glob("*/*.parquet")):
+    parts, newest = [], 0
+    for file in sorted(folder.glob("*/*.parquet"), reverse=True):
         try:
             part = pl.read_parquet(file)
         except (OSError, pl.exceptions.PolarsError) as problem:
             raise AnalysisError(f"{file} cannot be read: {str(problem).splitlines()[0]}") from None
         parts.append(part.filter(pl.col("source") == "live"))
+        last = int(part["at"].to_numpy().max(initial=0))
+        newest = max(newest, last)
+        if last < newest - LOOKBACK:
+            break
     rows = pl.concat([part for part in parts if part.height] or [pl.DataFrame()], how="diagonal")
     if rows.is_empty():
         raise AnalysisError(f"no live answer in {folder}. Hint: `ethogram serve` writes one row an answer.")

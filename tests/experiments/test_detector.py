@@ -25,6 +25,28 @@ SHOPPERS = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "online_shoppers" / "
 SEEDS = (90001, 90002, 90003, 90004, 90005)
 """First run after the thresholds were frozen."""
 WINDOWS = 40
+FEATURES = """version: 1
+features:
+  - {count: [any, product_viewed, product_added, order_completed], windows: [7d, 30d]}
+  - {count: [page_viewed, products_searched, product_clicked, scrolled], windows: [30d]}
+  - {recency: [any, product_viewed, product_added, order_completed]}
+  - {active_days: any, windows: [7d, 30d]}
+  - {sum: order_completed.revenue, mean: product_viewed.price, windows: [30d]}
+  - {distinct: product_viewed.product_id, sessions: {gap: 30m}, windows: [7d, 30d]}
+  - {mean: scrolled.depth, windows: [30d]}
+  - {share: any.device, values: [mobile], windows: [30d]}
+  - {last: any.device, windows: [30d]}
+  - {trait: newsletter}
+  - {hours: any, bands: {morning: [6, 12], afternoon: [12, 18], evening: [18, 24], night: [0, 6]}, windows: [30d]}
+"""
+STUDIES = """version: 1
+studies:
+  purchase_7d:
+    kind: propensity
+    predicts: {did: order_completed, within: 7d}
+    population: {did: any, within: 30d}
+    cuts: {every: 7d, last: 6}
+"""
 
 
 def rows(generator: np.random.Generator, n: int) -> pl.DataFrame:
@@ -96,6 +118,10 @@ def test_too_short_a_log_is_said(tmp_path: Path) -> None:
 def shop(folder: Path, seed: int, *, users: int, days: int, seasons: bool = False) -> Project:
     """A simulated shop's project, its events ingested."""
     shutil.copytree(EXAMPLE, folder / "shop")
+    (folder / "shop" / "features.yaml").write_text(FEATURES)
+    (folder / "shop" / "studies.yaml").write_text(STUDIES)
+    for name in ("features.lock", "segments.yaml", "ab.yaml"):
+        (folder / "shop" / name).unlink(missing_ok=True)
     write_shop(Shop(users=users, days=days, seed=seed, dirt=0, seasons=seasons), folder / "raw", format="parquet")
     project = Project.find(folder / "shop")
     log = EventLog.of(project)
@@ -107,7 +133,7 @@ def shop(folder: Path, seed: int, *, users: int, days: int, seasons: bool = Fals
 
 def simulated(folder: Path, seed: int, *, seasons: bool = False, days: int = WINDOWS) -> History:
     """The windows of a shop whose features have settled."""
-    return History.of(shop(folder, seed, users=1_500, days=105 + days, seasons=seasons), days=days)
+    return History.of(shop(folder, seed, users=1_500, days=60 + days, seasons=seasons), days=days)
 
 
 @pytest.mark.prove
