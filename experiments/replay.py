@@ -14,6 +14,7 @@ from features.events.log import EventLog
 from features.events.plan import TrackingPlan
 from features.people import pseudonym
 from features.project import Project
+from serving import predictions
 from serving.fingerprint import seen
 from serving.predictions import FINGERPRINT
 from training.bundle import Bundle
@@ -89,7 +90,7 @@ def replay(project: Project, *, sample: int = 10_000, seed: int = 0) -> Replay:
 
 
 def _logged(folder: Path) -> pl.DataFrame:
-    parts = [pl.read_parquet(file) for file in sorted(folder.glob("*/*.parquet"))]
+    parts = [predictions.read(file) for file in sorted(folder.glob("*/*.parquet"))]
     live = [rows for part in parts if (rows := part.filter(pl.col("source") == "live")).height]
     if not live:
         raise AnalysisError(f"no live answer in {folder}. Hint: `ethogram serve` writes one row an answer.")

@@ -21,6 +21,7 @@ from features.behaviour.table import LIFETIME, Feature
 from features.errors import AnalysisError, EthogramError
 from features.instants import DAY, NEVER, iso, parse_instant, to_datetime
 from features.project import Project
+from serving import predictions
 from training.bundle import Bundle, current
 from training.reference import REFERENCE
 
@@ -179,7 +180,7 @@ def served(folder: Path) -> pl.DataFrame:
     parts, newest = [], 0
     for file in sorted(folder.glob("*/*.parquet"), reverse=True):
         try:
-            part = pl.read_parquet(file)
+            part = predictions.read(file)
         except (OSError, pl.exceptions.PolarsError) as problem:
             raise AnalysisError(f"{file} cannot be read: {str(problem).splitlines()[0]}") from None
         parts.append(part.filter(pl.col("source") == "live"))

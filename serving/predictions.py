@@ -83,8 +83,9 @@ class Ring:
             "segments": pl.Series([list(self._segments[place]) for place in places], dtype=pl.List(pl.String)),
         }
         scores = {f"score_{study}": self._scores[places, at] for at, study in enumerate(self.studies)}
-        features = pl.DataFrame(self._features[places], schema=[f"f_{name}" for name in self.names], orient="row")
-        return pl.DataFrame({**head, **scores}).hstack(features)
+        features = pl.DataFrame(self._features[places], schema=list(self.names), orient="row")
+        # One column of named fields: Parquet writes two hundred columns of their own at a third of the speed.
+        return pl.DataFrame({**head, **scores, "features": features.to_struct()})
 
 
 class PredictionLog:
@@ -138,7 +139,12 @@ def forget(folder: Path, ids: Iterable[str], *, key: bytes) -> int:
     return removed
 
 
+def read(path: Path) -> pl.DataFrame:
+    """A file of the prediction log, features in columns `f_<name>` of their own."""
+    return pl.read_parquet(path).with_columns(pl.col("features").name.prefix_fields("f_")).unnest("features")
+
+
 def columns(names: Sequence[str], studies: Mapping[str, str]) -> list[str]:
-    """The columns of the prediction log for these features and studies, in order."""
+    """What `read` gives of these features and studies, in order."""
     head = ["request_id", "user", "at", "bundle", "source", "n_events", "sum_ids", "last_ts", "schema", "segments"]
     return [*head, *(f"score_{study}" for study in studies), *(f"f_{name}" for name in names)]

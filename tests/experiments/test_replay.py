@@ -76,9 +76,10 @@ async def test_one_bit_is_found_and_forbids_a_promotion(project):
     path = max(project.path("predictions").glob("*/*.parquet"))
     rows = pl.read_parquet(path)
     live = rows.with_row_index().filter((pl.col("source") == "live") & (pl.col("n_events") > 30))["index"].to_list()
-    bits = rows["f_count_any_7d"].to_numpy().copy().view(np.int64)
+    bits = rows["features"].struct["count_any_7d"].to_numpy().copy().view(np.int64)
     bits[live[-1]] ^= 1
-    rows.with_columns(pl.Series("f_count_any_7d", bits.view(np.float64))).write_parquet(path)
+    changed = pl.col("features").struct.with_fields(pl.Series("count_any_7d", bits.view(np.float64)))
+    rows.with_columns(changed).write_parquet(path)
     found = replay(project)
     assert (found.mismatches, found.holds) == (1, False)
     assert "f_count_any_7d: served" in found.examples[0]
@@ -89,7 +90,8 @@ async def test_one_bit_is_found_and_forbids_a_promotion(project):
 async def test_a_state_that_the_log_does_not_give_is_counted_not_blamed(project):
     path = max(project.path("predictions").glob("*/*.parquet"))
     rows = pl.read_parquet(path)
-    rows.with_columns(n_events=pl.col("n_events") + 1, f_count_any_7d=pl.lit(99.0)).write_parquet(path)
+    changed = pl.col("features").struct.with_fields(pl.lit(99.0).alias("count_any_7d"))
+    rows.with_columns(changed, n_events=pl.col("n_events") + 1).write_parquet(path)
     found = replay(project)
     assert (found.mismatches, found.values, found.freshness) == (0, 0, found.answers - found.gone)
     assert found.freshness > 100

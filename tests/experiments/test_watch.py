@@ -33,7 +33,7 @@ def rows(n: int, *, seed: int, shift: float = 0.0) -> pl.DataFrame:
 
 def log(folder: Path, bundle: str, frame: pl.DataFrame, *, at: int = NOW, source: str = "live") -> None:
     """Answers, one user each and one a second, in the form that the service writes them."""
-    renamed = frame.rename({name: f"f_{name}" for name in NAMES})
+    values = frame.select(pl.all().exclude(NAMES), features=pl.struct(NAMES))
     head = pl.DataFrame({"user": [f"u{place}" for place in range(frame.height)]})
     head = head.with_columns(
         (pl.int_range(pl.len()) * SECOND + at).alias("at"),
@@ -43,7 +43,7 @@ def log(folder: Path, bundle: str, frame: pl.DataFrame, *, at: int = NOW, source
     )
     place = folder / f"{at // HOUR}"
     place.mkdir(parents=True, exist_ok=True)
-    pl.concat([head, renamed], how="horizontal").write_parquet(place / f"{source}-{frame.height}-{bundle[:4]}.parquet")
+    pl.concat([head, values], how="horizontal").write_parquet(place / f"{source}-{frame.height}-{bundle[:4]}.parquet")
 
 
 @pytest.fixture

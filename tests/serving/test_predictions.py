@@ -19,7 +19,7 @@ async def test_an_answer_is_logged_with_what_it_was_made_of(published, bundle):
         await http.get("/v1/segments?user_id=nobody-yet")
         assert runtime.predictions.flush() == 2
         (path,) = published.predictions.glob("*/*.parquet")
-        logged = pl.read_parquet(path)
+        logged = predictions.read(path)
         studies = {study: model.kind for study, model in bundle.models.items()}
         assert logged.columns == columns(bundle.features.names, studies)
         row, cold = logged.to_dicts()
