@@ -37,7 +37,7 @@ $(DEV_STAMP): requirements/development.lock pyproject.toml $(VENV)/bin/uv
 
 setup: $(STAMP) ## make the virtual environment
 
-demo: $(STAMP) ## a shop from raw events to a served, judged segment (ARGS=--keep leaves it running)
+demo: $(STAMP) ## a shop from raw events to a served, judged segment (ARGS=--keep leaves it running, ARGS=loop: a change is planted, and mended)
 	@$(QUIET) $(BIN)/ethogram demo $(ARGS)
 
 test: $(DEV_STAMP) lint ## the quick suite: no servers, no data needed

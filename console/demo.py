@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -37,20 +37,26 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
+    story: Annotated[
+        Literal["shop", "loop"], typer.Argument(help="`loop`: a change is planted, and the loop mends what is served.")
+    ] = "shop",
+    *,
     folder: Annotated[Path, typer.Option(help="Made anew each time.")] = Path("demo-shop"),
     users: Annotated[int, typer.Option(min=2_000, help="People of the simulated shop.")] = 20_000,
     days: Annotated[int, typer.Option(min=50, help="Days that are history when the demo begins.")] = 60,
     seed: Annotated[int, typer.Option(help="The same seed tells the same story.")] = 11,
-    *,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the service and MLflow's page up until Ctrl-C.")] = False,
 ) -> None:
     """Simulate a shop, learn from it, serve it, judge it; ends by itself and leaves nothing running."""
+    from console.circle import circle
     from features.simulate import Shop
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the service is stopped on the way out
-    story = Story(_fresh(folder), Shop(users=users, days=days, seed=seed), keep=keep)
     with contextlib.suppress(KeyboardInterrupt):
-        story.tell()
+        if story == "loop":
+            circle(_fresh(folder), seed=seed)
+        else:
+            Story(_fresh(folder), Shop(users=users, days=days, seed=seed), keep=keep).tell()
 
 
 def _fresh(folder: Path) -> Path:
