@@ -69,6 +69,19 @@ def test_the_kept_demo_answers_the_line_it_prints_and_ends_with_ctrl_c(
             urllib.request.urlopen(address, timeout=2)
 
 
+@pytest.mark.integration
+def test_the_demo_of_the_loop_promotes_and_draws_what_came_of_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "console.cli", "demo", "loop", "--folder", str(tmp_path / "shop")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for said in ("in shadow", "promoted: purchase_7d", " 0 failed", "nothing is left running"):
+        assert said in done.stdout
+    reports = tmp_path / "shop" / "reports"
+    assert (reports / "promised.png").stat().st_size > 10_000
+    assert (reports / "index.html").read_text(encoding="utf-8").count("<img") >= 2
+
+
 def _eventually(holds: object, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while True:
