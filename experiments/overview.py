@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from experiments import pages
 from experiments.pages import Table
 from experiments.release import standing
-from features.instants import DAY, parse_instant
+from features.instants import DAY, from_datetime, iso, parse_instant
 from features.project import Project
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def overview(project: Project) -> Path:
         AnalysisError: the page cannot be written.
     """
     place = project.path("reports")
-    looks, decisions = _documents(place, "drift-*/drift.json", "last"), _documents(place, "loop-*/loop.json", "at")
+    looks, decisions = _documents(place, "drift-*/drift.json"), _documents(place, "loop-*/loop.json")
     parts = [
         _newest(decisions),
         _drift(place, looks),
@@ -41,14 +42,15 @@ def overview(project: Project) -> Path:
     return pages.write(place / PAGE, pages.page(project.name, "Is it still true, and did it help?", *parts))
 
 
-def _documents(place: Path, pattern: str, key: str) -> list[tuple[Path, Document]]:
-    """(file, document) in order of time; what cannot be read is left out."""
+def _documents(place: Path, pattern: str) -> list[tuple[Path, Document]]:
+    """(file, document) in order of time, each with its instant `at`; a look tells it by its folder."""
     found = []
     for path in place.glob(pattern):
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            found.append((parse_instant(document[key]), path, document))
-        except (OSError, ValueError, KeyError, TypeError):
+            at = document.get("at") or iso(from_datetime(datetime.strptime(path.parent.name, "drift-%Y%m%dT%H%M%S%z")))
+            found.append((parse_instant(at), path, {**document, "at": at}))
+        except (OSError, ValueError, AttributeError, TypeError):
             continue
     return [(path, document) for _, path, document in sorted(found, key=lambda each: each[:2])]
 
@@ -64,16 +66,16 @@ def _newest(decisions: Sequence[tuple[Path, Document]]) -> str:
 def _drift(place: Path, looks: Sequence[tuple[Path, Document]]) -> str:
     if not looks:
         return pages.section("Drift", pages.note("nothing was looked at yet"))
-    rows = [(each["last"], each["verdict"], str(len(each["moved"]))) for _, each in looks[-SHOWN:]]
+    rows = [(each["at"], each["verdict"], str(len(each["moved"]))) for _, each in looks[-SHOWN:]]
     drawn = pages.picture(partial(_moves, looks), height=2.6, title="drift over time")
-    links = [pages.link(f"newest look, {looks[-1][1]['last']}", _beside(place, looks[-1][0], "drift.html"))]
+    links = [pages.link(f"newest look, {looks[-1][1]['at']}", _beside(place, looks[-1][0], "drift.html"))]
     table = Table(("answers until", "verdict", "moved"), rows[::-1], texts=2)
     return pages.section("Drift", drawn, *links, pages.folded("every look", table.html()))
 
 
 def _moves(looks: Sequence[tuple[Path, Document]], axes: Sequence["Axes"]) -> None:
     """How many tests moved at every look."""
-    times = _days([each["last"] for _, each in looks])
+    times = _days([each["at"] for _, each in looks])
     alarms = ["#b91c1c" if each["verdict"] == "drift" else "#15803d" for _, each in looks]
     axes[0].plot(times, [len(each["moved"]) for _, each in looks], color="#9ca3af", linewidth=1)
     axes[0].scatter(times, [len(each["moved"]) for _, each in looks], c=alarms, zorder=3)

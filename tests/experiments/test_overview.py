@@ -2,9 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+from experiments.drift import DriftReport, Finding, Sample
 from experiments.overview import overview
+from experiments.shift import Shift
 from features.project import Project
 
 ESTIMATE = {"value": 0.7, "low": 0.6, "high": 0.8}
@@ -12,8 +15,13 @@ FIGURES = {"roc_auc": ESTIMATE, "log_loss": ESTIMATE}
 DUEL = {"study": "buys", "champion": FIGURES, "challenger": FIGURES, "difference": FIGURES}
 
 
-def look(day: int, verdict: str, moved: int) -> dict[str, object]:
-    return {"last": f"2026-10-{day:02d}T00:00:00Z", "verdict": verdict, "moved": [{}] * moved}
+def look(verdict: str, moved: int) -> dict[str, object]:
+    sample = Sample(500, 500)
+    shift = Shift("visits", "values", 1.0, 2.0, 0.0, 0.3, 0.05, "mean")
+    findings = tuple(Finding("inputs", replace(shift, column=f"visits_{n}"), 0.0, ("buys",)) for n in range(moved))
+    report = DriftReport(sample, sample, findings)
+    assert report.verdict == verdict
+    return report.to_dict()
 
 
 def decision(day: int, answer: str, duels: list[object]) -> dict[str, object]:
@@ -40,8 +48,8 @@ def test_an_empty_folder_says_what_to_do_first(tmp_path: Path) -> None:
 
 def test_looks_and_decisions_stand_in_their_order_and_every_link_leads_to_a_file(tmp_path: Path) -> None:
     reports = tmp_path / "reports"
-    write(reports / "drift-b", look(9, "drift", 3), "drift.html")
-    write(reports / "drift-a", look(2, "no drift", 0), "drift.html")
+    write(reports / "drift-20261009T000000Z", look("drift", 3), "drift.html")
+    write(reports / "drift-20261002T000000Z", look("no drift", 0), "drift.html")
     write(reports / "loop-2", decision(9, "promoted", [DUEL]), "loop.html")
     write(reports / "loop-1", decision(3, "in shadow", [DUEL]), "loop.html")
     write(reports / "loop-0", decision(2, "nothing to do", []), "loop.html")
@@ -52,7 +60,7 @@ def test_looks_and_decisions_stand_in_their_order_and_every_link_leads_to_a_file
     assert "because of day 9" in page[: page.index("<section>")]  # the newest decision comes first
     assert page.index("2026-10-09T00:00:00Z</td><td") < page.index("2026-10-02T00:00:00Z</td><td")
     links = re.findall(r'href="([^"]+)"', page)
-    wanted = {"drift-b/drift.html", "loop-2/loop.html", "loop-1/loop.html", "ab.html"}
+    wanted = {"drift-20261009T000000Z/drift.html", "loop-2/loop.html", "loop-1/loop.html", "ab.html"}
     assert wanted <= set(links)
     assert "loop-0/loop.html" not in links  # nothing was decided
     assert all((reports / link).exists() for link in links)
