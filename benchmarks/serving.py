@@ -126,7 +126,7 @@ def _fit(models: dict[str, Path], matrix: object) -> None:
         "behaviour", "clusters", fingerprint, preparation, centres, names=tuple("abcdefgh"), ids=tuple(range(1, 9))
     )
     booster.save_model(models["purchase_7d"].parent / "booster.json")
-    mlflow.xgboost.save_model(booster, models["purchase_7d"].parent / "mlflow")
+    mlflow.xgboost.save_model(booster, models["purchase_7d"].parent / "mlflow", pip_requirements=["mlflow", "xgboost"])
     propensity.save(models["purchase_7d"], trees=trees)
     clusters.save(models["behaviour"])
     propensity.write_golden(models["purchase_7d"], matrix.values[:3])

@@ -4,6 +4,9 @@
         ethogram.track("ann", "Order Completed", {"revenue": 12.5})
         if "likely_buyers" in ethogram.segments("ann"):
             ...
+        offer = ethogram.assign("ann", "offer", otherwise="none")
+        show(offer.show)
+        ethogram.exposed("ann", offer)
 
 A question that is not answered in time, or by an error that may pass, is asked once more; then what was last said of
 the user is said again, from here, else `otherwise`. So a page never waits for long and never fails.
@@ -11,6 +14,7 @@ the user is said again, from here, else `otherwise`. So a page never waits for l
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -54,6 +58,25 @@ class Answer:
         return iter(sorted(self.segments))
 
 
+@dataclass(frozen=True)
+class Assignment:
+    """What a user sees in an A/B test.
+
+    Attributes:
+        test: Its name.
+        show: The arm to show.
+        arm: The arm that counts; None where the user is not in the test, or the service did not answer.
+        content: What `ab.yaml` says of the arm.
+        segment: The user's stratum.
+    """
+
+    test: str
+    show: str
+    arm: str | None = None
+    content: Any = None
+    segment: str | None = None
+
+
 class _Conversation:
     """What both clients share: what is asked, how it is read, what stands in for an answer."""
 
@@ -80,6 +103,22 @@ class _Conversation:
         if self._otherwise is None:
             raise error
         return Answer(user, frozenset(self._otherwise))
+
+    @staticmethod
+    def _which(user: str, test: str, context: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+        return "/v1/assign", {"user_id": user, "tests": [test], **({"context": dict(context)} if context else {})}
+
+    @staticmethod
+    def _arm(test: str, document: Mapping[str, Any]) -> Assignment:
+        told = document["tests"][test]
+        return Assignment(test, *(told[name] for name in ("show", "arm", "content", "segment")))
+
+    @staticmethod
+    def _shown(user: str, seen: Assignment) -> tuple[str, dict[str, Any]]:
+        """Named and dated here, so that a second attempt, or a late one, tells the same exposure."""
+        at = datetime.now(UTC).isoformat()
+        one = {"user_id": user, "test": seen.test, "arm": seen.arm, "segment": seen.segment}
+        return "/v1/exposures", {"exposures": [{**one, "at": at, "message_id": uuid4().hex}]}
 
     @staticmethod
     def _message(user: str, event: str, properties: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -120,6 +159,18 @@ class Client(_Conversation):
     def track(self, user: str, event: str, properties: Mapping[str, Any] | None = None) -> None:
         """Tell what a user did; a ServiceError where it cannot be told."""
         self._post("/v1/track", self._message(user, event, properties))
+
+    def assign(self, user: str, test: str, *, otherwise: str, context: Mapping[str, Any] | None = None) -> Assignment:
+        """Which arm of a test a user sees; `otherwise`, and not in the test, while the service does not answer."""
+        try:
+            return self._arm(test, self._post(*self._which(user, test, context)))
+        except ServiceError:
+            return Assignment(test, otherwise)
+
+    def exposed(self, user: str, seen: Assignment) -> None:
+        """Tell that a user was shown it, where they are in the test; a ServiceError where it cannot be told."""
+        if seen.arm is not None:
+            self._post(*self._shown(user, seen))
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         for last in (False, True):
@@ -163,6 +214,20 @@ class AsyncClient(_Conversation):
     async def track(self, user: str, event: str, properties: Mapping[str, Any] | None = None) -> None:
         """Tell what a user did; a ServiceError where it cannot be told."""
         await self._post("/v1/track", self._message(user, event, properties))
+
+    async def assign(
+        self, user: str, test: str, *, otherwise: str, context: Mapping[str, Any] | None = None
+    ) -> Assignment:
+        """Which arm of a test a user sees; `otherwise`, and not in the test, while the service does not answer."""
+        try:
+            return self._arm(test, await self._post(*self._which(user, test, context)))
+        except ServiceError:
+            return Assignment(test, otherwise)
+
+    async def exposed(self, user: str, seen: Assignment) -> None:
+        """Tell that a user was shown it, where they are in the test; a ServiceError where it cannot be told."""
+        if seen.arm is not None:
+            await self._post(*self._shown(user, seen))
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         for last in (False, True):

@@ -79,7 +79,19 @@ def test_what_is_kept_has_a_bound(monkeypatch):
         assert list(client.segments("ann")) == []
 
 
+def test_a_test_shows_its_control_without_the_service_and_tells_no_exposure():
+    service = Service(503, 503)
+    with client_of(service) as client:
+        seen = client.assign("ann", "offer", otherwise="none")
+        assert (seen.show, seen.arm) == ("none", None)
+        client.exposed("ann", seen)
+    assert len(service.asked) == 2
+
+
 async def test_the_awaited_client_talks_to_the_service(published):
+    published.ab.write_text(
+        "tests:\n  offer:\n    control: none\n    arms: {none: {weight: 0.000001}, voucher: {content: 5 off}}\n"
+    )
     runtime = Runtime(published)
     runtime.open()
     try:
@@ -91,6 +103,12 @@ async def test_the_awaited_client_talks_to_the_service(published):
             told = await client.segments("ann", context={"device": "phone"})
             assert (told.source, told.degraded, told.said["user_id"]) == ("live", False, "ann")
             assert told.scores["behaviour"]["kind"] == "clusters"
+            seen = await client.assign("ann", "offer", otherwise="none")
+            assert (seen.show, seen.arm, seen.content) == ("voucher", "voucher", "5 off")
+            assert runtime.store.enrolled(["ann"]) == []
+            await client.exposed("ann", seen)
+            ((test, kept),) = runtime.store.enrolled(["ann"])
+            assert (test, kept.arm) == ("offer", "voucher")
     finally:
         runtime.close()
     async with AsyncClient("http://127.0.0.1:9", timeout_s=0.2) as client:
