@@ -1,16 +1,21 @@
 """Loop: when it studies, what it promotes, and one whole circle through the command line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from console.cli import app
+from experiments.course import Course
 from experiments.duel import Duel
-from experiments.loop import decide
+from experiments.loop import State, _rested, _triggers, decide
+from experiments.policy import Policy
 from experiments.turn import Decision, Studied
+from features.instants import DAY
 from training.validation import METRICS, Estimate
 
 SHOP = Path(__file__).parent.parent.parent / "examples" / "shop"
@@ -61,6 +66,50 @@ def test_a_decision_prints_its_numbers_and_reasons() -> None:
     assert decision.metrics()["a.roc_auc.low"] == -0.01
     assert json.loads(json.dumps(decision.to_dict(), allow_nan=False))["duels"][0]["verdict"] == "no difference shown"
     assert "stays" in decision.to_html()
+
+
+NOW = 100 * DAY
+
+
+def state(studied_days_ago: list[int], *, said: dict[str, object] | None = None, changed: bool = False) -> State:
+    """What a turn of day 100 starts from, where studies were run so long ago."""
+    features = SimpleNamespace(fingerprint="f")
+    champion = SimpleNamespace(features=features, models={})
+    log = SimpleNamespace(span=lambda: (0, NOW))
+    made = State(None, log, features, {}, champion, Policy.from_dict(said or {}), Course())  # type: ignore[arg-type]
+    course = Course(studied=tuple(NOW - days * DAY for days in studied_days_ago))
+    return replace(made, course=replace(course, definitions="others" if changed else made.definitions))
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "said", "changed", "drift", "n_triggers"),
+    [
+        ([3], {}, False, "no drift", 0),
+        ([3], {}, False, "drift", 0),  # cooling down
+        ([3], {}, True, "drift", 1),  # definitions changed
+        ([3], {"cool_down": "2d"}, False, "drift", 1),
+        ([8], {}, False, "no drift", 1),  # the schedule
+        ([8], {}, False, "drift", 2),
+        ([8], {"triggers": {"every": "never"}}, False, "no drift", 0),
+        ([8], {"triggers": {"every": "never", "drift": False}}, False, "drift", 0),
+    ],
+)
+def test_schedule_and_drift_start_studies_unless_it_is_cooling_down(
+    days_ago: list[int], said: dict[str, object], changed: bool, drift: str, n_triggers: int
+) -> None:
+    assert len(_triggers(state(days_ago, said=said, changed=changed), drift, force=False)) == n_triggers
+    assert len(_triggers(state(days_ago, said=said, changed=changed), drift, force=True)) == n_triggers + 1
+
+
+def test_a_spent_budget_or_a_pipeline_at_fault_studies_nothing() -> None:
+    spent = state([8, 9, 10], said={"budget": {"studies": 3, "within": "30d"}})
+    decision, course = _rested(spent, "drift", force=True, say=print)
+    assert (decision.answer, course) == ("nothing to do", spent.course)
+    assert decision.reasons == ("the budget is spent: 3 studies within 30d",)
+    assert state([31, 9, 10], said={"budget": {"studies": 3, "within": "30d"}}).left == 1
+    decision, _ = _rested(state([8]), "pipeline fault", force=True, say=print)
+    assert decision.answer == "nothing to do"
+    assert "at fault" in decision.reasons[0]
 
 
 @pytest.fixture(scope="module")

@@ -85,3 +85,10 @@ def test_a_fault_is_named_with_its_line(tmp_path: Path, text: str, told: str) ->
         Policy.of(project(tmp_path, text))
     assert str(caught.value).startswith(told)
     assert "\n" not in str(caught.value)
+
+
+def test_the_file_that_the_documentation_shows_is_the_defaults(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "loop.md").read_text(encoding="utf-8")
+    shown = page.split("```yaml\n")[1].split("```")[0]
+    assert Policy.of(project(tmp_path, shown)) == Policy()
+    assert all(f"\n{key}:" in f"\n{shown}" for key in Policy.model_fields)
