@@ -1,7 +1,7 @@
 """Propensities: rows in parts become a judged model that predicts, wherever rows, parts and label come from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import numpy as np
@@ -14,7 +14,7 @@ from experiments.studies import PropensitySpec, TableSpec
 from features.errors import StudyError, nearest
 from features.people import hash_text
 from training.baselines import baselines
-from training.boosting import Boosting, Grown
+from training.boosting import ROUNDS, Boosting, Grown
 from training.contributions import contributions, paths_of_all
 from training.model import Model
 from training.parts import TEST
@@ -45,6 +45,8 @@ DEFAULT = {"max_depth": 4, "learning_rate": 0.05, "min_child_weight": 1, "subsam
 DEFAULT |= {"colsample_bytree": 1.0, "reg_lambda": 1.0}
 """Tried first."""
 
+FINALISTS, SLOWER = 3, 2
+"""The best trials that are grown again at a fraction of their learning rate, so that the luckiest is not taken."""
 EXPLAINED = 2_000
 """Judged rows whose margins are taken apart."""
 COPIED = 0.2
@@ -124,7 +126,8 @@ class Asked:
         """Everything that is learned, from the rows that train and the rows that choose.
 
         Parameters, rounds, calibration and threshold come from trees of the training rows, told by the rows that
-        choose; then trees are grown from both.
+        choose: the best trials are grown once more, slowly, and the best of these counts. Then trees are grown from
+        both.
         """
         spec, part, (train, validation, _) = self.spec, next(self.searches), rows.split_by_time()
         seed, told = spec.search.seed + part, [*tables.steps(rows, names), *spec.preparation]
@@ -137,7 +140,7 @@ class Asked:
         space = spaces(SPACE, spec.search.space)
         first = ({key: min(max(value, space[key].low), space[key].high) for key, value in DEFAULT.items()},)
         found = self.searcher(Trial(boosting, seed), space, direction="minimize", first=first, part=part)
-        chosen = boosting.grow(found.best.params, seed=seed)
+        found, chosen = _slowly(boosting, found, seed)
         margins, y = chosen.forest.margins(boosting.x[1]), boosting.y[1]
         calibration, limit = calibrate(spec.calibration, margins, y), 0.5
         if not rows.classes:
@@ -238,6 +241,16 @@ def _spread(seeds: Sequence[Means]) -> dict[str, dict[str, tuple[float, float]]]
         }
         for name, by in means.items()
     }
+
+
+def _slowly(boosting: Boosting, found: Found, seed: int) -> tuple[Found, Grown]:
+    """The search with the best of the finalists as its best, and the trees of that."""
+    ended = sorted((each for each in found.trials if each.state == "complete"), key=lambda each: each.figures["value"])
+    slow = [{**each.params, "learning_rate": each.params["learning_rate"] / SLOWER} for each in ended[:FINALISTS]]
+    tries = [boosting.grow(params, seed=seed, most=SLOWER * ROUNDS) for params in slow]
+    place = min(range(len(tries)), key=lambda k: tries[k].log_loss)
+    figures = {"value": tries[place].log_loss, "rounds": tries[place].rounds}
+    return replace(found, best=replace(ended[place], params=slow[place], figures=figures)), tries[place]
 
 
 def _costs(spec: Spec, rows: TrainingSet) -> tuple[tuple[float, ...], ...]:

@@ -100,22 +100,29 @@ class Boosting:
         return xgboost.QuantileDMatrix(x, label=y, weight=weight, feature_names=list(self.names))
 
     def grow(
-        self, params: Mapping[str, float], *, seed: int, on_round: Callable[[int, float], None] | None = None
+        self,
+        params: Mapping[str, float],
+        *,
+        seed: int,
+        most: int = ROUNDS,
+        on_round: Callable[[int, float], None] | None = None,
     ) -> Grown:
         """Trees from the training rows until the validation log-loss stops falling.
 
         Args:
             params: XGBoost's, by its names.
             seed: Of row and column samples.
+            most: Trees; the patience grows with them.
             on_round: Told (round, validation log-loss); what it raises ends the growing.
         """
         import xgboost
 
-        watch, (train, validation) = _watch(self._options["eval_metric"], on_round), self._binned
+        patience, (train, validation) = PATIENCE * most // ROUNDS, self._binned
+        watch = _watch(self._options["eval_metric"], patience, on_round)
         booster = xgboost.train(
             {**self._options, "seed": seed, **params},
             train,
-            num_boost_round=ROUNDS,
+            num_boost_round=most,
             evals=[(validation, "validation")],
             verbose_eval=False,
             callbacks=[watch],
@@ -171,7 +178,7 @@ def _options(n_classes: int) -> dict[str, Any]:
     return {**(several if n_classes else two), "tree_method": "hist"}
 
 
-def _watch(metric: str, on_round: Callable[[int, float], None] | None) -> Any:  # noqa: ANN401 - XGBoost ships no types
+def _watch(metric: str, patience: int, on_round: Callable[[int, float], None] | None) -> Any:  # noqa: ANN401 - no types
     from xgboost.callback import TrainingCallback
 
     class Watch(TrainingCallback):  # type: ignore[misc] # XGBoost ships no types
@@ -183,7 +190,7 @@ def _watch(metric: str, on_round: Callable[[int, float], None] | None) -> Any:  
                 self.best, self.best_round = value, epoch
             if on_round is not None:
                 on_round(epoch, value)
-            return epoch - self.best_round >= PATIENCE
+            return epoch - self.best_round >= patience
 
     return Watch()
 

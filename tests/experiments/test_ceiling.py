@@ -7,6 +7,7 @@ from shutil import copytree
 import numpy as np
 import pytest
 
+from experiments.propensities import Asked
 from experiments.study import Study
 from features.events.log import EventLog
 from features.project import Project
@@ -80,10 +81,13 @@ def test_a_propensity_comes_near_to_what_can_be_known_and_says_true_probabilitie
     noise = np.random.default_rng(1).normal(size=(len(rows), 5))
     names = (*rows.matrix.names, *(f"noise_{k}" for k in range(5)))
     matrix = replace(rows.matrix, values=np.column_stack([rows.matrix.values, noise]), names=names)
-    spec = {**study.spec.model_dump(mode="json", exclude_none=True), "select": {"share": 0.6, "halves": 6}}
-    asked = Study.from_dict({"name": "purchase_7d", **spec})
-    fitted = asked.fit(replace(rows, matrix=matrix), study.searcher(tmp_path / "journal"))
-    assert not set(fitted.model.preparation.names) & {f"noise_{k}" for k in range(5)}
+    rows = replace(rows, matrix=matrix)
+    declared = {**study.spec.model_dump(mode="json", exclude_none=True), "select": {"share": 0.6, "halves": 6}}
+    spec = Study.from_dict({"name": "purchase_7d", **declared}).spec
+    asked = Asked("purchase_7d", spec, study.searcher(tmp_path / "journal"))
+    model = asked.learned(rows, names).model  # alone: neither rivals nor intervals are needed here
+    assert not set(model.preparation.names) & {f"noise_{k}" for k in range(5)}
+    judged = rows.split_by_time()[2]
 
     cut = int(rows.matrix.at.max() - shop.start) // 86_400_000_000
     guesses, chances = {}, {}
@@ -93,10 +97,9 @@ def test_a_propensity_comes_near_to_what_can_be_known_and_says_true_probabilitie
         guesses |= dict(zip(people.user_ids, best_guess(shop, people, visits, cut), strict=True))
         level = np.maximum(visits.levels[cut], 0).astype(np.int64)
         chances |= dict(zip(people.user_ids, order_chance(shop, people, level, cut), strict=True))
-    judged = fitted.judged
     known = np.array([user in guesses for user in judged.matrix.users])
     assert known.mean() > 0.7  # the others never signed in
-    y, p = judged.y[known], fitted.predictions["model"][known]
+    y, p = judged.y[known], model.probabilities(judged.matrix)[known]
     users = judged.matrix.users[known]
     guess, chance = (np.array([each[user] for user in users]) for each in (guesses, chances))
     ours, best, ceiling = (Ranking.of(y, each).roc_auc for each in (p, guess, chance))
