@@ -12,8 +12,9 @@ from scipy.stats import spearmanr
 from features.errors import AnalysisError
 
 Change = Callable[[pl.DataFrame, Generator], pl.DataFrame]
-VARIED, COMMON, CORRELATED = 100, 0.5, 0.4
-"""A number has so many values, a missing or most frequent one has at most this share, a pair is correlated so much."""
+FEW, VARIED, COMMON, CORRELATED = 8, 100, 0.5, 0.4
+"""A category has at most so few values and a number so many; a missing or most frequent value has at most this share;
+a pair is correlated so much."""
 TRIED = 40
 LABEL = "label"
 
@@ -52,14 +53,16 @@ def scale(rows: pl.DataFrame, random: Generator) -> Plant:
 
 
 def category_mix(rows: pl.DataFrame, random: Generator) -> Plant:
-    """A sixth of the users change over to the rarer value of a flag."""
-    flags = [name for name in _names(rows) if _flag(_values(rows, name))]
-    name = _one(flags, "flag", random)
-    rarer = float(np.mean(_values(rows, name)) < 0.5)
+    """A sixth of the users change over to the rarest value of a column of few values: a flag, a code."""
+    name = _one(
+        [name for name in _names(rows) if 2 <= len(_counts(rows, name)[0]) <= FEW], "column of few values", random
+    )
+    kinds, counts = _counts(rows, name)
+    rarest = float(kinds[np.argmin(counts)])
 
     def change(window: pl.DataFrame, dealt: Generator) -> pl.DataFrame:
         chosen = pl.Series(dealt.random(window.height) < 1 / 6)
-        return window.with_columns(pl.when(chosen).then(rarer).otherwise(pl.col(name)).alias(name))
+        return window.with_columns(pl.when(chosen).then(rarest).otherwise(pl.col(name)).alias(name))
 
     return Plant("category mix", (name,), change)
 
@@ -111,13 +114,10 @@ def sub_population(rows: pl.DataFrame, random: Generator) -> Plant:
 
 
 def label_only(_rows: pl.DataFrame, _random: Generator) -> Plant:
-    """What half of the users do has nothing to do with their features any more; as many do it as before."""
+    """What users do has nothing to do with their features any more; as many do it as before."""
 
     def change(window: pl.DataFrame, dealt: Generator) -> pl.DataFrame:
-        y = window[LABEL].to_numpy().copy()
-        half = np.flatnonzero(dealt.random(len(y)) < 0.5)
-        y[half] = dealt.permutation(y[half])
-        return window.with_columns(pl.Series(LABEL, y))
+        return window.with_columns(pl.Series(LABEL, dealt.permutation(window[LABEL].to_numpy())))
 
     return Plant("label only", (), change)
 
@@ -145,17 +145,17 @@ def _values(rows: pl.DataFrame, name: str) -> np.ndarray:
     return rows[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def _flag(values: np.ndarray) -> bool:
-    return set(np.unique(values)) == {0.0, 1.0} and bool(0.05 <= values.mean() <= 0.95)
+def _counts(rows: pl.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
+    values = _values(rows, name)
+    return np.unique(values[np.isfinite(values)], return_counts=True)
 
 
 def _numbers(rows: pl.DataFrame) -> list[str]:
     found = []
     for name in _names(rows):
-        values = _values(rows, name)
-        there = values[np.isfinite(values)]
-        kinds, counts = np.unique(there, return_counts=True)
-        if len(kinds) >= VARIED and counts.max() <= COMMON * len(there) and len(there) >= COMMON * len(values):
+        kinds, counts = _counts(rows, name)
+        there = counts.sum()
+        if len(kinds) >= VARIED and counts.max() <= COMMON * there and there >= COMMON * rows.height:
             found.append(name)
     return found
 
