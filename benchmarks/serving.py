@@ -135,7 +135,7 @@ def _fit(models: dict[str, Path], matrix: object) -> None:
 
 @contextmanager
 def running(application: str, home: Path, size: int, redis: str = "") -> Iterator[tuple[int, int]]:
-    """A server: (its port, the session that all its processes are in); stopped at the end."""
+    """A server: (its port, the process that all of it is below); stopped at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -143,13 +143,15 @@ def running(application: str, home: Path, size: int, redis: str = "") -> Iterato
     ours |= {"ETHOGRAM_HOME": str(home), "ECHO_BYTES": str(size), "ETHOGRAM_DRAIN_S": "0"}
     ours |= {"ETHOGRAM_REDIS": redis, "MLFLOW_DISABLE_TELEMETRY": "true", "BENTOML_DO_NOT_TRACK": "True"}
     ours |= {"ETHOGRAM_CLOCK": "2026-06-01T12:00:00", "BENTOML_HOME": str(home / "bentoml")}
+    ours["PATH"] = f"{Path(sys.executable).parent}:{ours.get('PATH', '')}"  # MLflow calls uvicorn by its name
     (home / "bentoml").mkdir(exist_ok=True)
     process = subprocess.Popen(_command(application, home, port), env=ours, start_new_session=True, cwd=ROOT)
     try:
         _wait(port, process)
         yield port, process.pid
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
 
 
@@ -229,14 +231,18 @@ def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
     raise RuntimeError("the server does not get ready")
 
 
-def spent(session: int) -> float:
-    """Seconds of processor time that the processes of a session have used, in user and kernel mode."""
-    ticks = 0
+def spent(pid: int) -> float:
+    """Seconds of processor time that a process and all below it have used, in user and kernel mode."""
+    parents, ticks = {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             told = path.read_text(encoding="utf-8").rpartition(")")[2].split()
-            ticks += int(told[11]) + int(told[12]) if int(told[3]) == session else 0
-    return ticks / os.sysconf("SC_CLK_TCK")
+            parents[int(path.parent.name)] = int(told[1])
+            ticks[int(path.parent.name)] = int(told[11]) + int(told[12])
+    mine = {pid}
+    while more := {each for each, parent in parents.items() if parent in mine} - mine:
+        mine |= more
+    return sum(ticks[each] for each in mine) / os.sysconf("SC_CLK_TCK")
 
 
 def asked(path: str, n: int, n_users: int) -> list[bytes]:
