@@ -13,6 +13,7 @@ from experiments.follow import Follower
 from experiments.release import DIGEST
 from experiments.tracking import CHAMPION, Tracking
 from features.project import Project
+from tests.patience import within
 from tests.serving import shop
 from tests.serving.servers import loaded
 from tests.serving.test_service import free_port, running
@@ -67,10 +68,10 @@ def test_the_alias_alone_decides_what_is_served(project, tmp_path):
     with running(command, port, tmp_path) as (http, _):
         assert http.get("/v1/model").json()["digest"] == bundle.digest
         slowest, seen = watched(http, lambda: tracking.set_alias("shop", CHAMPION, two), stricter.digest)
-        assert seen < 15, f"it took {seen:.1f} s"
-        assert slowest < 2, f"a request took {slowest:.2f} s"
+        assert seen < within(15), f"it took {seen:.1f} s"
+        assert slowest < within(2), f"a request took {slowest:.2f} s"
         _, back = watched(http, lambda: tracking.set_alias("shop", CHAMPION, one), bundle.digest)
-        assert back < 15
+        assert back < within(15)
 
 
 def altered(folder, bundle, **changes):
@@ -175,8 +176,8 @@ def test_two_services_of_one_project_follow_together_and_start_while_the_registr
         away.with_suffix(".away").rename(away)
         with loaded(ports[1]) as load:
             slowest, seen = watched(http, lambda: tracking.set_alias("shop", CHAMPION, two), stricter.digest)
-            assert seen < 15
-            assert slowest < 2
+            assert seen < within(15)
+            assert slowest < within(2)
             until(other, stricter.digest)
             assert load.failed == []
 

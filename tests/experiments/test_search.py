@@ -12,6 +12,7 @@ import pytest
 
 from experiments.search import Found, Range, Tried, search, spaces
 from features.errors import StudyError
+from tests.patience import within
 
 SPACE = {"x": Range(-5, 5), "n": Range(1, 9, whole=True), "rate": Range(0.01, 1.0, log=True)}
 
@@ -78,7 +79,7 @@ def test_a_search_that_is_killed_resumes_and_tries_what_an_undisturbed_one_tries
     process.stdout.close()
     started = time.monotonic()
     resumed = run(tmp_path / "killed")
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < within(20)
     assert 5 <= resumed.resumed < 12
     assert len(resumed.trials) == 12
     assert [trial.params for trial in resumed.trials] == [trial.params for trial in run(tmp_path / "whole").trials]
