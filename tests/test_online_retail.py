@@ -128,7 +128,8 @@ def compared(parts: list[TrainingSet], folder: Path) -> tuple[Estimate, Estimate
     """ROC-AUC of the library, of the five columns, and the difference over the same resamples of customers."""
     found = {}
     for name, names in (("library", parts[0].matrix.names), ("five", FIVE)):
-        spec = {"kind": "table", "file": "", "label": "", "calibration": "platt", "search": {"trials": 10}}
+        table = {"kind": "table", "file": "retail.csv", "label": "buys_again"}
+        spec = {**table, "calibration": "platt", "search": {"trials": 10}}
         study = Study.from_dict({"name": name, **spec})
         found[name] = Asked(name, study.spec, study.searcher(folder / name)).judged(parts, names)
     rows = found["five"].rows
