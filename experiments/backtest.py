@@ -13,6 +13,7 @@ from features.errors import AnalysisError
 from features.instants import NEVER, format_duration, iso
 from features.project import Project
 from features.segments.program import TRUE
+from features.segments.segment_set import SegmentSet
 from training.label import Label
 from training.outcome import Source
 
@@ -32,6 +33,19 @@ class Asked:
     goal: str
     value: str
     within: int
+
+    def of(self, audience: Audience, names: Sequence[str]) -> tuple[Audience, SegmentSet, dict[str, Source]]:
+        """Everybody with what the figures need, the named segments, by default the active ones, and the sources.
+
+        Raises:
+            DefinitionError: there is no such segment, event or property.
+        """
+        for name in names:
+            audience.segments.segment(name)
+        active = [each.name for each in audience.segments.segments if each.status == "active"]
+        sources = self.sources(audience)
+        wider = audience.wider({name for source in sources.values() for name in source.schema.properties})
+        return wider, wider.segments.only(names or active), sources
 
     def sources(self, audience: Audience) -> dict[str, Source]:
         """Per figure what gives it: conversion, value, retention."""
@@ -105,12 +119,7 @@ class Backtest:
                 f"no date from {iso(begin)} on has {format_duration(asked.within)} of log after it, which ends at "
                 f"{iso(audience.at)}."
             )
-        for name in names:
-            audience.segments.segment(name)
-        wanted = [each.name for each in audience.segments.segments if each.status == "active"]
-        sources = asked.sources(audience)
-        audience = audience.wider({name for source in sources.values() for name in source.schema.properties})
-        segments = audience.segments.only(names or wanted)
+        audience, segments, sources = asked.of(audience, names)
         sums = np.zeros((len(dates), len(segments), 2, len(sources), 3))
         for histories in audience.everybody():
             for place, date in enumerate(dates):

@@ -80,12 +80,7 @@ class Kpis:
         starts = [start for start in begins if start > audience.log.span()[0]]
         if not starts:
             raise AnalysisError(f"the log holds no complete period of {format_duration(asked.within)}.")
-        for name in names:
-            audience.segments.segment(name)
-        active = [each.name for each in audience.segments.segments if each.status == "active"]
-        sources = asked.sources(audience)
-        audience = audience.wider({name for source in sources.values() for name in source.schema.properties})
-        segments = audience.segments.only(names or active)
+        audience, segments, sources = asked.of(audience, names)
         n, k = len(starts), 1 + len(segments)
         users, sums = np.zeros((n, k)), np.zeros((n, k, len(COUNTED), n))
         for histories in audience.everybody():

@@ -1,7 +1,6 @@
 """A/B: published experiments, planted effects, false alarms, honest refusals."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,8 @@ from console.cli import app, main
 from experiments.ab import ExperimentResult, analyze, sample_ratio
 from experiments.comparison import Comparison, NotEnoughData
 from features.errors import AnalysisError
+from tests.real_data import HILLSTROM, needs
 
-HILLSTROM = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "hillstrom" / "hillstrom.csv.gz"
 MENS, WOMENS = "Mens E-Mail", "Womens E-Mail"
 PUBLISHED = {
     (MENS, "visit"): ("+0.076590", "[0.069953, 0.083226]", "0.106167", "0.182757"),
@@ -43,7 +42,7 @@ def judged(frame: pl.DataFrame) -> ExperimentResult:
 
 
 @pytest.mark.integration
-@pytest.mark.skipif(not HILLSTROM.exists(), reason="ETHOGRAM_DATA does not point to the real data sets")
+@needs(HILLSTROM)
 def test_hillstrom_is_reproduced_to_all_printed_digits(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     metrics = [part for metric in ("visit", "conversion", "spend") for part in ("--metric", metric)]

@@ -8,6 +8,7 @@ from shutil import copytree
 import numpy as np
 import pytest
 
+from console.circle import DEFINITIONS
 from console.passing import Passing
 from experiments import release
 from experiments.pairs import pairs
@@ -33,15 +34,6 @@ features:
   - {recency: [any, product_viewed, product_added, order_completed]}
   - {active_days: any, windows: [7d, 30d]}
 """
-STUDIES = """version: 1
-studies:
-  purchase_7d:
-    kind: propensity
-    predicts: {did: order_completed, within: 7d}
-    population: {did: any, within: 30d}
-    cuts: {every: 7d, last: 6}
-    search: {trials: 2, seed: 7}
-"""
 
 
 def begun(root: Path, days: int, shift: Shift | None, seed: int) -> Passing:
@@ -49,7 +41,7 @@ def begun(root: Path, days: int, shift: Shift | None, seed: int) -> Passing:
     copytree(SHOP, root)
     (root / "segments.yaml").unlink()
     (root / "features.yaml").write_text(FEATURES, encoding="utf-8")
-    (root / "studies.yaml").write_text(STUDIES, encoding="utf-8")
+    (root / "studies.yaml").write_text(DEFINITIONS["studies.yaml"], encoding="utf-8")
     project = Project.find(root)
     passing = Passing.begun(project, Shop(PEOPLE, HISTORY + days, seed, dirt=0, shift=shift), history=HISTORY)
     Study.from_yaml(project, "purchase_7d").run(project)

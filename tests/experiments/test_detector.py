@@ -1,7 +1,6 @@
 """Detector: its figures on a made-up history, and, as proofs, on simulated shops and on real sessions."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -19,9 +18,9 @@ from features.errors import AnalysisError
 from features.events.log import EventLog
 from features.project import Project
 from features.simulate import Shop, write_shop
+from tests.real_data import SHOPPERS, needs
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "shop"
-SHOPPERS = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "online_shoppers" / "online_shoppers_intention.csv"
 SEEDS = (90001, 90002, 90003, 90004, 90005)
 """First run after the thresholds were frozen."""
 WINDOWS = 40
@@ -177,7 +176,7 @@ def test_planted_changes_of_each_kind_are_found_within_two_windows(
 
 
 @pytest.mark.prove
-@pytest.mark.skipif(not SHOPPERS.exists(), reason="ETHOGRAM_DATA does not point to the real data sets")
+@needs(SHOPPERS)
 def test_random_halves_of_real_sessions_raise_hardly_an_alarm() -> None:
     sessions = pl.read_csv(SHOPPERS, separator=";", infer_schema_length=None)
     texts = [name for name in sessions.columns if sessions[name].dtype == pl.String]

@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,8 +13,7 @@ from numpy.random import Generator
 from experiments import drift
 from experiments.drift import FALSE_ALARMS, compare
 from features.errors import AnalysisError
-
-BIKES = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "bike_sharing" / "bike_sharing_dataset.zip"
+from tests.real_data import BIKES, needs
 
 
 def window(generator: Generator, n: int) -> pl.DataFrame:
@@ -195,7 +192,7 @@ def test_texts_and_unknown_columns_are_refused() -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.skipif(not BIKES.exists(), reason="ETHOGRAM_DATA does not point to the real data sets")
+@needs(BIKES)
 def test_the_drift_of_bike_sharing_is_found_with_its_published_stability_indices() -> None:
     """2011 against 2012; halves of the two years mixed are no drift."""
     hours = pl.read_csv(io.BytesIO(zipfile.ZipFile(BIKES).read("hour.csv")))

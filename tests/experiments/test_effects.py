@@ -1,8 +1,6 @@
 """Covariates, ratios and segments: laws, planted effects, Hillstrom's published ones."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -13,11 +11,7 @@ from console.cli import app
 from experiments.ab import analyze
 from experiments.comparison import Comparison
 from features.errors import AnalysisError
-
-HILLSTROM = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "hillstrom" / "hillstrom.csv.gz"
-needs_hillstrom = pytest.mark.skipif(
-    not HILLSTROM.exists(), reason="ETHOGRAM_DATA does not point to the real data sets"
-)
+from tests.real_data import HILLSTROM, needs
 
 
 def visits(n: int, *, effect: float = 0.0, seed: int = 0) -> pl.DataFrame:
@@ -109,7 +103,7 @@ def test_mistakes_name_the_way_out() -> None:
 
 
 @pytest.mark.integration
-@needs_hillstrom
+@needs(HILLSTROM)
 def test_hillstrom_womens_mail_works_on_buyers_of_womens_goods_and_history_does_not_help() -> None:
     outcomes = [part for metric in ("visit", "conversion", "spend") for part in ("--metric", metric)]
     options = ["--variant", "segment", "--control", "No E-Mail", *outcomes, "--by", "womens", "--json"]

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,7 @@ from typer.testing import CliRunner
 from console.cli import app
 from experiments.outcomes import area, compare_files, expected, expected_of, performance
 from features.errors import AnalysisError
-
-SHOPPERS = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "online_shoppers" / "online_shoppers_intention.csv"
-BIKES = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "bike_sharing" / "bike_sharing_dataset.zip"
-needs_shoppers = pytest.mark.skipif(not SHOPPERS.exists(), reason="ETHOGRAM_DATA does not point to the real data sets")
+from tests.real_data import BIKES, SHOPPERS, needs
 
 
 def rows(n: int, seed: int, *, meaning: float = 2.0, move: float = 0.0) -> pl.DataFrame:
@@ -136,7 +132,7 @@ def compared(pair: tuple[Path, Path], *words: str) -> tuple[int, dict[str, Any]]
 
 
 @pytest.mark.integration
-@needs_shoppers
+@needs(SHOPPERS)
 def test_online_shoppers_alarm_through_labels_in_the_last_months_and_not_in_a_random_half(tmp_path: Path) -> None:
     every = pl.read_csv(SHOPPERS, separator=";", infer_schema_length=None)
     late = every["Month"].is_in(["Nov", "Dec"])
@@ -154,7 +150,7 @@ def test_online_shoppers_alarm_through_labels_in_the_last_months_and_not_in_a_ra
 
 
 @pytest.mark.integration
-@pytest.mark.skipif(not BIKES.exists(), reason="ETHOGRAM_DATA does not point to the real data sets")
+@needs(BIKES)
 def test_bike_sharing_names_registered_first_among_the_measurements(tmp_path: Path) -> None:
     hours = pl.read_csv(io.BytesIO(zipfile.ZipFile(BIKES).read("hour.csv")))
     pair = files(tmp_path, hours.filter(yr=0), hours.filter(yr=1))

@@ -1,7 +1,6 @@
 """Studies of files: columns as they come, splits, leaks, and figures that a known model confirms."""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -20,11 +19,10 @@ from experiments.study import Study
 from experiments.tables import Split, copies, parted, rows_of
 from features.errors import DefinitionError, StudyError
 from tests.experiments import projects
+from tests.real_data import SHOPPERS
 from training.model import Model
 from training.parts import TEST
 from training.validation import Ranking
-
-SHOPPERS = Path(os.environ.get("ETHOGRAM_DATA", "data")) / "online_shoppers" / "online_shoppers_intention.csv"
 
 
 def frame(n: int = 600, *, seed: int = 3) -> pl.DataFrame:
