@@ -40,6 +40,8 @@ def serve(
     as_json: JsonOption = False,
 ) -> None:
     """Take events and answer which segments a user is in, until stopped."""
+    if project is not None:
+        os.environ["ETHOGRAM_PROJECT"] = str(project)  # where the service, which BentoML makes, looks for it
     settings = settings_of(project)
     _check_door(host, settings)
     listening = _listen(host, port)
@@ -155,9 +157,8 @@ def settings_of(project: Path | None) -> "Settings":
     """The service's settings; a project that is named comes before the environment's."""
     from serving.settings import Settings
 
-    if project is not None:
-        os.environ["ETHOGRAM_PROJECT"] = str(project)
-    return Settings.from_environment()
+    given = {} if project is None else {"ETHOGRAM_PROJECT": str(project)}
+    return Settings.from_environment({**os.environ, **given})
 
 
 def _check_door(host: str, settings: "Settings") -> None:
