@@ -71,12 +71,12 @@ EVERYTHING = frozenset(SCOPES)
 
 
 class Keys:
-    """The file of keys, the one of the environment, and the secret behind browsers' tokens."""
+    """The file of keys, the one of the environment, and the secrets behind browsers' tokens."""
 
-    def __init__(self, path: Path, *, single: str | None = None, token_key: str | None = None) -> None:
+    def __init__(self, path: Path, *, single: str | None = None, token_keys: Iterable[str] = ()) -> None:
         self.path = path
         self.single = single
-        self.token_key = token_key
+        self.token_keys = tuple(token_keys)
         self._keys: Mapping[str, Key] | None = None
         self._looked = -LOOK_S
         self._seen = 0
@@ -84,7 +84,7 @@ class Keys:
     @property
     def needed(self) -> bool:
         """Whether callers have to show anything: as soon as there is a file, even one without a key left."""
-        return self.single is not None or self.token_key is not None or self._current() is not None
+        return self.single is not None or bool(self.token_keys) or self._current() is not None
 
     def caller(self, shown: str) -> Caller | None:
         """Who shows this key; None for nobody known."""
@@ -94,25 +94,9 @@ class Keys:
         known = key.digest if key else "0" * 64  # an id that nobody has takes as long as one with another secret
         if hmac.compare_digest(_digest(shown), known) and key is not None and time.time() < (key.until or math.inf):
             return Caller(key.id, frozenset(key.scopes))
-        return self._bearer(shown) if self.token_key is not None and shown.count(".") == 2 else None
-
-    def _bearer(self, token: str) -> Caller | None:
-        """Whom a browser's token names; they may ask about themselves."""
-        import jwt
-
-        try:
-            said = jwt.decode(
-                token,
-                self.token_key or "",
-                algorithms=["HS256"],
-                audience=AUDIENCE,
-                options={"require": ["exp", "iat", "sub", "aud"]},
-            )
-            if said["exp"] - said["iat"] > TOKEN_S:
-                return None
-        except (jwt.PyJWTError, TypeError):
+        if shown.count(".") != 2:
             return None
-        return Caller(f"sub:{said['sub']}", frozenset(), str(said["sub"])) if said["sub"] else None
+        return next((caller for secret in self.token_keys if (caller := _bearer(shown, secret))), None)
 
     def _current(self) -> Mapping[str, Key] | None:
         """The keys of the file, as of a second ago; None where there is none."""
@@ -186,3 +170,22 @@ class Keys:
 
 def _digest(shown: str) -> str:
     return sha256(shown.encode()).hexdigest()
+
+
+def _bearer(token: str, secret: str) -> Caller | None:
+    """Whom a browser's token names; they may ask about themselves."""
+    import jwt
+
+    try:
+        said = jwt.decode(
+            token,
+            secret,
+            algorithms=["HS256"],
+            audience=AUDIENCE,
+            options={"require": ["exp", "iat", "sub", "aud"]},
+        )
+        if said["exp"] - said["iat"] > TOKEN_S:
+            return None
+    except (jwt.PyJWTError, TypeError):
+        return None
+    return Caller(f"sub:{said['sub']}", frozenset(), str(said["sub"])) if said["sub"] else None

@@ -38,6 +38,7 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     ),
     "ETHOGRAM_API_KEY": ("", "one more key, of every scope"),
     "ETHOGRAM_JWT_KEY": ("", "secret of 32 bytes or more that signs browsers' tokens (HS256)"),
+    "ETHOGRAM_JWT_KEY_BEFORE": ("", "the secret before, whose tokens are let in too while it is changed"),
     "ETHOGRAM_RATE": ("0", "requests a second that a key may make, twice as many at once; 0: as many as it likes"),
     "ETHOGRAM_ORIGINS": ("", "web origins, separated by commas, whose pages may read answers"),
     "ETHOGRAM_DRAIN_S": ("1", "seconds between reporting not ready and the end of new connections"),
@@ -64,7 +65,7 @@ class Settings:
     project: Project | None = None
     keys: Path = Path("keys.json")
     api_key: str | None = None
-    jwt_key: str | None = None
+    jwt_keys: tuple[str, ...] = ()
     rate: float = 0.0
     origins: frozenset[str] = frozenset()
     drain_s: float = 1.0
@@ -104,7 +105,7 @@ class Settings:
             project=project,
             keys=path("keys"),
             api_key=given.get("ETHOGRAM_API_KEY") or None,
-            jwt_key=_secret(given.get("ETHOGRAM_JWT_KEY")),
+            jwt_keys=_secrets(given, "ETHOGRAM_JWT_KEY", "ETHOGRAM_JWT_KEY_BEFORE"),
             rate=_number(given, "ETHOGRAM_RATE", "requests a second", 1_000_000),
             origins=frozenset(each.strip() for each in given.get("ETHOGRAM_ORIGINS", "").split(",") if each.strip()),
             drain_s=_number(given, "ETHOGRAM_DRAIN_S"),
@@ -119,13 +120,15 @@ class Settings:
 
     def ring(self) -> Keys:
         """Who may ask."""
-        return Keys(self.keys, single=self.api_key, token_key=self.jwt_key)
+        return Keys(self.keys, single=self.api_key, token_keys=self.jwt_keys)
 
 
-def _secret(text: str | None) -> str | None:
-    if text and len(text.encode()) < SECRET_BYTES:
-        raise ProjectError(f"ETHOGRAM_JWT_KEY must have at least {SECRET_BYTES} bytes. Got {len(text.encode())}.")
-    return text or None
+def _secrets(given: Mapping[str, str], *names: str) -> tuple[str, ...]:
+    found = {name: given[name] for name in names if given.get(name)}
+    for name, text in found.items():
+        if len(text.encode()) < SECRET_BYTES:
+            raise ProjectError(f"{name} must have at least {SECRET_BYTES} bytes. Got {len(text.encode())}.")
+    return tuple(found.values())
 
 
 def _project(given: Mapping[str, str]) -> Project | None:

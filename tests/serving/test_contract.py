@@ -35,18 +35,22 @@ def test_every_error_is_named_and_every_answer_has_a_shape():
 
 
 @pytest.mark.parametrize(
-    "examples", [pytest.param(1000, marks=pytest.mark.integration), pytest.param(5000, marks=pytest.mark.prove)]
+    ("examples", "seed"),
+    [
+        pytest.param(1000, 0, marks=pytest.mark.integration),
+        *(pytest.param(5000, seed, marks=pytest.mark.prove) for seed in (1, 2, 3)),
+    ],
 )
-def test_whatever_is_asked_the_service_keeps_its_contract(bundle, tmp_path, examples):
+def test_whatever_is_asked_the_service_keeps_its_contract(bundle, tmp_path, examples, seed):
     home, port = tmp_path / "home", free_port()
     publish(bundle.path, home / "bundles")
     (home / "ab.yaml").write_text("tests: {hero: {control: a, arms: {a: {}, b: {}}}}", encoding="utf-8")
     command = [sys.executable, "-m", "console.cli", "serve", "--port", str(port)]
     with running(command, port, tmp_path, ETHOGRAM_API_KEY=KEY):
-        check(port, examples, tmp_path)
+        check(port, examples, seed, tmp_path)
 
 
-def check(port, examples, folder):
+def check(port, examples, seed, folder):
     """Schemathesis with all its checks; `examples` in all, shared out among the operations."""
     n_operations = sum(len(methods) for methods in CONTRACT["paths"].values())
     (folder / "schemathesis.toml").write_text(
@@ -58,6 +62,7 @@ def check(port, examples, folder):
     address = f"http://127.0.0.1:{port}"
     command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{address}/openapi.json", "--url", address]
     command += ["--max-examples", str(-(-examples // n_operations)), "--checks", "all", "--no-color"]
+    command += ["--seed", str(seed)]
     command += ["--header", f"Authorization: Bearer {KEY}"]
     told = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert told.returncode == 0, told.stdout[-20_000:] + told.stderr[-2_000:]

@@ -19,6 +19,7 @@ from tests.serving import shop
 
 pytestmark = pytest.mark.anyio
 SECRET = "a secret of the tests, long enough to sign with, with every algorithm"  # noqa: S105 - of the tests
+NEXT = "the next secret of the tests, long enough to sign with as well"
 AWAY = ("203.0.113.9", 1)
 
 
@@ -105,7 +106,7 @@ def test_rotating_again_never_makes_an_old_key_live_longer(tmp_path):
 
 
 async def test_a_token_asks_about_its_own_user_and_nobody_else(published):
-    settings = replace(published, jwt_key=SECRET)
+    settings = replace(published, jwt_keys=(SECRET,))
     async with shop.serving(settings, client=AWAY) as (http, _):
         mine = token("ann")
         assert await status(http, "POST", "/v1/segments", mine, json={"user_id": "ann"}) == 200
@@ -135,12 +136,27 @@ async def test_a_token_asks_about_its_own_user_and_nobody_else(published):
     ids=str,
 )
 async def test_a_token_that_is_not_ours_or_lives_too_long_is_refused(published, bad):
-    async with shop.serving(replace(published, jwt_key=SECRET)) as (http, _):
+    async with shop.serving(replace(published, jwt_keys=(SECRET,))) as (http, _):
         assert await status(http, "POST", "/v1/segments", token(**bad), json={"user_id": bad.get("sub", "ann")}) == 401
 
 
+@pytest.mark.parametrize("signed", [SECRET, NEXT])
+async def test_while_the_secret_is_changed_tokens_of_both_are_let_in_and_then_of_the_new_one_alone(published, signed):
+    path, asked = "/v1/segments", {"user_id": "ann"}
+    names = {"ETHOGRAM_KEY": "k", "ETHOGRAM_JWT_KEY": NEXT, "ETHOGRAM_JWT_KEY_BEFORE": SECRET}
+    during = Settings.from_environment(names).jwt_keys
+    async with shop.serving(replace(published, jwt_keys=during), client=AWAY) as (http, _):
+        assert await status(http, "POST", path, token("ann", secret=signed), json=asked) == 200
+        assert await status(http, "POST", path, token("bob", secret=signed), json=asked) == 403
+        third = token("ann", secret=NEXT[::-1])
+        assert await status(http, "POST", path, third, json=asked) == 401
+    async with shop.serving(replace(published, jwt_keys=(NEXT,)), client=AWAY) as (http, _):
+        expected = 200 if signed == NEXT else 401
+        assert await status(http, "POST", path, token("ann", secret=signed), json=asked) == expected
+
+
 async def test_no_secret_is_logged_and_browsers_are_told_to_be_careful(published, caplog):
-    settings = replace(published, jwt_key=SECRET, api_key="open sesame")
+    settings = replace(published, jwt_keys=(SECRET,), api_key="open sesame")
     with caplog.at_level(logging.DEBUG):
         async with shop.serving(settings, client=AWAY) as (http, _):
             for shown in ("open sesame", token("ann"), "a-wrong-key"):
