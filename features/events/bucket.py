@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from features.behaviour.histories import Histories
 from features.behaviour.schema import StateSchema
+from features.events import slots
 from features.events.batch import FEW, FIELDS, PREFIX
 from features.events.ordering import order_of, repeated
 from features.events.parts import write_json
@@ -173,8 +174,15 @@ class Bucket:
         return frame.select([name for name in names if name in frame.columns])
 
     def histories(self, folder: Path, schema: StateSchema) -> Histories:
-        """The histories of its persons, in order of their ids."""
+        """The histories of its persons, in order of their ids; made of the events once, and mapped from then on."""
         users = self.users(folder)
+        found = slots.mapped(folder / self.name, schema, users["user"])
+        if found is None:
+            found = self._histories(folder, schema, users)
+            slots.keep(folder / self.name, found, users["user"])
+        return found
+
+    def _histories(self, folder: Path, schema: StateSchema, users: pl.DataFrame) -> Histories:
         whole = self._events(folder, [*FIELDS_OF_STATE, *schema.columns])
         frame = schema.counting(whole)
         if frame.height == whole.height:

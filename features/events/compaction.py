@@ -17,7 +17,7 @@ import polars as pl
 from features.errors import LogError
 from features.events.bucket import Bucket
 from features.events.engine import Engine, Job, Source
-from features.events.parts import Parts, write_json
+from features.events.parts import UNFINISHED, Parts, write_json
 from features.events.persons import Persons
 from features.events.plan import TrackingPlan
 from features.events.rows import BEFORE, Rows
@@ -185,6 +185,14 @@ def _clear(folder: Path, manifests: Sequence[Manifest], *, purge: bool) -> None:
     named.update(manifest.identity for manifest in manifests)
     for path in folder.iterdir():
         if path.is_dir() and path.name not in named:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
     for path in folder.glob(f"*/{BEFORE}*") if purge else ():
         path.unlink()
+
+
+def _remove(path: Path) -> None:
+    """Take a folder away at one stroke: whoever is still reading it keeps nothing in it any more."""
+    doomed = path.with_name(f"{UNFINISHED}{path.name}.gone")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
