@@ -204,7 +204,7 @@ class Contest:
 
     def _watched(self, duels: tuple[Duel, ...], seen: tuple[Pairs, ...]) -> tuple[Decision, Course]:
         """Back to the bundle before where that is better by now; done when it was watched long enough."""
-        better = [str(each) for each in duels if each.verdict == "better"]
+        better = [str(each) for each in duels if self._returns(each)]
         if better:
             return self._back(duels, seen, (*better, "what was served before is better, so it is served again"))
         try:
@@ -216,6 +216,10 @@ class Contest:
         if self.now - self.course.since < watch + horizon:
             return self._said("waiting", duels, seen, ("what was promoted is watched", *map(str, duels))), self.course
         return self._ended("confirmed", duels, seen, (*map(str, duels), "what was promoted is not worse"))
+
+    def _returns(self, fought: Duel) -> bool:
+        """Whether what was served before is better, and no guardrail of it worse: as much as its successor showed."""
+        return fought.verdict == "better" and not any(self.policy.gates.guarded(fought))
 
     def _vetoed(self, veto: str) -> tuple[Decision, Course]:
         if self.course.phase == "watching":

@@ -44,13 +44,18 @@ class Duel:
 
     @property
     def verdict(self) -> Verdict:
-        """Better ranking without worse probabilities, or better probabilities without worse ranking."""
+        """Better ranking without worse probabilities, or better probabilities without worse ranking.
+
+        A ranking does not see probabilities that are off, so where it alone is shown to be better, log-loss and Brier
+        score must be lower too, sure or not: a better ranking that is told as well as before lowers both.
+        """
         if not self.difference:
             return "not enough data"
-        ranking, loss = self.difference["roc_auc"], self.difference["log_loss"]
-        if ranking.high < 0 or loss.low > 0:
+        ranking, loss, brier = (self.difference[name] for name in ("roc_auc", "log_loss", "brier"))
+        if ranking.high < 0 or loss.low > 0 or brier.low > 0:
             return "worse"
-        if ranking.low > 0 or (loss.high < 0 and ranking.low > -TOLERANCE):
+        told = loss.value <= 0 and brier.value <= 0
+        if (ranking.low > 0 and told) or (loss.high < 0 and ranking.low > -TOLERANCE):
             return "better"
         return "no difference shown"
 

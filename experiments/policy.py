@@ -55,6 +55,10 @@ class Gates(Definition):
         if not (ranks or (tells and ranking.low > -TOLERANCE)):
             share = f"{self.log_loss:.1%} of the log-loss"
             yield f"{duel}; that is less than {self.roc_auc:g} ROC-AUC or {share}, and does not matter"
+        yield from self.guarded(duel)
+
+    def guarded(self, duel: Duel) -> Iterator[str]:
+        """The guardrails that are worse than allowed, by the whole interval."""
         for name, loss_allowed in self.guardrails.items():
             apart = duel.difference[name]
             if (apart.high < -loss_allowed) if METRICS[name] else (apart.low > loss_allowed):

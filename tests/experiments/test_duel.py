@@ -9,6 +9,7 @@ from scipy import stats
 
 from experiments.duel import Duel, duel
 from features.instants import parse_instant
+from training.validation import Estimate
 
 AT = parse_instant("2026-03-01")
 
@@ -41,6 +42,22 @@ def test_equals_rarely_win() -> None:
 
 def test_better_ranking_does_not_make_up_for_wrong_probabilities() -> None:
     assert fought(4000, seed=2, champion=0.5, challenger=0.45, tilt=1.5).verdict == "worse"
+
+
+def test_a_ranking_alone_wins_only_where_probabilities_seem_no_worse_either() -> None:
+    """A surely better ranking beside a log-loss and a Brier score that may be higher: nothing is shown."""
+
+    def judged(log_loss: float, brier: float) -> str:
+        apart = {"roc_auc": Estimate(0.03, 0.02, 0.04)}
+        apart |= {
+            name: Estimate(value, value - 0.01, value + 0.01)
+            for name, value in (("log_loss", log_loss), ("brier", brier))
+        }
+        return Duel("buys", AT, 1000, 1000, 100, {}, {}, apart).verdict
+
+    assert judged(-0.005, -0.005) == "better"
+    assert judged(0.005, -0.005) == judged(-0.005, 0.005) == "no difference shown"
+    assert judged(-0.005, 0.015) == judged(0.015, -0.005) == "worse"
 
 
 def test_few_outcomes_are_not_enough_data() -> None:
