@@ -31,6 +31,7 @@ def _ab() -> None:
 def ab_analyze(
     file: Annotated[Path | None, typer.Argument(help="CSV, TSV or Parquet, .gz too; one row a user.")] = None,
     test: Annotated[str | None, typer.Option(help="A test of ab.yaml, by our own exposure log, instead.")] = None,
+    holdout: Annotated[bool, typer.Option("--holdout", help="Who is held out of all tests, instead.")] = False,
     variant: Annotated[str, typer.Option(help="Column that names the arm.")] = "",
     control: Annotated[str, typer.Option(help="The arm the others are compared with.")] = "",
     metric: Annotated[
@@ -57,7 +58,7 @@ def ab_analyze(
     project: ProjectOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare every arm of an experiment with its control: in a file with no project around it, or a test of ab.yaml.
+    """Compare every arm of an experiment with its control: a file's, a test's of ab.yaml, or the holdout's.
 
     Exits with 1 when the sample ratio is broken.
     """
@@ -67,14 +68,16 @@ def ab_analyze(
     from experiments.exposed import Exposed
     from features.project import Project
 
-    if test is not None:
-        asked = (file, variant, control, metric, user, weights, by, day, since, guardrail, less)
+    if test is not None or holdout:
+        asked = (holdout and test, file, variant, control, metric, user, weights, by, day, since, guardrail, less)
         if any(asked) or covariate not in (None, "before"):
-            raise AnalysisError("ab.yaml says what a test compares. Hint: --test goes with --covariate before alone.")
+            raise AnalysisError(
+                "ab.yaml says what is compared. Hint: --test, or --holdout, goes with --covariate before alone."
+            )
         found = Project.find(project)
-        people = Exposed.of(found, test)
+        people = Exposed.of(found, test) if test is not None else Exposed.held(found)
         result = people.analyze(correction=correction, cap=cap, covariate=covariate is not None)
-        html = html or found.path("reports") / f"ab-{test}.html"
+        html = html or found.path("reports") / f"ab-{test or 'holdout'}.html"
     elif file is None or not (variant and control and metric):
         raise AnalysisError("what is compared? Hint: FILE --variant COLUMN --control NAME --metric COLUMN, or --test.")
     else:

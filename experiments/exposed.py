@@ -1,4 +1,4 @@
-"""Exposed: who was shown what in a test of `ab.yaml`, and what they did from then on, as rows to analyze."""
+"""Exposed: who was shown what in a test of `ab.yaml`, or nothing, and what they did, as rows to analyze."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,18 +13,20 @@ from experiments.amendment import declared
 from experiments.inference import Correction
 from experiments.occurrences import Occurrences
 from features.behaviour.schema import StateSchema
+from features.draws import places
 from features.errors import AnalysisError
 from features.events.log import EventLog
 from features.instants import DAY, NEVER, SECOND, format_duration
 from features.project import Project
 from serving import exposures
-from serving.abtests import ANY, Experiment, Metric
+from serving.abtests import ANY, OTHER, Arm, Experiment, Holdout, Metric
 
 DAYS = 14
 """Days since the exposure that are told one by one."""
 BEFORE = 28 * DAY
 """How long before the exposure the success metric is counted, where it is not said how long after."""
 SHOWN = "exposures"
+HELD, OTHERS = "held_out", "everybody_else"
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -61,6 +63,37 @@ class Exposed:
         shown, notes = _shown(project, log, name, test)
         if shown.is_empty():
             raise AnalysisError(f"nobody was exposed to {name!r} yet.")
+        return cls._measured(project, log, test, shown, notes)
+
+    @classmethod
+    def held(cls, project: Project) -> Self:
+        """Who is held out of all tests against everybody else, whether they were shown something or not.
+
+        A person counts from the holdout's start on, or from their first event after it: nothing that a test does to
+        people says who counts.
+
+        Raises:
+            DefinitionError: ab.yaml is wrong.
+            AnalysisError: nobody is held out, or the holdout declares no metrics.
+        """
+        holdout, log = declared(project).holdout, EventLog.of(project)
+        if not 0 < holdout.share < 1:
+            raise AnalysisError("nobody, or everybody, is held out. Hint: `holdout: {share: 0.05}` in ab.yaml.")
+        if not any(not metric.guardrail for metric in holdout.metrics.values()):
+            raise AnalysisError(
+                "the holdout declares no metric that may succeed. Hint: `holdout: {metrics: }`, ab.yaml."
+            )
+        weights = {HELD: holdout.share, OTHERS: 1 - holdout.share}
+        arms = {name: Arm(weight=weight) for name, weight in weights.items()}
+        told = {"start": holdout.start, "stop": holdout.stop, "metrics": holdout.metrics}
+        people, notes = _divided(project, log, holdout)
+        return cls._measured(project, log, Experiment(control=HELD, arms=arms, **told), people, notes)
+
+    @classmethod
+    def _measured(
+        cls, project: Project, log: EventLog, test: Experiment, shown: pl.DataFrame, notes: list[str]
+    ) -> Self:
+        """What the people did from the first instant at which each was shown something, or counted."""
         people = shown.group_by("user").agg(pl.col("at").min().alias("first")).sort("user")
         measured = _Measured.of(project, log, people, test)
         rows = (
@@ -121,6 +154,18 @@ def _shown(project: Project, log: EventLog, name: str, test: Experiment) -> tupl
         - len(inside),
     }
     return owned.drop("canonical"), [f"{count:,} {what}" for what, count in counts.items() if count]
+
+
+def _divided(project: Project, log: EventLog, holdout: Holdout) -> tuple[pl.DataFrame, list[str]]:
+    """Everybody by whether they are held out: columns user, arm, segment and at, since when they count."""
+    events = log.frame(columns=["user", "ts", "mark"]).filter(pl.col("ts") < holdout.stop, pl.col("mark").is_null())
+    people = events.group_by("user").agg(at=pl.max_horizontal(pl.col("ts").min(), pl.lit(holdout.start))).sort("user")
+    held = places(holdout.seed, people["user"].to_list()) < holdout.share
+    divided = people.with_columns(arm=pl.Series(np.where(held, HELD, OTHERS)), segment=pl.lit(OTHER))
+    owners, shown = log.canonical(), exposures.read(project.path("exposures"))["user"].unique().to_list()
+    crossed = {owners.get(user, (user, 0))[0] for user in shown} & set(people["user"].filter(held))
+    told = f"{len(crossed):,} who are held out were exposed to a test all the same, as far as known under another id."
+    return divided, [told] if crossed else []
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, JsonValue, StringConstraints
 
 from features.document import Definition, Duration, Instant, load, located, validated
+from features.draws import place
 from features.errors import DefinitionError, nearest
 from features.events.plan import TrackingPlan
 from features.instants import NEVER
@@ -83,10 +84,17 @@ class Metric(Definition):
 
 
 class Holdout(Definition):
-    """People who are in no test, ever."""
+    """People who are in no test, ever; from `start` to `stop` their metrics are compared with everybody else's."""
 
     share: Share = 0.0
     seed: str = "holdout"
+    start: Instant = 0
+    stop: Instant = NEVER
+    metrics: dict[Name, Metric] = {}
+
+    def holds(self, user: str) -> bool:
+        """Whether a person, by canonical id, is held out."""
+        return place(self.seed, user) < self.share
 
 
 class Experiment(Definition):
@@ -169,7 +177,7 @@ class AbTests(Definition):
         made = validated(cls, data, where=path.name)
         faults = [*made._faults(), *made._unknown(segments, plan)]
         if faults:
-            told = (located(data, ("tests", *fault.at), path.name) + fault.text for fault in faults)
+            told = (located(data, fault.at, path.name) + fault.text for fault in faults)
             raise DefinitionError("\n".join(told))
         return made
 
@@ -184,19 +192,33 @@ class AbTests(Definition):
             for key in ("control", "winner"):
                 arm = getattr(each, key)
                 if arm is not None and arm not in each.arms:
-                    yield _Fault((name, key), f"{arm!r} is no arm of this test. {nearest(arm, each.arms)}")
+                    yield _Fault(("tests", name, key), f"{arm!r} is no arm of this test. {nearest(arm, each.arms)}")
             if each.start >= each.stop:
-                yield _Fault((name, "stop"), "a test stops after it has started.")
+                yield _Fault(("tests", name, "stop"), "a test stops after it has started.")
             if any(a.at >= b.at or a.share > b.share for a, b in pairwise(each.ramp)):
-                yield _Fault((name, "ramp"), "a ramp goes on in time and never down: who is in a test stays in it.")
+                yield _Fault(
+                    ("tests", name, "ramp"), "a ramp goes on in time and never down: who is in a test stays in it."
+                )
             if each.of_models and {arm.model for arm in each.arms.values()} != {"champion", "challenger"}:
-                yield _Fault((name, "arms"), "a test of models has the champion in one arm, the challenger in another.")
-            yield from (
-                _Fault((name, "metrics", metric), f"a metric says exactly one of {', '.join(KINDS)}.")
-                for metric, said in each.metrics.items()
-                if not said.kind
-            )
+                yield _Fault(
+                    ("tests", name, "arms"), "a test of models has the champion in one arm, the challenger in another."
+                )
+        for at, said in self._metrics():
+            if not said.kind:
+                yield _Fault(at, f"a metric says exactly one of {', '.join(KINDS)}.")
+            elif said.rate and at[0] == "holdout":
+                yield _Fault(at, "who is held out is shown nothing, so there is no rate per exposure.")
+        if self.holdout.start >= self.holdout.stop:
+            yield _Fault(("holdout", "stop"), "a holdout stops after it has started.")
         yield from self._overlaps()
+
+    def _metrics(self) -> Iterator[tuple[tuple[str, ...], Metric]]:
+        """Every metric and where it stands."""
+        for metric, said in self.holdout.metrics.items():
+            yield ("holdout", "metrics", metric), said
+        for name, each in self.tests.items():
+            for metric, said in each.metrics.items():
+                yield ("tests", name, "metrics", metric), said
 
     def _overlaps(self) -> Iterator["_Fault"]:
         for name, each in self.tests.items():
@@ -204,7 +226,7 @@ class AbTests(Definition):
                 continue
             low, high = each.namespace.range
             if low >= high:
-                yield _Fault((name, "namespace", "range"), "a range is [from, to), from below to.")
+                yield _Fault(("tests", name, "namespace", "range"), "a range is [from, to), from below to.")
             for other, that in self.tests.items():
                 if other == name:
                     break
@@ -213,19 +235,20 @@ class AbTests(Definition):
                 apart = that.namespace.range[1] <= low or high <= that.namespace.range[0]
                 if not apart and each.start < that.stop and that.start < each.stop:
                     yield _Fault(
-                        (name, "namespace", "range"), f"{other!r} takes some of these people at the same time."
+                        ("tests", name, "namespace", "range"), f"{other!r} takes some of these people at the same time."
                     )
 
     def _unknown(self, segments: Collection[str] | None, plan: TrackingPlan | None) -> Iterator["_Fault"]:
         for name, each in self.tests.items():
-            for place, segment in enumerate(each.segments):
+            for number, segment in enumerate(each.segments):
                 if segments is not None and segment not in segments:
                     yield _Fault(
-                        (name, "segments", place), f"unknown segment {segment!r}. {nearest(segment, segments)}"
+                        ("tests", name, "segments", number),
+                        f"unknown segment {segment!r}. {nearest(segment, segments)}",
                     )
-            for metric, said in each.metrics.items():
-                if plan is not None and (fault := _unplanned(said, plan)):
-                    yield _Fault((name, "metrics", metric, said.kind), fault)
+        for at, said in self._metrics():
+            if plan is not None and (fault := _unplanned(said, plan)):
+                yield _Fault((*at, said.kind), fault)
 
 
 KINDS = ("conversion", "sum", "rate", "time_on_site", "retention")

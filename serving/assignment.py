@@ -76,7 +76,7 @@ def stratum(test: Experiment, segments: Collection[str]) -> str:
 
 def drawn(test: Experiment, name: str, user: str, at: int, holdout: Holdout) -> tuple[str, str]:
     """The arm that the hash draws for a person, or empty and why there is none."""
-    if place(holdout.seed, user) < holdout.share:
+    if holdout.holds(user):
         return "", "the person is in no test: held out"
     if test.namespace is not None:
         low, high = test.namespace.range

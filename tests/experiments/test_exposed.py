@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from console.cli import app
 from experiments.exposed import Exposed
-from features.errors import AnalysisError
+from features.draws import place
+from features.errors import AnalysisError, DefinitionError
 from features.events.batch import EventBatch
 from features.events.log import EventLog
 from features.instants import DAY, HOUR, MINUTE
@@ -148,6 +149,65 @@ def test_a_planted_effect_is_found_in_the_log_and_rolled_out(tmp_path):
     rolled = CliRunner().invoke(app, ["ab", "rollout", "hero", "--project", str(project.root), "--apply"])
     assert rolled.exit_code == 0, rolled.output
     assert AbTests.read(project.path("ab")).test("hero").winner == "bold"
+
+
+HOLDOUT = """holdout:
+  share: 0.3
+  start: 2026-01-05
+  metrics:
+    bought: {conversion: bought, within: 2d}
+    views: {sum: bought.revenue, within: 2d}
+"""
+
+
+def held_out(user):
+    return place("holdout", user) < 0.3
+
+
+def test_the_holdout_is_compared_with_everybody_else_whoever_was_exposed(tmp_path):
+    """Everybody counts, from the start or their first event on; tests raise what everybody else buys."""
+    random = np.random.default_rng(11)
+    events = [("early", "bought", T0 - DAY, 5.0), ("early", "bought", T0 + DAY, 2.0)]
+    shown = []
+    for number in range(1500):
+        user, at = f"u{number}", T0 + int(random.integers(0, 5 * DAY))
+        events.append((user, "viewed", at, None))
+        if random.random() < (0.2 if held_out(user) else 0.35):
+            events.append((user, "bought", at + HOUR, 9.0))
+    crossed = next(user for user in (f"u{number}" for number in range(99)) if held_out(user))
+    shown = [
+        (crossed, "bold", T0 + DAY, None),
+        *((f"u{n}", "bold", T0, None) for n in range(9) if not held_out(f"u{n}")),
+    ]
+    events.append(("u0", "viewed", T0 + 12 * DAY, None))
+    project = project_with(tmp_path / "shop", events, shown, AB + HOLDOUT)
+    frame = Exposed.held(project).frame
+    assert dict(frame.group_by("arm").len().iter_rows()) == {
+        "held_out": sum(held_out(user) for user in frame["user"]),
+        "everybody_else": sum(not held_out(user) for user in frame["user"]),
+    }
+    early = frame.row(by_predicate=pl.col("user") == "early", named=True)
+    assert (early["bought"], early["views"], early["before"]) == (1.0, 2.0, 1.0)
+    asked = ["ab", "analyze", "--holdout", "--project", str(project.root), "--json"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert (document["decision"]["answer"], document["decision"]["arm"]) == ("ship", "everybody_else")
+    assert sum(document["sample_ratio"]["counts"].values()) == 1501
+    assert any(note.startswith("1 who are held out were exposed") for note in document["notes"])
+    assert (project.path("reports") / "ab-holdout.html").read_text().count("data:image/svg+xml") >= 3
+    assert isinstance(CliRunner().invoke(app, [*asked, "--test", "hero"]).exception, AnalysisError)
+
+
+def test_a_holdout_that_cannot_be_compared_is_refused(small):
+    with pytest.raises(AnalysisError, match="nobody, or everybody"):
+        Exposed.held(small)
+    small.path("ab").write_text(AB + "holdout: {share: 0.1}\n")
+    with pytest.raises(AnalysisError, match="declares no metric"):
+        Exposed.held(small)
+    small.path("ab").write_text(AB + "holdout: {share: 0.1, metrics: {clicks: {rate: viewed}}}\n")
+    with pytest.raises(DefinitionError, match=r"ab\.yaml:12: holdout\.metrics\.clicks: .*shown nothing"):
+        Exposed.held(small)
 
 
 def test_who_is_erased_is_in_no_exposure(small):
