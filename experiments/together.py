@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 
 from experiments.inference import two_sided
 from experiments.shift import FEWEST_ROWS, Shift
+from training.validation import Ranking
 
 Array = NDArray[np.float64]
 
@@ -120,7 +121,6 @@ def _classifier(names: Sequence[str], before: Array, after: Array, seed: int) ->
 def _told_apart(rows: Array, side: Array, random: np.random.Generator) -> tuple[float, Array]:
     """The mean ROC-AUC of two halves, each judged by trees of the other; and how much every column helped."""
     import xgboost as xgb
-    from sklearn.metrics import roc_auc_score
 
     half = random.permutation(len(rows)) % 2 == 0
     asked = {
@@ -133,8 +133,9 @@ def _told_apart(rows: Array, side: Array, random: np.random.Generator) -> tuple[
     }
     areas, gains = [], np.zeros(rows.shape[1])
     for part in (half, ~half):
-        trees = xgb.train({**asked, "colsample_bynode": 0.5, "seed": 0}, xgb.DMatrix(rows[part], side[part]), ROUNDS)
-        areas.append(roc_auc_score(side[~part], trees.predict(xgb.DMatrix(rows[~part]))))
+        known, asked_of = xgb.DMatrix(rows[part], side[part], nthread=1), xgb.DMatrix(rows[~part], nthread=1)
+        trees = xgb.train({**asked, "colsample_bynode": 0.5, "seed": 0}, known, ROUNDS)
+        areas.append(Ranking.of(side[~part], trees.predict(asked_of)).roc_auc)
         for name, gain in trees.get_score(importance_type="total_gain").items():
             gains[int(name[1:])] += gain if isinstance(gain, float) else sum(gain)
     return float(np.mean(areas)), gains

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from console.cli import app
-from experiments.detector import SCORE, History, Share, alarm, power, score
+from experiments.detector import SCORE, History, Power, Share, alarm, power, score
 from experiments.drift import DriftReport, Finding, Sample, compare
 from experiments.planted import GRID, IMMATERIAL, LABEL, label_only
 from experiments.shift import Shift
@@ -21,10 +21,13 @@ from features.simulate import Shop, write_shop
 from tests.real_data import SHOPPERS, needs
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "shop"
-SEEDS = (90001, 90002, 90003, 90004, 90005)
-"""First run after the thresholds were frozen."""
+SEEDS = (93001, 93002, 93003, 93004, 93005)
+"""First run after the thresholds were frozen, and after those that the thresholds' first figures came from."""
+REPEATS = 20
+"""Changes planted of each kind, in each of three shops."""
 WINDOWS = 40
-RARE = ["category mix", "label only"]
+RARE = ["missing values", "category mix", "label only"]
+"""Found in fewer people late: a flag, a gap or an outcome that few have."""
 FEATURES = """version: 1
 features:
   - {count: [any, product_viewed, product_added, order_completed], windows: [7d, 30d]}
@@ -115,10 +118,11 @@ def test_too_short_a_log_is_said(tmp_path: Path) -> None:
         History.of(shop(tmp_path, 1, users=40, days=20), days=30)
 
 
-def shop(folder: Path, seed: int, *, users: int, days: int, seasons: bool = False) -> Project:
-    """A simulated shop's project, its events ingested."""
+def shop(folder: Path, seed: int, *, users: int, days: int, seasons: bool = False, library: bool = False) -> Project:
+    """A simulated shop's project, its events ingested; with the features above, or those of the shop's own library."""
     shutil.copytree(EXAMPLE, folder / "shop")
-    (folder / "shop" / "features.yaml").write_text(FEATURES)
+    if not library:
+        (folder / "shop" / "features.yaml").write_text(FEATURES)
     (folder / "shop" / "studies.yaml").write_text(STUDIES)
     for name in ("features.lock", "segments.yaml", "ab.yaml"):
         (folder / "shop" / name).unlink(missing_ok=True)
@@ -131,48 +135,72 @@ def shop(folder: Path, seed: int, *, users: int, days: int, seasons: bool = Fals
     return project
 
 
-def simulated(folder: Path, seed: int, *, seasons: bool = False, days: int = WINDOWS, users: int = 1_500) -> History:
-    """The windows of a shop whose features have settled."""
-    return History.of(shop(folder, seed, users=users, days=60 + days, seasons=seasons), days=days)
-
-
-@pytest.mark.prove
-@pytest.mark.parametrize(("seasons", "seeds", "most"), [(False, SEEDS, 0.02), (True, SEEDS[:2], 1.0)])
-def test_a_shop_that_stays_as_it_is_raises_hardly_an_alarm(
-    tmp_path: Path, seasons: bool, seeds: tuple[int, ...], most: float
-) -> None:
-    """200 windows with seasons off; with them on a figure that is told: weekly rhythms are not taken out here."""
-    moved = alarms = tried = 0
-    for seed in seeds:
-        history = simulated(tmp_path / str(seed), seed, seasons=seasons)
-        reports = [history.judge(window) for window in history.windows]
-        raised = [alarm(reports[: place + 1]) for place in range(len(reports))]
-        alarms, tried = alarms + sum(raised), tried + len(raised)
-        moved += sum(any(f.moved and f.tier != "young log" for f in report.findings) for report in reports)
-        print(seed, "moved", Share(moved, tried), "alarms", Share(alarms, tried), flush=True)  # noqa: T201 - the figures are what a proof is run for
-    assert tried >= WINDOWS * len(seeds)
-    assert alarms <= most * tried
+def simulated(
+    folder: Path,
+    seed: int,
+    *,
+    seasons: bool = False,
+    days: int = WINDOWS,
+    users: int = 1_500,
+    library: bool = False,
+) -> History:
+    """The windows of a shop whose features have settled: those of the library look back ninety days."""
+    settled = 110 if library else 60
+    made = shop(folder, seed, users=users, days=settled + days, seasons=seasons, library=library)
+    history = History.of(made, days=days)
+    print(f"{seed}: {history.reference.width - 2} features, {history.reference.height:,} users a window", flush=True)  # noqa: T201 - the figures are what a proof is run for
+    return history
 
 
 @pytest.mark.prove
 @pytest.mark.parametrize(
-    ("kinds", "users"),
-    [([kind for kind in GRID if kind not in RARE], 1_500), (RARE, 8_000)],
-    ids=["numbers", "categories and outcomes"],
+    ("seasons", "seeds", "library"),
+    [(False, SEEDS, False), (True, SEEDS[:2], False), (False, SEEDS[:2], True)],
+    ids=["seasons off", "seasons on", "the whole library"],
+)
+def test_a_shop_that_stays_as_it_is_raises_hardly_an_alarm(
+    tmp_path: Path, seasons: bool, seeds: tuple[int, ...], library: bool
+) -> None:
+    """200 windows with seasons off; with them on a figure that is told: weekly rhythms are not taken out here."""
+    moved = alarms = tried = 0
+    for seed in seeds:
+        history = simulated(tmp_path / str(seed), seed, seasons=seasons, library=library)
+        reports = [history.judge(window) for window in history.windows]
+        raised = [alarm(reports[: place + 1]) for place in range(len(reports))]
+        alarms, tried = alarms + sum(raised), tried + len(raised)
+        moved += sum(any(f.moved and f.tier != "young log" for f in report.findings) for report in reports)
+        print(seed, "moved", Share(moved, tried), "alarms", Share(alarms, tried), flush=True)  # noqa: T201 - likewise
+    assert tried >= WINDOWS * len(seeds)
+    assert seasons or alarms <= 0.02 * tried
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize(
+    ("kinds", "users", "library"),
+    [
+        ([kind for kind in GRID if kind not in RARE], 1_500, False),
+        (RARE, 8_000, False),
+        ([kind for kind in GRID if kind not in RARE], 1_500, True),
+    ],
+    ids=["numbers", "rare things", "the whole library"],
 )
 def test_planted_changes_of_each_kind_are_found_within_two_windows(
-    tmp_path: Path, kinds: list[str], users: int
+    tmp_path: Path, kinds: list[str], users: int, library: bool
 ) -> None:
     """At least nine in ten of every material kind; what is below the floors is told.
 
     One person in seventeen orders within a week: outcomes need windows of some thousand people.
     """
-    history = simulated(tmp_path, SEEDS[0] + 100, days=12, users=users)
-    random = np.random.default_rng(SEEDS[0])
-    found = {kind: power(history, kind, repeats=12, random=random) for kind in kinds}
-    for each in found.values():
-        print(" | ".join(each.row()), flush=True)  # noqa: T201 - likewise
-    assert all(each.found.hits >= 0.9 * each.found.n > 0 for kind, each in found.items() if kind not in IMMATERIAL)
+    found: dict[str, list[Power]] = {kind: [] for kind in kinds}
+    for seed in SEEDS[:3]:
+        history = simulated(tmp_path / str(seed), seed + 100, days=12, users=users, library=library)
+        random = np.random.default_rng(seed)
+        for kind in kinds:
+            found[kind].append(power(history, kind, repeats=REPEATS, random=random))
+            print(" | ".join(found[kind][-1].row()), flush=True)  # noqa: T201 - likewise
+    shares = {kind: Share(sum(p.found.hits for p in each), REPEATS * len(each)) for kind, each in found.items()}
+    print({kind: str(share) for kind, share in shares.items()}, flush=True)  # noqa: T201 - likewise
+    assert all(each.hits >= 0.9 * each.n for kind, each in shares.items() if kind not in IMMATERIAL)
 
 
 @pytest.mark.prove
