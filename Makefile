@@ -62,7 +62,7 @@ bench: $(DEV_STAMP) ## every benchmark, about a minute each (ARGS=--json; withou
 docs: $(DEV_STAMP) ## run what the documentation shows
 	@$(QUIET) $(BIN)/python -m pytest -q tests/test_docs.py $(ARGS)
 
-lock: $(VENV)/bin/uv ## resolve the three lock files from pyproject.toml
+lock: $(VENV)/bin/uv ## resolve the lock files from pyproject.toml
 	@$(BIN)/python -m tests.locks --write
 
 audit: $(VENV)/bin/uv ## look up the locked versions in the advisory databases (network)

@@ -1,4 +1,4 @@
-"""The three lock files and pyproject.toml say the same: `python -m tests.locks [--write]`.
+"""The lock files and pyproject.toml say the same: `python -m tests.locks [--write]`.
 
 A lock is fresh when resolving again, with the lock as the preference, changes nothing. That needs the package index,
 so the quick check compares a digest of the requirements that the lock was resolved from.
@@ -12,12 +12,21 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-LOCKS = {"development": ("studio", "spark", "kafka", "development"), "core": ("studio",), "serving": ()}
+LOCKS = {
+    "development": ("studio", "spark", "kafka", "development"),
+    "core": ("studio",),
+    "serving": (),
+    "prefect": ("prefect",),
+}
+"""Extras of the project; or a group, which is an environment of its own without the project."""
 
 
 def requirements(extras: tuple[str, ...]) -> list[str]:
-    """What pyproject.toml asks for, with these extras."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    """What pyproject.toml asks for, with these extras, or for a group alone."""
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, groups = document["project"], document["dependency-groups"]
+    if set(extras) & set(groups):
+        return sorted(line for group in extras for line in groups[group])
     return sorted(
         [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
     )
@@ -40,7 +49,7 @@ def write(name: str, extras: tuple[str, ...]) -> None:
     command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--quiet", "-"]
     if path.exists():
         command += ["--output-file", str(path)]
-    if name != "development":  # one version of a package everywhere
+    if name in ("core", "serving"):  # one version of a package everywhere
         command += ["--constraint", "requirements/development.lock"]
     answer = subprocess.run(
         command, input="\n".join(requirements(extras)), capture_output=True, text=True, check=True, cwd=ROOT

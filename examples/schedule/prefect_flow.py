@@ -1,7 +1,7 @@
 """The loop as a Prefect flow: a turn every six hours, tried again when it fails; its answer is the run's artifact.
 
 The flow calls the command line, so Prefect lives in an environment of its own:
-`pip install "prefect>=3,<4" "fastapi<0.120"`.
+`pip install -r requirements/prefect.lock`.
 
     ETHOGRAM_PROJECT=/srv/my-shop PATH=/srv/ethogram/.venv/bin:$PATH python examples/schedule/prefect_flow.py
 
