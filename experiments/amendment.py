@@ -20,7 +20,7 @@ from features.project import Project
 from serving import exposures
 from serving.abtests import OTHER, AbTests, Experiment
 from serving.assignment import ranges, stratum
-from serving.scorer import segment_of
+from serving.scorer import segments_of
 from training.bundle import Bundle, current
 
 
@@ -157,7 +157,8 @@ def _inside(audience: Audience, histories: Histories) -> list[set[str]]:
     """Per row what the person is in: declared segments, and those of studies."""
     truths = audience.truths(histories, audience.at)
     scores = audience.scores(audience.matrix(histories, audience.at)).values()
-    return [{*truths.of(row), *(segment_of(each, row) for each in scores)} for row in range(len(histories))]
+    told = [segments_of(each) for each in scores]
+    return [{*truths.of(row), *(each[row] for each in told)} for row in range(len(histories))]
 
 
 def _unevenness(test: Experiment, seed: str, strata: Mapping[str, list[str]]) -> float:

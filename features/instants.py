@@ -66,6 +66,7 @@ def to_datetime(instant: int) -> datetime:
     return _EPOCH + timedelta(microseconds=instant)
 
 
+@lru_cache(maxsize=64)
 def iso(instant: int) -> str:
     """An instant for people: ISO 8601 with `Z`.
 

@@ -2,7 +2,6 @@
 
 import hmac
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 
 import numpy as np
 import polars as pl
@@ -17,7 +16,7 @@ MANY = 1 << 16  # from here on, starting the compiled hash is worth its while
 
 def pseudonym(key: bytes, value: str) -> str:
     """HMAC-SHA-256 of a direct identifier under the project's key, 32 hexadecimal digits."""
-    return hmac.new(key, value.encode(), sha256).hexdigest()[:PSEUDONYM_DIGITS]
+    return hmac.digest(key, value.encode(), "sha256").hex()[:PSEUDONYM_DIGITS]
 
 
 def hash_text(value: str) -> int:

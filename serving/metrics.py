@@ -56,12 +56,12 @@ class Metrics:
         counter.inc()
         self._seconds[route].observe(seconds)
 
-    def answer(self, source: str) -> None:
-        """Count one answer about a user."""
+    def answer(self, source: str, n: int) -> None:
+        """Count answers about users."""
         counter = self._sources.get(source)
         if counter is None:
             counter = self._sources[source] = self.answers.labels(source)
-        counter.inc()
+        counter.inc(n)
 
     def swapped(self, bundle: Bundle) -> None:
         """A bundle was taken into service."""

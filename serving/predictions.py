@@ -19,7 +19,7 @@ FINGERPRINT = ("n_events", "sum_ids", "last_ts")
 
 
 class Ring:
-    """Room for so many answers of one bundle, filled by one thread and emptied by another; nothing grows.
+    """Room for so many answers of one bundle, filled by some threads and emptied by another; nothing grows.
 
     A queue of tuples would be walked by the garbage collector again and again: the worst answers would wait for it.
     """
@@ -30,6 +30,7 @@ class Ring:
         self.schema = scorer.schema.fingerprint
         self.names = scorer.bundle.features.names
         self.studies = {study: scorer.bundle.models[study].kind for study in scorer.studies}
+        self._turn = threading.Lock()
         self._written = 0
         self._read = 0
         self._whole = np.zeros((capacity, 4), np.int64)  # at, n_events, sum_ids, last_ts
@@ -42,18 +43,19 @@ class Ring:
 
     def put(self, request_id: str, answer: Answer) -> bool:
         """Keep an answer; False where the ring is full and it is dropped."""
-        if self._written - self._read >= self.capacity:
-            return False
-        place = self._written % self.capacity
-        state = answer.state
-        self._whole[place] = (answer.at, state.n_events, state.sum_ids, state.last_ts)
-        self._scores[place] = answer.verdict.figures or np.nan
-        self._features[place] = np.nan if answer.values is None else answer.values
-        self._who[place] = answer.canonical
-        self._request[place] = request_id
-        self._source[place] = answer.source
-        self._segments[place] = answer.verdict.segments
-        self._written += 1
+        with self._turn:
+            if self._written - self._read >= self.capacity:
+                return False
+            place = self._written % self.capacity
+            state = answer.state
+            self._whole[place] = (answer.at, state.n_events, state.sum_ids, state.last_ts)
+            self._scores[place] = answer.verdict.figures or np.nan
+            self._features[place] = np.nan if answer.values is None else answer.values
+            self._who[place] = answer.canonical
+            self._request[place] = request_id
+            self._source[place] = answer.source
+            self._segments[place] = answer.verdict.segments
+            self._written += 1
         return True
 
     def drain(self, key: bytes, write: Callable[[pl.DataFrame], object]) -> int:

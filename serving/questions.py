@@ -146,7 +146,7 @@ def answer(runtime: Runtime, user: str | None, request_id: str, context: Json | 
     release = runtime.release()
     at = runtime.now()
     found = release.scorer.answer(name, at, context)
-    runtime.note(release, request_id, found)
+    runtime.note(release, request_id, [found])
     told = document(found, release.about, runtime, request_id)
     return told, str(release.bundle.version)
 
@@ -214,9 +214,9 @@ def _chunk(request: Request, release: Release, users: Sequence[object]) -> bytes
             names[place] = named(user)
         except Problem as problem:
             items[place] = {**problem.members_of(), "user_id": user[:MAX_ID] if isinstance(user, str) else None}
-    at = runtime.now()
-    for place, found in zip(names, release.scorer.answers(list(names.values()), at), strict=True):
-        runtime.note(release, request.id, found)
+    answers = release.scorer.answers(list(names.values()), runtime.now())
+    runtime.note(release, request.id, answers)
+    for place, found in zip(names, answers, strict=True):
         told, _ = _fresh(request, (document(found, release.about, runtime, request.id), ""))
         items[place] = {"status": 200, **told}
     return ENCODER.encode(items)[1:-1]

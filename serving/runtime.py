@@ -5,6 +5,7 @@ import logging
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -157,15 +158,18 @@ class Runtime:
         self._last_arrival = max(self._last_arrival, self.now())
         return self._last_arrival
 
-    def note(self, release: Release, request_id: str, answer: Answer) -> None:
-        """Log and count an answer."""
-        if not release.ring.put(request_id, answer):
-            self.metrics.predictions.labels("dropped").inc()
-        if self.challengers.current is not None and answer.source == "live":
-            self.shadow.put(request_id, answer)
-        self.metrics.answer(answer.source)
-        if answer.skew:
-            self.metrics.skew.observe(answer.skew / 1e6)
+    def note(self, release: Release, request_id: str, answers: Sequence[Answer]) -> None:
+        """Log and count answers."""
+        for answer in answers:
+            if not release.ring.put(request_id, answer):
+                self.metrics.predictions.labels("dropped").inc()
+            if self.challengers.current is not None and answer.source == "live":
+                self.shadow.put(request_id, answer)
+            if answer.skew:
+                self.metrics.skew.observe(answer.skew / 1e6)
+        sources = [answer.source for answer in answers]
+        for source in set(sources):
+            self.metrics.answer(source, sources.count(source))
 
     def _champion(self, bundle: Bundle) -> Release:
         """A bundle that answers; as of now neither its state nor its memberships are stale."""

@@ -238,16 +238,15 @@ class Scorer:
         return self._verdicts(self._scored(values), [{}] * len(values))
 
     def _verdicts(self, scored: "Mapping[str, Scores]", rules: Sequence[Told]) -> list[Verdict]:
-        told = {study: plain(each) for study, each in scored.items()}
-        figures = [each.column().tolist() for each in scored.values()]
+        if not scored:
+            return [Verdict({}, _inside(rule), (), rule) for rule in rules]
+        told = zip(*(plain(each) for each in scored.values()), strict=True)
+        inside = zip(*(segments_of(each) for each in scored.values()), strict=True)
+        figures = zip(*(each.column().astype(np.float64).tolist() for each in scored.values()), strict=True)
+        studies = tuple(scored)
         return [
-            Verdict(
-                {study: scores[row] for study, scores in told.items()},
-                (*_inside(rule), *(segment for each in scored.values() if (segment := segment_of(each, row)))),
-                tuple(float(figure[row]) for figure in figures),
-                rule,
-            )
-            for row, rule in enumerate(rules)
+            Verdict(dict(zip(studies, scores, strict=True)), (*_inside(rule), *filter(None, mine)), figure, rule)
+            for rule, scores, mine, figure in zip(rules, told, inside, figures, strict=True)
         ]
 
     def _scored(self, values: NDArray[np.float64]) -> "dict[str, Scores]":
@@ -322,8 +321,9 @@ def unknown(kind: str, threshold: float) -> Mapping[str, object]:
     return {"kind": kind, "probability": None, "threshold": threshold, "in": False}
 
 
-def segment_of(scores: "Scores", row: int) -> str:
-    """The segment that these scores put a row in; empty for none."""
+def segments_of(scores: "Scores") -> list[str]:
+    """The segment that these scores put each row in; empty for none."""
     if scores.cluster is not None:
-        return f"{scores.study}:{scores.names[int(scores.cluster[row])]}"
-    return scores.study if scores.probability is not None and scores.probability[row] >= scores.threshold else ""
+        names = [f"{scores.study}:{name}" for name in scores.names]
+        return [names[place] for place in scores.cluster.tolist()]
+    return [scores.study if inside else "" for inside in scores.chosen.tolist()]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from json import dumps, loads
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from uuid import uuid4
 
 import polars as pl
@@ -25,6 +25,9 @@ from serving.state import LiveSchema, Row, State, StateStore, known_from, merged
 
 TAIL_ROWS = 16
 """Rows that a user's tail may have before it is folded into the base."""
+
+AT_ONCE = 64
+"""Users that one statement reads."""
 
 MAPPED = 1 << 34
 """Bytes of the file that are read as memory, without a copy through the kernel."""
@@ -59,6 +62,16 @@ WITH who (schema, user) AS (
 SELECT bases.user, records, carry FROM who JOIN bases ON bases.schema = who.schema AND bases.user = who.user
 UNION ALL
 SELECT tails.user, records, NULL FROM who JOIN tails ON tails.schema = who.schema AND tails.user = who.user
+"""
+
+READ_MANY = """
+WITH given (place, id) AS (VALUES {}),
+asked (place, user) AS MATERIALIZED (
+  SELECT place, COALESCE((SELECT user FROM aliases WHERE aliases.id = given.id), given.id) FROM given
+), live (schema) AS MATERIALIZED (SELECT max(id) FROM schemas WHERE fingerprint = ? AND filled = 1)
+SELECT place, bases.user, records, carry FROM asked CROSS JOIN live CROSS JOIN bases USING (schema, user)
+UNION ALL
+SELECT place, tails.user, records, NULL FROM asked CROSS JOIN live CROSS JOIN tails USING (schema, user)
 """
 
 
@@ -202,15 +215,15 @@ class SqliteStore:
 
         Each is read by one statement, so in one snapshot: an id that is being joined is never seen half moved.
         """
-        return [self._state(schema.fingerprint, user) for user in users]
-
-    def _state(self, fingerprint: str, user: str) -> State:
-        rows = self.reader.execute(READ, (fingerprint, user)).fetchall()
-        if not rows:
-            return State(user)
-        carry = next((row[2] for row in rows if row[2] is not None), None)
-        records = rows[0][1] if len(rows) == 1 else b"".join([row[1] for row in rows])
-        return State(rows[0][0], records, carry)
+        if len(users) == 1:
+            return [_state(users[0], self.reader.execute(READ, (schema.fingerprint, users[0])).fetchall())]
+        found: list[list[Any]] = [[] for _ in users]
+        for first in range(0, len(users), AT_ONCE):
+            given = users[first : first + AT_ONCE]
+            query = READ_MANY.format(", ".join(f"({place}, ?)" for place in range(len(given))))
+            for place, *row in self.reader.execute(query, (*given, schema.fingerprint)):
+                found[first + place].append(row)
+        return list(map(_state, users, found))
 
     def ids(self, user: str) -> list[str]:
         """Every id of the person behind an id."""
@@ -323,6 +336,15 @@ class SqliteStore:
             journal.erase(db, ids, key=key)
             aliases.forget(ids)
         return ids
+
+
+def _state(user: str, rows: Sequence[Any]) -> State:
+    """What was read of an id: its base, then its tails."""
+    if not rows:
+        return State(user)
+    carry = next((row[2] for row in rows if row[2] is not None), None)
+    records = rows[0][1] if len(rows) == 1 else b"".join([row[1] for row in rows])
+    return State(rows[0][0], records, carry)
 
 
 def store_of(settings: Settings, *, owner: bool = False) -> StateStore:

@@ -107,7 +107,7 @@ def _agrees(
 ) -> float:  # fmt: skip
     """1 where the row takes all these steps, else 0."""
     for step in range(first, last):
-        if below(steps[step, 0], x, row, nodes, numbers) != steps[step, 1]:
+        if below(np.uint64(steps[step, 0]), x, np.uint64(row), nodes, numbers) != np.uint64(steps[step, 1]):
             return 0.0
     return 1.0
 

@@ -172,16 +172,22 @@ def _logit(score: np.float32) -> np.float32:
     return -np.float32(math.log(one / score - one))
 
 
-ASKED, LEFT, SPAN, VALUE = range(4)
+ASKED, LEFT, SPAN, VALUE = (np.uint64(column) for column in range(4))
 """The columns of packed nodes."""
 
 
 @compiled_inside
-def below(node: int, x: NDArray[np.float32], row: int, nodes: NDArray[np.int32], numbers: NDArray[np.float32]) -> int:
-    """The node that a row goes to from here; by arithmetic: a branch would be guessed wrongly every other time."""
-    given = x[row, nodes[node, ASKED] >> 1]
-    right = 1 - (given < numbers[node, VALUE]) - ((given != given) & nodes[node, ASKED])
-    return int(nodes[node, LEFT] + nodes[node, SPAN] * right)
+def below(
+    node: np.uint64, x: NDArray[np.float32], row: np.uint64, nodes: NDArray[np.int32], numbers: NDArray[np.float32]
+) -> np.uint64:
+    """The node that a row goes to from here; by arithmetic: a branch would be guessed wrongly every other time.
+
+    Places are unsigned: of others it would be asked, for each, whether they count from the end.
+    """
+    asked = nodes[node, ASKED]
+    given = x[row, np.uint64(asked >> 1)]
+    right = 1 - (given < numbers[node, VALUE]) - ((given != given) & asked)
+    return np.uint64(nodes[node, LEFT] + nodes[node, SPAN] * right)
 
 
 @compiled
@@ -196,23 +202,22 @@ def _walk(
     margins: NDArray[np.float32],
 ) -> None:
     """Four walks at once, each of one tree and one row: while one waits for memory the others go on."""
-    n_rows, n_trees = x.shape[0], len(roots)
+    n_rows, n_trees = np.uint64(x.shape[0]), np.uint64(len(roots))
     for out in range(len(base)):
-        for row in range(n_rows):
+        for row in range(len(x)):
             margins[out, row] = base[out]
-    if not n_rows:
+    if not len(x):
         return
-    tree_0, row_0 = 0, 0
+    tree_0, row_0 = np.uint64(0), np.uint64(0)
     while tree_0 < n_trees:  # a tree stays in the cache while all rows go through it
         tree_1, row_1 = _after(tree_0, row_0, n_rows)
         tree_2, row_2 = _after(tree_1, row_1, n_rows)
         tree_3, row_3 = _after(tree_2, row_2, n_rows)
-        last = min(tree_3, n_trees - 1)
-        one, two = roots[tree_0], roots[min(tree_1, last)]
-        three, four = roots[min(tree_2, last)], roots[last]
-        deep = 0
-        for tree in range(tree_0, last + 1):
-            deep = max(deep, depths[tree])
+        last = min(tree_3, n_trees - np.uint64(1))
+        second, third = min(tree_1, last), min(tree_2, last)
+        one, two = np.uint64(roots[tree_0]), np.uint64(roots[second])
+        three, four = np.uint64(roots[third]), np.uint64(roots[last])
+        deep = max(depths[tree_0], depths[second], depths[third], depths[last])
         for _ in range(deep):
             one, two = below(one, x, row_0, nodes, numbers), below(two, x, row_1, nodes, numbers)
             three, four = below(three, x, row_2, nodes, numbers), below(four, x, row_3, nodes, numbers)
@@ -228,6 +233,7 @@ def _walk(
 
 
 @compiled_inside
-def _after(tree: int, row: int, n_rows: int) -> tuple[int, int]:
+def _after(tree: np.uint64, row: np.uint64, n_rows: np.uint64) -> tuple[np.uint64, np.uint64]:
     """The next pair: all rows of a tree, then the next tree."""
-    return (tree, row + 1) if row + 1 < n_rows else (tree + 1, 0)
+    next_row = row + np.uint64(1)
+    return (tree, next_row) if next_row < n_rows else (tree + np.uint64(1), np.uint64(0))

@@ -1,5 +1,8 @@
 """The prediction log: every answer, what it was made of, and what was dropped."""
 
+import threading
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -53,6 +56,32 @@ async def test_a_full_ring_drops_and_counts(published, monkeypatch):
         assert runtime.predictions.flush() == 3
         await http.get("/v1/segments?user_id=ann")
         assert runtime.predictions.flush() == 1
+
+
+async def test_threads_that_log_at_once_mix_no_rows(published):
+    """A batch is answered in a thread of its own, beside single questions; numpy lets others run while it copies."""
+    async with shop.serving(published) as (_, runtime):
+        scorer = runtime.release().scorer
+        answer = scorer.answer("ann", shop.NOW)
+        n, width, frames = 200, 5_000, []
+        features = SimpleNamespace(names=tuple(f"f{place}" for place in range(width)))
+        bundle = SimpleNamespace(digest="of a wide bundle", features=features, models={})
+        ring = Ring(SimpleNamespace(bundle=bundle, schema=scorer.schema, studies=()), 4 * n)
+
+        def put(who):
+            mine = answer._replace(canonical=f"{who}", at=who, values=np.full(width, float(who)))
+            for _ in range(n):
+                assert ring.put(f"{who}", mine)
+
+        threads = [threading.Thread(target=put, args=(who,)) for who in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert ring.drain(b"key", frames.append) == 4 * n
+        values = frames[0]["features"].struct.unnest().to_numpy()
+        assert (frames[0]["request_id"].cast(pl.Int64) == frames[0]["at"]).all()
+        assert (values == frames[0]["at"].to_numpy()[:, None]).all()
 
 
 async def test_a_ring_goes_round(published):

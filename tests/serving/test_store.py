@@ -193,6 +193,21 @@ def test_many_small_deliveries_are_folded_and_nothing_is_lost(house, plan):
         made.agrees(made.received)
 
 
+def test_many_states_read_at_once_are_those_read_one_by_one(house, plan):
+    """Whatever characters ids have, joined or not, asked for once or twice, by more than one statement."""
+    with house(plan) as at:
+        at.fill()
+        odd = ["a\0b", "a", "1", "null", "Ω\U0001f600", 'quo"te\\', "x" * 256]
+        for times in range(3):
+            at.take([shop.message(user, "page_viewed", shop.NOW) for user in (*PEOPLE, *odd[times:])])
+        at.take([{"type": "identify", "userId": "ann", "anonymousId": "a-1"}])
+        users = [*PEOPLE, *odd, *(f"new-{place}" for place in range(100)), *odd, *PEOPLE]
+        schema = at.features.schema
+        assert at.store.read(schema, users) == [at.store.read(schema, [user])[0] for user in users]
+        assert [state.user for state in at.store.read(schema, ["a\0b", "a-1"])] == ["a\0b", "ann"]
+        assert at.store.read(schema, []) == []
+
+
 def test_a_rebuilt_state_equals_the_one_that_grew(house, plan):
     with house(plan) as made:
         made.fill()
