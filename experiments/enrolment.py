@@ -190,7 +190,8 @@ class Enrolment:
         joined = {name: canonical[name][1] for name in gone - known if name in canonical}
         self.erased = sorted(gone - known - set(joined))
         rows = []
-        for user, segment in before.filter("inside").select("user", "segment").iter_rows():
+        looked_at = pl.col("user").is_in(sorted(gone)) | ~pl.col("segment").is_in(kept)
+        for user, segment in before.filter("inside", looked_at).select("user", "segment").iter_rows():
             if user in joined:
                 rows.append((user, segment, min(joined[user], at), False, "merge"))
             elif user in known or (segment not in kept and user in willing):

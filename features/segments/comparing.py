@@ -24,13 +24,13 @@ FAR = 1e15
 @compiled_inside
 def compare(facts: Facts, program: p.Program, node: int) -> tuple[int, int]:
     """(truth, next_change) of a comparison."""
-    row = program.nodes[node]
+    row = program.nodes[place(node)]
     left, right = row[p.FIRST], row[p.END] - 1
     change = min(_reset(facts, program, left), _reset(facts, program, right))
     if change == MISSING:
         return p.UNKNOWN, NEVER
-    low, high = within(facts, program.sides[left, p.SIDE_LOOK])
-    start, end = within(facts, program.sides[right, p.SIDE_LOOK])
+    low, high = within(facts, program.sides[place(left), p.SIDE_LOOK])
+    start, end = within(facts, program.sides[place(right), p.SIDE_LOOK])
     witness(facts, node, low, high)
     truth = _compared(facts, program, node, low, high, start, end)
     instant = NEVER
@@ -48,7 +48,7 @@ def compare(facts: Facts, program: p.Program, node: int) -> tuple[int, int]:
 @compiled_inside
 def _reset(facts: Facts, program: p.Program, side: int) -> int:
     """When a side's window starts anew; MISSING where it reaches behind what is kept."""
-    window = program.sides[side, p.SIDE_WINDOW]
+    window = place(program.sides[place(side), p.SIDE_WINDOW])
     return MISSING if facts.room.spans[window, UNKNOWN_HERE] else facts.room.spans[window, RESET]
 
 
@@ -72,12 +72,12 @@ def _slid(facts: Facts, program: p.Program, side: int, low: int, high: int, inst
 @compiled_inside
 def _compared(facts: Facts, program: p.Program, node: int, low: int, high: int, start: int, end: int) -> int:
     """The truth, given the left side's events places[low:high] and the right side's places[start:end]."""
-    row = program.nodes[node]
+    row = program.nodes[place(node)]
     left = _figure(facts, program, row[p.FIRST], low, high)
-    right = program.numbers[node, 1]
+    right = program.numbers[place(node), 1]
     if row[p.END] - row[p.FIRST] == 2:
         right = _figure(facts, program, row[p.FIRST] + 1, start, end)
-    right *= program.numbers[node, 0]
+    right *= program.numbers[place(node), 0]
     if np.isnan(left) or np.isnan(right):
         return p.UNKNOWN
     op = row[p.A]
@@ -95,8 +95,9 @@ def _compared(facts: Facts, program: p.Program, node: int, low: int, high: int, 
 @compiled_inside
 def _figure(facts: Facts, program: p.Program, side: int, low: int, high: int) -> float:
     """The figure of the events places[low:high], and of what is folded."""
-    agg, slot, carry = program.sides[side, p.AGG], program.sides[side, p.SIDE_SLOT], program.sides[side, p.SIDE_CARRY]
-    total = facts.carry[carry] if carry >= 0 else (0 if agg in (COUNT, SUM, MEAN) else MISSING)
+    said = program.sides[place(side)]
+    agg, slot, carry = said[p.AGG], said[p.SIDE_SLOT], said[p.SIDE_CARRY]
+    total = facts.carry[place(carry)] if carry >= 0 else (0 if agg in (COUNT, SUM, MEAN) else MISSING)
     if agg == COUNT:
         return float(total + high - low)
     n = 0
@@ -115,7 +116,7 @@ def _figure(facts: Facts, program: p.Program, side: int, low: int, high: int) ->
             total = max(total, value)
     if total == MISSING or (agg == MEAN and n == 0):
         return np.nan
-    return float(total / ((n if agg == MEAN else 1) * program.sides[side, p.SIDE_FACTOR]))
+    return float(total / ((n if agg == MEAN else 1) * said[p.SIDE_FACTOR]))
 
 
 @compiled_inside
@@ -138,14 +139,14 @@ def trait(facts: Facts, program: p.Program, node: int) -> int:
 @compiled_inside
 def given(facts: Facts, program: p.Program, node: int, inputs: Floats, at: int) -> tuple[int, int]:
     """(truth, next_change) of a number that is handed in."""
-    row = program.nodes[node]
+    row = program.nodes[place(node)]
     if row[p.A] < 0:
         return p.UNKNOWN, NEVER
-    value, truth = inputs[row[p.A]], p.FALSE
+    value, truth = inputs[place(row[p.A])], p.FALSE
     if np.isnan(value):
         truth = row[p.B]
     for k in range(row[p.TEST], row[p.TEST_END]):
-        if program.ranges[k, 0] <= value <= program.ranges[k, 1]:
+        if program.ranges[place(k), 0] <= value <= program.ranges[place(k), 1]:
             truth = p.TRUE
     if not facts.timed:
         return truth, NEVER

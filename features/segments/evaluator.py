@@ -104,7 +104,7 @@ def combined(program: Program, node: int, truths: Ints, changes: Ints) -> tuple[
     decisive = FALSE if row[OP] == nodes.ALL else TRUE
     truth, soonest, held = (TRUE if row[OP] == nodes.ALL else FALSE), NEVER, -1
     for k in range(row[FIRST], row[END]):
-        child = program.children[k]
+        child = place(program.children[place(k)])
         truth = min(truth, truths[child]) if row[OP] == nodes.ALL else max(truth, truths[child])
         soonest = min(soonest, changes[child])
         if truths[child] == decisive:
@@ -122,7 +122,7 @@ def evaluate(facts: Facts, program: Program, inputs: Floats, at: int, seen: bool
         if op in (nodes.ALL, nodes.ANY):
             truth, change = combined(program, node, truths, changes)
         elif op in (nodes.NOT, nodes.KNOWN, nodes.MEMBER):
-            child = program.children[row[FIRST]]
+            child = place(program.children[place(row[FIRST])])
             truth, change = truths[child], changes[child]
             if op == nodes.NOT:
                 truth = TRUE - truth

@@ -27,29 +27,41 @@ def separate(facts: Facts, program: Program, scratch: Scratch) -> None:
 
 @compiled_inside
 def _combined(facts: Facts, program: Program, group: int, scratch: Scratch) -> int:
-    """How many combinations there are; `scratch.spare` holds each event's, -1 where it lacks a value."""
-    first, end = program.groups[group], program.groups[group + 1]
+    """How many combinations there are; `scratch.spare` holds that of an event in a lane, -1 where it lacks a value."""
     mask, era = freed(scratch.seats, scratch.era, facts.n)
-    n, heads = 0, facts.room.heads
-    for k in range(facts.n):
-        key, whole = 0, True
-        for each in range(first, end):
-            value = facts.slots[place(facts.rows[place(k)]), place(program.same[place(each)])]
-            key, whole = (key ^ value) * MIX, whole and value != MISSING
-        if not whole:
-            scratch.spare[place(k)] = -1
-            continue
-        seat = (key >> 32) & mask
+    n = 0
+    for lane in range(len(program.lanes)):
+        if program.lanes[lane, GROUP] == group:
+            kind = program.lanes[lane, KIND]
+            for each in range(facts.room.starts[kind], facts.room.ends[kind]):
+                k = facts.room.places[place(each)]
+                combination = _combination(facts, program, group, k, n, mask, era, scratch)
+                scratch.spare[place(k)] = combination
+                n = max(n, combination + 1)
+    return n
+
+
+@compiled_inside
+def _combination(
+    facts: Facts, program: Program, group: int, k: int, n: int, mask: int, era: int, scratch: Scratch
+) -> int:
+    """The number of an event's combination, n where it is a new one, -1 where the event lacks a value."""
+    first, end = program.groups[group], program.groups[group + 1]
+    key, whole = 0, True
+    for each in range(first, end):
+        value = facts.slots[place(facts.rows[place(k)]), place(program.same[place(each)])]
+        key, whole = (key ^ value) * MIX, whole and value != MISSING
+    if not whole:
+        return -1
+    seat = (key >> 32) & mask
+    held = scratch.seats[place(seat), 1] - era
+    while held > 0 and not _agree(facts, program, first, end, facts.room.heads[place(held - 1)], k):
+        seat = (seat + 1) & mask
         held = scratch.seats[place(seat), 1] - era
-        while held > 0 and not _agree(facts, program, first, end, heads[place(held - 1)], k):
-            seat = (seat + 1) & mask
-            held = scratch.seats[place(seat), 1] - era
-        if held <= 0:
-            heads[place(n)] = k
-            n += 1
-            held = n
-            scratch.seats[place(seat), 1] = era + held
-        scratch.spare[place(k)] = held - 1
+    if held > 0:
+        return int(held - 1)
+    facts.room.heads[place(n)] = k
+    scratch.seats[place(seat), 1] = era + n + 1
     return n
 
 

@@ -149,18 +149,21 @@ def step(states: States, terms: Terms, truths: Truths, ended: Ints, cause: Ints)
 def due(states: States, terms: Terms, truths: Truths) -> Ints:
     """Per row the next instant at which time alone may change a truth or a membership; NEVER."""
     now, enters = truths.at[:, None], truths.values == TRUE
-    timers = [
-        truths.changes,
-        np.where(states.inside & (terms.ttl > 0), states.entered + terms.ttl, NEVER),
-        np.where(states.inside & (truths.stays != TRUE), states.entered + terms.min_dwell, NEVER),
-        np.where(~states.inside & enters & states.ready, _back(states, terms), NEVER),
-    ]
+    timers = [truths.changes]
+    if terms.ttl.any():
+        timers.append(np.where(states.inside & (terms.ttl > 0), states.entered + terms.ttl, NEVER))
+    if terms.min_dwell.any():
+        timers.append(np.where(states.inside & (truths.stays != TRUE), states.entered + terms.min_dwell, NEVER))
+    if terms.after.any():
+        timers.append(np.where(~states.inside & enters & states.ready, _back(states, terms), NEVER))
     soonest: Ints = np.min([np.where(each > now, each, NEVER).min(axis=1, initial=NEVER) for each in timers], axis=0)
     return soonest
 
 
 def _back(states: States, terms: Terms) -> Ints:
     """The instant from which somebody may come back."""
+    if not (terms.after.any() or terms.never.any()):
+        return states.left
     was_in = states.left != MISSING
     return np.where(was_in, np.where(terms.never, NEVER, np.where(was_in, states.left, 0) + terms.after), MISSING)
 

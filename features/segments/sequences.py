@@ -18,11 +18,11 @@ ANY_MATCH, FIRST_MATCH, LAST_MATCH = range(3)
 @compiled_inside
 def sequence(facts: Facts, program: p.Program, node: int, at: int) -> tuple[int, int]:
     """(truth, next_change) of a sequence: TRUE if it is for any combination of what its steps share."""
-    row = program.nodes[node]
-    lane = program.moves[row[p.FIRST], p.LANE]
+    row = program.nodes[place(node)]
+    lane = program.moves[place(row[p.FIRST]), p.LANE]
     events, edges = facts.room.lanes[place(lane)], facts.room.edges[place(lane)]
     best, best_anchor, best_combination, held, soonest = p.FALSE, -1, 0, 0, NEVER
-    for combination in range(facts.room.combinations[row[p.TEST]]):
+    for combination in range(facts.room.combinations[place(row[p.TEST])]):
         end = edges[place(combination + 1)]
         if end - edges[place(combination)] < row[p.TEST_END] or not _enough(facts, program, row, combination):
             continue
