@@ -56,7 +56,7 @@ lint: $(DEV_STAMP) ## ruff, mypy, import contracts, fresh locks
 	@$(BIN)/python -m tests.locks
 
 bench: $(DEV_STAMP) ## every benchmark, about a minute each (ARGS=--json; without --small: python -m benchmarks.NAME)
-	@for name in $$(ls benchmarks/*.py | xargs -n1 basename | sed 's/\.py//' | grep -v -e __init__ -e report); do \
+	@for name in $$(ls benchmarks/*.py | xargs -n1 basename | sed 's/\.py//' | grep -v -e __init__ -e report -e servers); do \
 		grep -q __main__ benchmarks/$$name.py || continue; echo "== $$name"; $(QUIET) $(BIN)/python -m benchmarks.$$name --small $(ARGS) || exit 1; done
 
 docs: $(DEV_STAMP) ## run what the documentation shows

@@ -7,28 +7,21 @@ Beside them the same under `bentoml serve`, with a Redis, and what others would 
 typed endpoint as it is installed, and `mlflow models serve`, both of which are sent the features.
 """
 
-import http.client
 import json
-import os
 import random
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import report, shop
+from benchmarks import latency, report, shop
 from benchmarks.report import Figure, at_least, at_most, note
+from benchmarks.servers import Server, ask, redis_of, request, running, spent
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.events.plan import Codes
-from serving.redis_store import RedisStore
 from serving.store import LiveSchema, SqliteStore
 from training.bundle import Bundle, publish
 from training.centroids import Centroids
@@ -50,12 +43,13 @@ def main() -> int:
         home = Path(folder)
         features, size = prepared(home, n_users)
         note(f"{n_users:,} users of about {N_EVENTS} events, {len(features)} features, {N_TREES} trees, 8 clusters")
-        with running("benchmarks.serving:echo", home, size) as server:
+        with running("benchmarks.servers:echo", home, size) as server:
             bare, bare_p50 = measured(server, asked("/", n_requests, n_users))
         questions = asked("/v1/segments", n_requests, n_users)
         with running("serving.service:application", home, size) as server:
             ours, ours_p50 = measured(server, questions)
             batch = batched(server, n_users, n_requests // 400)
+        tails = latency.figures(home, size, questions, ours, small=options.small)
         with running("bentoml:serving.service:Ethogram", home, size) as server:
             mounted, _ = measured(server, questions)
         with (
@@ -80,6 +74,7 @@ def main() -> int:
             at_least("by `mlflow models serve`, which is sent the features", mlflow / ours, "times", 20),
             at_most("p50 at one connection, by the echo's", ours_p50 / bare_p50, "times", 4),
             at_least("batch of 1,000: users a second of processor time", 1 / batch, "users/s", 15_000),
+            *tails,
         ],
         as_json=options.json,
     )
@@ -133,74 +128,6 @@ def _fit(models: dict[str, Path], matrix: object) -> None:
     clusters.write_golden(models["behaviour"], matrix.values[:3, :40])
 
 
-@contextmanager
-def running(application: str, home: Path, size: int, redis: str = "") -> Iterator[tuple[int, int]]:
-    """A server: (its port, the process that all of it is below); stopped at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("ETHOGRAM_")}
-    ours |= {"ETHOGRAM_HOME": str(home), "ECHO_BYTES": str(size), "ETHOGRAM_DRAIN_S": "0"}
-    ours |= {"ETHOGRAM_REDIS": redis, "MLFLOW_DISABLE_TELEMETRY": "true", "BENTOML_DO_NOT_TRACK": "True"}
-    ours |= {"ETHOGRAM_CLOCK": "2026-06-01T12:00:00", "BENTOML_HOME": str(home / "bentoml")}
-    ours["PATH"] = f"{Path(sys.executable).parent}:{ours.get('PATH', '')}"  # MLflow calls uvicorn by its name
-    (home / "bentoml").mkdir(exist_ok=True)
-    process = subprocess.Popen(_command(application, home, port), env=ours, start_new_session=True, cwd=ROOT)
-    try:
-        _wait(port, process)
-        yield port, process.pid
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
-
-
-def _command(application: str, home: Path, port: int) -> list[str]:
-    kind, _, name = application.partition(":")
-    programs, at = Path(sys.executable).parent, ["--host", "127.0.0.1", "--port", str(port)]
-    if kind == "bentoml":
-        return [str(programs / "bentoml"), "serve", name, *at]
-    if kind == "mlflow":
-        model = str(home / "mlflow")
-        return [str(programs / "mlflow"), "models", "serve", "-m", model, "--env-manager", "local", "-w", "1", *at]
-    return [sys.executable, "-m", "benchmarks.serving", application, str(port)]
-
-
-@contextmanager
-def redis_of(home: Path, features: FeatureSet, n_users: int) -> Iterator[str]:
-    """A Redis of its own that holds the states of the file."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--save", "", "--daemonize", "no"], stdout=subprocess.DEVNULL
-    )
-    url = f"redis://127.0.0.1:{port}?socket_timeout=5"
-    try:
-        file = SqliteStore(home / "state.db")
-        _answers(port)
-        store = RedisStore(url, file, owner=True)
-        live = store.begin(features.schema, shop.PLAN)
-        for first in range(0, n_users, 1_000):
-            users = [f"user-{user:08d}" for user in range(first, min(first + 1_000, n_users))]
-            states = file.read(features.schema, users)
-            store.load(live, [(state.user, state.records, state.carry) for state in states])
-        store.complete(live)
-        store.close()
-        yield f"redis://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _answers(port: int) -> None:
-    for _ in range(300):
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.1)
-    raise RuntimeError("redis-server does not start")
-
-
 def vectors(home: Path, features: FeatureSet, field: str, path: str, n: int) -> list[bytes]:
     """Questions that bring the features along."""
     with SqliteStore(home / "state.db") as store:
@@ -210,126 +137,41 @@ def vectors(home: Path, features: FeatureSet, field: str, path: str, n: int) -> 
     )
     values = features.compute(histories, shop.AT).values.tolist()
     rows = [[None if value != value else value for value in row] for row in values]
-    return [_request(path, json.dumps({field: [rows[place % len(rows)]]}).encode()) for place in range(n)]
-
-
-def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
-    for _ in range(3000):
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            for path in ("/readyz", "/ping"):  # MLflow's says pong
-                connection.request("GET", path)
-                with connection.getresponse() as told:
-                    told.read()
-                    if told.status == 200:
-                        return
-        except OSError:
-            pass
-        if process.poll() is not None:
-            break
-        time.sleep(0.1)
-    raise RuntimeError("the server does not get ready")
-
-
-def spent(pid: int) -> float:
-    """Seconds of processor time that a process and all below it have used, in user and kernel mode."""
-    parents, ticks = {}, {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            told = path.read_text(encoding="utf-8").rpartition(")")[2].split()
-            parents[int(path.parent.name)] = int(told[1])
-            ticks[int(path.parent.name)] = int(told[11]) + int(told[12])
-    mine = {pid}
-    while more := {each for each, parent in parents.items() if parent in mine} - mine:
-        mine |= more
-    return sum(ticks[each] for each in mine) / os.sysconf("SC_CLK_TCK")
+    return [request(path, json.dumps({field: [rows[place % len(rows)]]}).encode()) for place in range(n)]
 
 
 def asked(path: str, n: int, n_users: int) -> list[bytes]:
     """Questions about users drawn from the store."""
     draw = random.Random(1)
-    return [_request(path, BODY % draw.randrange(n_users)) for _ in range(n)]
+    return [request(path, BODY % draw.randrange(n_users)) for _ in range(n)]
 
 
-def measured(server: tuple[int, int], questions: list[bytes]) -> tuple[float, float]:
+def measured(server: Server, questions: list[bytes]) -> tuple[float, float]:
     """(processor seconds a request of the server, median seconds a request at one connection)."""
     connection = socket.create_connection(("127.0.0.1", server[0]))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for each in questions[: len(questions) // 10]:
-        _ask(connection, each)
+        ask(connection, each)
     taken, before = np.empty(len(questions)), spent(server[1])
     for place, each in enumerate(questions):
         started = time.perf_counter()
-        _ask(connection, each)
+        ask(connection, each)
         taken[place] = time.perf_counter() - started
     return (spent(server[1]) - before) / len(questions), float(np.median(taken))
 
 
-def _request(path: str, body: bytes) -> bytes:
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: local\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-def _ask(connection: socket.socket, request: bytes) -> bytes:
-    connection.sendall(request)
-    reply = connection.recv(65_536)
-    head, _, body = reply.partition(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError(reply.decode(errors="replace"))
-    left = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]) - len(body)
-    while left > 0:
-        part = connection.recv(1 << 20)
-        body, left = body + part, left - len(part)
-    return body
-
-
-def batched(server: tuple[int, int], n_users: int, n_batches: int) -> float:
+def batched(server: Server, n_users: int, n_batches: int) -> float:
     """Processor seconds a user of the batch endpoint."""
     draw = random.Random(2)
     connection = socket.create_connection(("127.0.0.1", server[0]))
     before, n_batches = spent(server[1]), max(3, n_batches)
     for _ in range(n_batches):
         users = [f"user-{draw.randrange(n_users):08d}" for _ in range(1_000)]
-        told = json.loads(_ask(connection, _request("/v1/segments:batch", json.dumps({"users": users}).encode())))
+        told = json.loads(ask(connection, request("/v1/segments:batch", json.dumps({"users": users}).encode())))
         if any(each["source"] != "live" for each in told["answers"]):
             raise RuntimeError("an answer of the batch is not live")
     return (spent(server[1]) - before) / n_batches / 1_000
 
 
-def serve(application: str, port: int) -> None:
-    """Answer until stopped: ours with the protocol that `ethogram serve` uses, the echo with uvicorn's own."""
-    import uvicorn
-
-    from serving.protocol import Protocol
-
-    http = "httptools" if application.startswith("benchmarks.") else Protocol
-    options = {"log_level": "error", "access_log": False, "server_header": False}
-    uvicorn.run(application, factory=True, port=port, loop="uvloop", http=http, **options)
-
-
-def echo() -> object:
-    """The bare application: reads the body and sends as many bytes as an answer has."""
-    size = int(os.environ["ECHO_BYTES"])
-
-    async def application(scope: dict[str, object], receive: object, send: object) -> None:
-        if scope["type"] == "lifespan":
-            await receive()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        body = (await receive())["body"]
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(size).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body.ljust(size)[:size]})
-
-    return application
-
-
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        serve(sys.argv[1], int(sys.argv[2]))
-    else:
-        raise SystemExit(main())
+    raise SystemExit(main())
