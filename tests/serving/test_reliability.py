@@ -3,6 +3,7 @@
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import redis
 
 from serving.predictions import PredictionLog
-from tests.serving.servers import loaded
+from tests.serving.servers import loaded, redis_server
 from tests.serving.test_service import free_port, running
 from training.bundle import publish
 
@@ -75,6 +77,59 @@ def test_hostile_callers_cost_other_callers_nothing(bundle, tmp_path):
     assert load.answered > 50
 
 
+@pytest.mark.integration
+def test_under_load_no_request_fails_whatever_redis_does(bundle, tmp_path):
+    """Stopped, slow, full, a broken state, one of another type, killed, and back without anything."""
+    with ExitStack() as stack:
+        url, process = stack.enter_context(redis_server())
+        place = int(url.rpartition(":")[2])
+        http, _, port = stack.enter_context(service(bundle, tmp_path, ETHOGRAM_REDIS=url, ETHOGRAM_ROLL_S="0.5"))
+        asks, sends = stack.enter_context(loaded(port)), stack.enter_context(loaded(port, writes=True))
+        until(http, degraded=False, source="live")
+        for fail, mend in redis_faults(redis.Redis(port=place), process):
+            fail()
+            until(http, degraded=True)
+            mend()
+            until(http, degraded=False, source="live")
+        check_broken(http, redis.Redis(port=place))
+        process.kill()
+        process.wait()
+        until(http, degraded=True, source="stale")
+        with redis_server(port=place):
+            until(http, degraded=False, source="live")
+            stack.close()
+    assert (asks.failed, sends.failed) == ([], [])
+    assert min(asks.answered, sends.answered) > 20
+    assert set(sends.accepted) <= kept(tmp_path / "home")
+
+
+def redis_faults(client, process):
+    """(break it, mend it), one after the other."""
+    yield lambda: process.send_signal(signal.SIGSTOP), lambda: process.send_signal(signal.SIGCONT)
+    yield lambda: client.execute_command("CLIENT", "PAUSE", 2_000), lambda: None
+    yield lambda: client.config_set("maxmemory", "1"), lambda: client.config_set("maxmemory", "0")
+
+
+def check_broken(http, client):
+    """States that are none, or of another type, cost their users the last events, and nobody else anything."""
+    (anns,) = (key for key in client.keys("*state-*ann*"))
+    client.set(anns.replace(b"ann", b"cid"), b"no state")
+    client.lpush(anns.replace(b"ann", b"dan"), "no string")
+    for user, degraded in (("cid", True), ("dan", False)):  # for MGET a key of another type is none
+        told = http.post("/v1/segments", json={"user_id": user}).json()
+        assert (told["source"], told["degraded"]) == ("default", degraded)
+
+
+def until(http, **wanted):
+    """The answer about ann, as soon as it says this."""
+    for _ in range(600):
+        told = http.post("/v1/segments", json={"user_id": "ann"}).json()
+        if wanted.items() <= told.items():
+            return told
+        time.sleep(0.05)
+    raise AssertionError(f"{wanted} in {told}")
+
+
 def check_idle(http, port):
     """A thousand connections that say nothing, and some that say a little, are let go of."""
     with ExitStack() as stack:
@@ -131,6 +186,46 @@ def check_series(http):
     for place in range(100):
         http.get(f"/v1/segments/{place}")
     assert http.get("/metrics").text.count("\n") < before + 50
+
+
+@pytest.mark.integration
+def test_under_load_a_full_disk_under_the_prediction_log_fails_no_request(bundle, tmp_path):
+    """A disk of its own, with room for little: what cannot be written is counted."""
+    full = tmp_path / "full"
+    full.mkdir()
+    mounted = f'mount -t tmpfs -o size=64k none "{full}"'
+    alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*alone, mounted], capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    publish(bundle.path, tmp_path / "home" / "bundles")
+    port = free_port()
+    command = [
+        *alone,
+        f'{mounted} && exec "$@"',
+        "sh",
+        sys.executable,
+        "-m",
+        "console.cli",
+        "serve",
+        "--port",
+        str(port),
+    ]
+    more = {"ETHOGRAM_PREDICTIONS": str(full), "ETHOGRAM_FLUSH_S": "0.2"}
+    with (
+        running(command, port, tmp_path, **more) as (http, _),
+        loaded(port) as asks,
+        loaded(port, writes=True) as sends,
+    ):
+        for _ in range(600):
+            if 'ethogram_predictions_total{outcome="lost"}' in (told := http.get("/metrics").text):
+                break
+            time.sleep(0.1)
+        assert 'ethogram_predictions_total{outcome="lost"}' in told
+        answered = asks.answered
+        time.sleep(3)
+        assert http.get("/readyz").status_code == 200
+    assert (asks.failed, sends.failed) == ([], [])
+    assert asks.answered > answered + 50
 
 
 def test_a_full_disk_under_the_prediction_log_loses_rows_and_no_answer(tmp_path, bundle, monkeypatch):
