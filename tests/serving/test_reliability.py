@@ -1,18 +1,22 @@
 """What the page on reliability promises, under constant load, counted at the client."""
 
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import redis
 
+from benchmarks.servers import ask, request
 from serving.predictions import PredictionLog
 from tests.serving.servers import loaded, redis_server
 from tests.serving.test_service import free_port, running
@@ -37,6 +41,36 @@ def service(bundle, tmp_path, **more):
     command = [sys.executable, "-m", "console.cli", "serve", "--port", str(port)]
     with running(command, port, tmp_path, **more) as (http, process):
         yield http, process, port
+
+
+@pytest.mark.prove
+def test_memory_is_flat_over_a_million_answers_and_a_hundred_bundles(bundle, stricter, tmp_path, record_property):
+    with service(bundle, tmp_path, ETHOGRAM_ROLL_S="0.5") as (http, process, port):
+        events = [{"type": "track", "userId": f"u{place % 500}", "event": "Page Viewed"} for place in range(1_000)]
+        assert http.post("/v1/batch", json={"batch": events}).status_code == 200
+        seen = []
+        for turn in range(100):
+            publish((bundle, stricter)[turn % 2].path, tmp_path / "home" / "bundles")
+            with ThreadPoolExecutor(4) as callers:
+                list(callers.map(asking, [port] * 4, [2_500] * 4))
+            seen.append(resident(process.pid))
+        metrics = http.get("/metrics").text
+    assert float(re.search(r"ethogram_bundle_swaps_total (\S+)", metrics)[1]) > 90
+    record_property("resident_mib", [round(each / 2**20) for each in seen])
+    early, late = np.median(seen[10:30]), np.median(seen[-20:])
+    assert late < 1.05 * early, f"{early / 2**20:.0f} MiB became {late / 2**20:.0f}"
+
+
+def asking(port, n):
+    """So many questions at one connection, each after the answer to the one before."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        for place in range(n):
+            ask(connection, request("/v1/segments", b'{"user_id": "u%d"}' % (place % 500)))
+
+
+def resident(pid):
+    """Bytes of memory that a process has now."""
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def kept(home):
