@@ -129,14 +129,14 @@ class Resumed(Which):
     after_gap: Duration
 
 
-class Occurrence(Which):
+class Occurrence(Events):
     """What must not happen."""
 
     count: Predicate = None
 
 
-class Step(Definition):
-    """A step of a sequence: events that come, or (`not`) events that stay away."""
+class Step(Windowed):
+    """A step of a sequence: events that come, or (`not`) events that stay away; only those in its window count."""
 
     event: Named = Field((), description=EVENT_NAMES)
     where: Where = {}
@@ -151,8 +151,11 @@ class Step(Definition):
     def _one_kind(self) -> Self:
         if bool(self.event) == (self.not_ is not None):
             raise ValueError("a step names either an `event` or, under `not`, what must stay away")
-        if self.not_ is not None and (self.where or self.count is not None or self.immediately):
-            raise ValueError("`where` and `count` of what must stay away stand inside `not`; `immediately` cannot")
+        windowed = any(getattr(self, name) is not None for name in Windowed.model_fields)
+        if self.not_ is not None and (self.where or self.count is not None or self.immediately or windowed):
+            raise ValueError(
+                "`where`, `count` and the window of what must stay away stand inside `not`; `immediately` cannot"
+            )
         if self.until_next and (self.not_ is None or self.within is not None):
             raise ValueError("`until_next` goes with `not`, and without `within`")
         return self

@@ -1,12 +1,12 @@
-"""Lanes: the events of a kind, apart by what a sequence's steps share; made once for all sequences."""
+"""Lanes: the events of a kind in a window, apart by what a sequence's steps share; made once for all sequences."""
 
 from features.behaviour.compiled import Ints, compiled_inside, place
 from features.behaviour.gather import MIX, Scratch, freed
 from features.behaviour.schema import MISSING
-from features.segments.counting import Facts
+from features.segments.counting import Facts, within
 from features.segments.program import Program
 
-KIND, GROUP = range(2)
+LOOKED, GROUP = range(2)
 
 
 @compiled_inside
@@ -21,7 +21,7 @@ def separate(facts: Facts, program: Program, scratch: Scratch) -> None:
             if program.lanes[lane, GROUP] == group:
                 n = facts.room.combinations[group]
                 _sorted(
-                    facts, program.lanes[lane, KIND], n, facts.room.lanes[lane], facts.room.edges[lane], scratch.spare
+                    facts, program.lanes[lane, LOOKED], n, facts.room.lanes[lane], facts.room.edges[lane], scratch.spare
                 )
 
 
@@ -32,8 +32,8 @@ def _combined(facts: Facts, program: Program, group: int, scratch: Scratch) -> i
     n = 0
     for lane in range(len(program.lanes)):
         if program.lanes[lane, GROUP] == group:
-            kind = program.lanes[lane, KIND]
-            for each in range(facts.room.starts[kind], facts.room.ends[kind]):
+            low, high = within(facts, program.lanes[lane, LOOKED])
+            for each in range(low, high):
                 k = facts.room.places[place(each)]
                 combination = _combination(facts, program, group, k, n, mask, era, scratch)
                 scratch.spare[place(k)] = combination
@@ -76,11 +76,12 @@ def _agree(facts: Facts, program: Program, first: int, end: int, one: int, other
 
 
 @compiled_inside
-def _sorted(facts: Facts, kind: int, n: int, lane: Ints, edges: Ints, combination: Ints) -> None:
+def _sorted(facts: Facts, look: int, n: int, lane: Ints, edges: Ints, combination: Ints) -> None:
+    low, high = within(facts, look)
     for c in range(n + 2):
         edges[place(c)] = 0
     for turn in range(2):
-        for k in range(facts.room.starts[kind], facts.room.ends[kind]):
+        for k in range(low, high):
             event = facts.room.places[place(k)]
             c = combination[place(event)]
             if c >= 0:

@@ -84,6 +84,7 @@ class Move:
         after: The positive step after whose last event this one begins; -1 for the anchor event.
         immediately: Whether nothing may come between.
         until_next: Whether the next positive step ends it.
+        window: What lies outside it as of the instant that is asked for takes no part in the step.
     """
 
     kind: Kind
@@ -94,11 +95,13 @@ class Move:
     after: int = -1
     immediately: bool = False
     until_next: bool = False
+    window: Window = Window()
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
         """The step that `asdict`, and JSON, described."""
-        return cls(**{**data, "kind": Kind.load(data["kind"])})
+        made = {"kind": Kind.load(data["kind"]), "window": Window(**data.get("window", {}))}
+        return cls(**{**data, **made})
 
 
 @dataclass(frozen=True)

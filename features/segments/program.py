@@ -85,7 +85,7 @@ class Program(NamedTuple):
     tests: Ints  # shape (n, 2), closed intervals
     sides: Ints  # shape (n, 7)
     moves: Ints  # shape (n, 9)
-    lanes: Ints  # shape (n_lanes, 2): kind, group (see `lanes`)
+    lanes: Ints  # shape (n_lanes, 2): look, group (see `lanes`)
     groups: Ints  # shape (n_groups + 1,): the events of group g share same[groups[g]:groups[g + 1]]
     same: Ints  # slots
     bounds: Ints
@@ -254,7 +254,8 @@ class _Maker:
     def _moves(self, moves: Sequence[Move], group: int) -> Iterator[tuple[int, ...]]:
         needed = Counter[int]()
         for move in moves:
-            lane = _place(self.lanes, (self.kinds.index(move.kind), group))
+            look = _place(self.looks, (self.kinds.index(move.kind), _place(self.windows, move.window)))
+            lane = _place(self.lanes, (look, group))
             needed[lane] += 0 if move.absent else move.n
             figures = move.n, 0 if move.absent else needed[lane], move.within, move.since, move.after
             yield lane, int(move.absent), *figures, int(move.immediately), int(move.until_next)

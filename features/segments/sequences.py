@@ -9,8 +9,10 @@ from features.behaviour.compiled import Ints, compiled_inside, place
 from features.behaviour.schema import MISSING
 from features.instants import NEVER
 from features.segments import program as p
-from features.segments.counting import EVIDENCE, Facts
-from features.segments.windows import after, beyond
+from features.segments.counting import EVIDENCE, Facts, next_slide, within
+from features.segments.lanes import LOOKED
+from features.segments.nodes import AGO, EVER
+from features.segments.windows import END, MODE, RESET, START, UNKNOWN_HERE, after, beyond
 
 ANY_MATCH, FIRST_MATCH, LAST_MATCH = range(3)
 
@@ -19,6 +21,9 @@ ANY_MATCH, FIRST_MATCH, LAST_MATCH = range(3)
 def sequence(facts: Facts, program: p.Program, node: int, at: int) -> tuple[int, int]:
     """(truth, next_change) of a sequence: TRUE if it is for any combination of what its steps share."""
     row = program.nodes[place(node)]
+    moved = _moved(facts, program, row)
+    if moved < 0:
+        return p.UNKNOWN, NEVER
     lane = program.moves[place(row[p.FIRST]), p.LANE]
     events, edges = facts.room.lanes[place(lane)], facts.room.edges[place(lane)]
     best, best_anchor, best_combination, held, soonest = p.FALSE, -1, 0, 0, NEVER
@@ -43,7 +48,26 @@ def sequence(facts: Facts, program: p.Program, node: int, at: int) -> tuple[int,
             break
     if len(facts.room.evidence) and best_anchor >= 0:
         _testify(facts, program, node, best_anchor, best_combination)
-    return best, held if best == p.TRUE else soonest
+    return best, min(moved, held if best == p.TRUE else soonest)
+
+
+@compiled_inside
+def _moved(facts: Facts, program: p.Program, row: Ints) -> int:
+    """When time next takes an event into or out of a step's window; -1 where a window is not known whole."""
+    soonest = NEVER
+    for move in range(row[p.FIRST], row[p.END]):
+        look = place(program.lanes[place(program.moves[place(move), p.LANE]), LOOKED])
+        kind, window = program.looks[look]
+        said, span = program.windows[place(window)], facts.room.spans[place(window)]
+        if span[UNKNOWN_HERE]:
+            return -1
+        if said[MODE] == AGO:
+            low, high = within(facts, look)
+            end = facts.room.ends[place(kind)]
+            soonest = min(soonest, next_slide(facts, end, low, high, said[START], said[END]))
+        elif said[MODE] != EVER:
+            soonest = min(soonest, span[RESET])
+    return soonest
 
 
 @compiled_inside

@@ -3,7 +3,7 @@
 from features.behaviour.words import Words
 from features.errors import DefinitionError
 from features.segments import definitions as d
-from features.segments.names import Fault, Path, kind_of, within
+from features.segments.names import Fault, Path, kind_of, window_of, within
 from features.segments.nodes import Move
 from features.segments.predicates import counts
 
@@ -25,16 +25,16 @@ def moves(said: d.Sequence, path: Path, words: Words, *, horizon: int) -> tuple[
         if step.until_next and k > last:
             raise Fault((*at, "until_next"), "no step with an `event` follows. Hint: say `within: 24h` instead.")
         body, where = (step.not_, (*at, "not")) if step.not_ is not None else (step, at)
-        kind = kind_of(words, body.event, body.where, where)
+        kind, window = kind_of(words, body.event, body.where, where), window_of(body, where, horizon)
         _carries(said.same, kind.events, words, where)
         since = -1 if step.of == "first" else before
         if least:
-            made.append(Move(kind, False, least, step.within or 0, since, before, step.immediately))
+            made.append(Move(kind, False, least, step.within or 0, since, before, step.immediately, window=window))
         if most < UNLIMITED:
             after = -1 if step.not_ is not None and step.of == "first" else before
             n = most if step.not_ is None and before < 0 else most + 1  # the anchor itself is the first of a count
             span, ref = _span(said, step, since, at)
-            made.append(Move(kind, True, n, span, ref, after, until_next=step.until_next))
+            made.append(Move(kind, True, n, span, ref, after, until_next=step.until_next, window=window))
     return tuple(made)
 
 

@@ -224,10 +224,17 @@ class Steps:
         self.allowed = {id(e) for e in events}
         self.positive = [k for k, step in enumerate(said["steps"]) if "not" not in step and least(step)]
 
+    def takes(self, event, step):
+        """Whether it is an event of a step and lies in the step's window."""
+        return id(event) in self.windows[id(step)] and self.naive.is_a(event, step)
+
     def truth(self):
-        combinations = {}
+        combinations, steps = {}, [step.get("not", step) for step in self.said["steps"]]
+        if any(self.naive.windowed(step) is None for step in steps):
+            return None
+        self.windows = {id(step): {id(event) for event in self.naive.windowed(step)} for step in steps}
         for anchor, event in enumerate(self.everything):
-            if id(event) in self.allowed and self.naive.is_a(event, self.said["steps"][0]):
+            if id(event) in self.allowed and self.takes(event, self.said["steps"][0]):
                 key = tuple(event["properties"].get(name) for name in self.same)
                 if None not in key:
                     combinations.setdefault(key, []).append(anchor)
@@ -270,7 +277,7 @@ class Steps:
             return
         step = self.said["steps"][self.positive[len(way)]]
         for k in mine:
-            if self.naive.is_a(self.everything[k], step) and self.reaches(len(way), (*way, k), anchor, mine):
+            if self.takes(self.everything[k], step) and self.reaches(len(way), (*way, k), anchor, mine):
                 yield from self.ways(anchor, mine, (*way, k))
 
     def reaches(self, place, way, anchor, mine):
@@ -278,7 +285,7 @@ class Steps:
         start = anchor - 1 if place == 0 else way[place - 1]
         if k <= start:
             return False
-        matching = [each for each in mine if start < each <= k and self.naive.is_a(self.everything[each], step)]
+        matching = [each for each in mine if start < each <= k and self.takes(self.everything[each], step)]
         n = least(step)
         if len(matching) < n or (place == 0 and len(matching) != n):
             return False
@@ -297,7 +304,7 @@ class Steps:
         between = self.said["steps"][self.positive[place - 1] + 1 : self.positive[place]] if place else []
         for absent in between:
             if absent.get("until_next"):
-                came = [e for e in mine if start < e < k and self.naive.is_a(self.everything[e], absent["not"])]
+                came = [e for e in mine if start < e < k and self.takes(self.everything[e], absent["not"])]
                 if len(came) >= least(absent["not"]):
                     return False
         return True
@@ -322,7 +329,7 @@ class Steps:
             dues.append(self.ts(since) + microseconds(step["within"]))
         elif self.said.get("scope") != "session":
             dues.append(self.ts(anchor) + microseconds(self.said["max_duration"]))
-        came = [k for k in mine if k > start and self.naive.is_a(self.everything[k], kind)]
+        came = [k for k in mine if k > start and self.takes(self.everything[k], kind)]
         came = [k for k in came if all(self.ts(k) <= due for due in dues)]
         if len(came) >= n:
             return False

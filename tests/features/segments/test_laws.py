@@ -117,6 +117,8 @@ def sequences(draw):  # noqa: C901 - every kind of step
         absent = place > 0 and draw(st.booleans())
         names = ["add", "view", "buy", "page_viewed"] if "same" in said else ["add", "view", "buy", "any"]
         event = {"event": draw(st.sampled_from(names))}
+        if draw(st.integers(0, 4)) == 0:
+            event |= draw(windows())
         if absent:
             count = draw(st.sampled_from([None, None, {"gte": 2}]))
             step = {"not": event if count is None else {**event, "count": count}}

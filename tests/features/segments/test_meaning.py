@@ -104,6 +104,19 @@ def test_a_purchase_at_24_01_ends_the_segment_by_its_membership_not_by_its_condi
     ]
 
 
+def test_a_steps_window_says_which_events_take_part() -> None:
+    absent = {"not": {"event": "buy", "last": "2h"}, "within": "1d"}
+    steps = [{"event": "add"}, {"event": "view", "calendar": "day"}, absent]
+    when = {"sequence": {"same": ["cart_id"], "steps": steps}}
+    log = [event("add"), event("view", 2 * HOUR), event("buy", 3 * HOUR)]
+    assert node_truth(when, log[:2], T + 2 * HOUR) == "unknown"
+    assert node_truth(when, log, T + 5 * HOUR - 1) == "false"
+    assert change_of(when, log, T + 4 * HOUR) == T + 5 * HOUR
+    assert node_truth(when, log, T + 5 * HOUR) == "unknown"  # what was bought two hours ago takes no part
+    assert change_of(when, log, T + 5 * HOUR) == T + 15 * HOUR  # midnight in London
+    assert node_truth(when, log, T + 15 * HOUR) == "false"  # the view was yesterday
+
+
 def test_an_event_serves_one_step_only() -> None:
     twice = {"sequence": {"steps": [{"event": "view"}, {"event": "view"}]}}
     assert node_truth(twice, [event("view")], T + 1) == "false"
