@@ -170,3 +170,27 @@ def test_who_agrees_to_personalisation_no_more_leaves_and_is_not_handed_on(proje
     assert user not in inside(ledger, END + 2 * HOUR, "regulars")
     mine = ledger.changes().filter(pl.col("user") == user, pl.col("segment") == "regulars").collect()
     assert mine.select("entered", "cause").rows() == [(True, "edit"), (False, "event")]
+
+
+def test_who_is_in_may_rest_on_a_function_of_the_project(tmp_path):
+    """The same people, at every step, as by the declared feature that says the same."""
+    own = "{name: {when: {feature: {%s: {gte: 8}}}, membership: {min_dwell: 1d}}}"
+    code = """
+from features import feature
+
+@feature(windows="7d", events="viewed")
+def looks(user, at):
+    return len(user)
+"""
+    ledgers = []
+    for folder, name in (("declared", "count_viewed_7d"), ("own", "looks_7d")):
+        said = f"version: 1\nsegments: {own % name}\n"
+        project = projects.make(tmp_path / folder, n_users=30, segments_yaml=said)
+        project.file("definitions.py").write_text(code)
+        assert "looks_7d" in Audience.of(project, END).features.names
+        applied(project, END - 2 * DAY)
+        ledgers.append(applied(project, END))
+    for at in (END - 2 * DAY, END):
+        members = inside(ledgers[0], at, "name")
+        assert 0 < len(members) < 30
+        assert inside(ledgers[1], at, "name") == members

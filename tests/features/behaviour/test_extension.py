@@ -11,6 +11,8 @@ from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.errors import DefinitionError
 from features.instants import DAY, HOUR, parse_instant
+from features.segments.segment_set import SegmentSet
+from features.segments.snapshots import taken
 from tests.features.behaviour.shop import CODES, KINDS, PLAN, SETTINGS, histories
 
 AT = parse_instant("2026-03-29T12:00:00")
@@ -98,6 +100,45 @@ def test_late_events_copies_and_removals_are_settled_before_a_function_sees_them
     ]
     assert FEATURES.compute(histories(log, FEATURES), AT).column("biggest_rise_7d")[0] == 1.5
     assert FEATURES.compute(histories(log, FEATURES), AT + 1).column("biggest_rise_7d")[0] == 3.0
+
+
+def test_a_segment_asks_for_a_function_as_for_a_declared_feature():
+    """In batch, in a request and in an explanation, with a frozen percentile, from what was written down."""
+    declared = {
+        "lately": {"when": {"feature": {"hours_ago_7d": {"lt": 30}}}},
+        "not_lately": {"when": {"feature": {"hours_ago_7d": {"gte": 30}}}},
+        "rising": {"when": {"percentile": {"feature": "biggest_rise_20d", "gte": 70}}},
+    }
+    segments = SegmentSet.from_dict({"segments": declared}, PLAN, CODES, FEATURES)
+    schema = FEATURES.schema.union(segments.schema)
+    features = FeatureSet.load(json.loads(json.dumps(FEATURES.on(schema).to_dict())))
+    random = np.random.default_rng(2)
+    ages, prices = random.integers(0, 18 * DAY, 120), random.integers(1, 400, 120) / 4
+    log = [order(int(ago), price, user=f"u{k % 30}") for k, (ago, price) in enumerate(zip(ages, prices, strict=True))]
+    many = histories(log, features)
+    matrix = features.compute(many, AT)
+    fitted = segments.on(schema).fitted(taken(segments.on(schema), lambda work: [work(many, matrix, {})], AT))
+    fitted = SegmentSet.load(json.loads(json.dumps(fitted.to_dict())))
+    truths = fitted.evaluate(many, AT, features=matrix)
+    hours, rise = matrix.column("hours_ago_7d"), matrix.column("biggest_rise_20d")
+    assert np.isnan(hours).any()
+    assert np.array_equal(truths.column("lately"), hours < 30)
+    assert np.array_equal(truths.column("not_lately"), hours >= 30)
+    bound = np.percentile(rise[~np.isnan(rise)], 70, method="inverted_cdf")
+    assert np.array_equal(truths.column("rising"), rise >= bound)
+    assert 0 < truths.column("rising").sum() < len(many)
+    assert {segment.kind for segment in fitted.segments} == {"timer", "batch"}
+    assert np.all(truths.changes > AT)
+    for row in range(len(many)):
+        one = Histories.from_states(schema, [many.users[row]], [many.state(row)])
+        mine = features.compute(one, AT)
+        assert fitted.evaluate(one, AT, features=mine).of(0) == truths.of(row)
+        told = fitted.explain(one, AT, features=mine)
+        assert {name for name, each in told.items() if each["in"]} == set(truths.of(row))
+        leaf = told["lately"]
+        while leaf.get("of"):
+            leaf = leaf["of"][0]
+        assert leaf["value"] == (None if np.isnan(hours[row]) else hours[row])
 
 
 def test_batch_and_a_request_give_the_same_and_declared_features_are_what_they_were():
