@@ -82,12 +82,19 @@ class Ring:
             "sum_ids": whole[:, 2],
             "last_ts": whole[:, 3],
             "schema": pl.Series([self.schema] * len(places), dtype=pl.String),
-            "segments": pl.Series([list(self._segments[place]) for place in places], dtype=pl.List(pl.String)),
+            "segments": _lists([self._segments[place] for place in places]),
         }
         scores = {f"score_{study}": self._scores[places, at] for at, study in enumerate(self.studies)}
         features = pl.DataFrame(self._features[places], schema=list(self.names), orient="row")
         # One column of named fields: Parquet writes two hundred columns of their own at a third of the speed.
         return pl.DataFrame({**head, **scores, "features": features.to_struct()})
+
+
+def _lists(rows: Sequence[tuple[str, ...]]) -> pl.Series:
+    """A column of lists of texts; each different one is made once, of which polars takes ten microseconds."""
+    places = {row: place for place, row in enumerate(dict.fromkeys(rows))}
+    made = pl.Series([list(row) for row in places], dtype=pl.List(pl.String))
+    return made.gather([places[row] for row in rows])
 
 
 class PredictionLog:
