@@ -1,4 +1,4 @@
-"""A hundred segments of everybody in a log on disk, by DuckDB SQL of the same conditions; of one user; and as a plan.
+"""A hundred segments of everybody in a log on disk, by DuckDB SQL of the same conditions; of one user; and as plans.
 
 `python -m benchmarks.segments [--small] [--json] [--folder FOLDER]`. The log is compacted, DuckDB's own table filled in
 the same order, before anything is timed; both then read from disk, on all cores. Members are compared one by one;
@@ -6,6 +6,7 @@ ratios are of processor seconds taken in one run. In FOLDER log and table are ma
 """
 
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -204,7 +205,7 @@ def one_user(features: FeatureSet, segments: SegmentSet) -> list[Figure]:
 
 
 def planned(folder: Path, declared: dict[str, object]) -> list[Figure]:
-    """`segments plan` of the same log."""
+    """`segments plan` of the same log: a first one, and after it was applied one of a day later."""
     for name, said in (
         ("plan.yaml", shop.PLAN.model_dump(mode="json", exclude_none=True) | {"too_fast": None}),
         ("features.yaml", {"features": FEATURES}),
@@ -212,17 +213,22 @@ def planned(folder: Path, declared: dict[str, object]) -> list[Figure]:
         ("ethogram.yaml", {"version": 1, "name": "bench", "bound": 1_000_000}),
     ):
         (folder / name).write_text(json.dumps(said))
-    cpu, wall, peak, n_members = scale.confined(partial(plan, folder))
-    note(f"{n_members:,} memberships; memory at most {peak / 2**30:.1f} GiB")
-    return [Figure("plan, CPU", cpu, "s CPU"), at_most("plan, wall", wall, "s", 60)]
+    shutil.rmtree(folder / ".ethogram" / "memberships", ignore_errors=True)
+    figures = []
+    for name, at in (("first", shop.AT - DAY), ("later", shop.AT)):
+        cpu, wall, peak, n_members, n_changes = scale.confined(partial(plan, folder, at))
+        note(f"{name} plan: {n_members:,} memberships, {n_changes:,} changes; at most {peak / 2**30:.1f} GiB")
+        figures += [Figure(f"{name} plan, CPU", cpu, "s CPU"), at_most(f"{name} plan, wall", wall, "s", 60)]
+    return figures
 
 
-def plan(folder: Path) -> tuple[float, float, int, int]:
-    """CPU seconds, seconds, bytes at most and memberships of a first plan, in a process of its own."""
+def plan(folder: Path, at: int) -> tuple[float, float, int, int, int]:
+    """CPU seconds, seconds, bytes at most, memberships and changes of a plan in a process of its own; it is applied."""
     clock = time.process_time(), time.perf_counter()
-    made = Enrolment.plan(Project.find(folder), at=shop.AT)
-    cpu, wall = time.process_time() - clock[0], time.perf_counter() - clock[1]
-    return cpu, wall, scale.peak(), sum(line.after for line in made.lines)
+    made = Enrolment.plan(Project.find(folder), at=at)
+    cpu, wall, peak = time.process_time() - clock[0], time.perf_counter() - clock[1], scale.peak()
+    made.apply()
+    return cpu, wall, peak, sum(line.after for line in made.lines), made.changes.height
 
 
 def seconds(work: Callable[[], object], *, runs: int = RUNS) -> float:
