@@ -1,12 +1,11 @@
 """Trees: a walk over XGBoost's own JSON model, equal to XGBoost's margins to the bit, without XGBoost."""
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,14 +57,14 @@ class Forest:
                 boosters other than `gbtree`, objectives other than logistic, squared error and classes.
         """
         try:
-            learner = json.loads(text)["learner"]
-            _refuse(learner)
-            model = learner["gradient_booster"]["model"]
-            n_features = int(learner["learner_model_param"]["num_feature"])
-            names = tuple(learner["feature_names"])
-            output = np.asarray(model["tree_info"], np.int32)
-            return cls(names, n_features, _base(learner), output, **_nodes(model["trees"]))
-        except (ValueError, KeyError, TypeError, IndexError) as problem:
+            learner = msgspec.json.decode(text, type=_Document).learner
+            model = learner.gradient_booster.model
+            trees = [msgspec.json.decode(tree, type=_Tree) for tree in model.trees]
+            _refuse(learner, trees)
+            n_features = int(learner.learner_model_param["num_feature"])
+            output = np.asarray(model.tree_info, np.int32)
+            return cls(tuple(learner.feature_names), n_features, _base(learner), output, **_nodes(trees))
+        except (ValueError, KeyError, TypeError, IndexError, msgspec.MsgspecError) as problem:
             raise BundleError(f"not an XGBoost JSON model: {problem!r}") from None
 
     @property
@@ -127,35 +126,75 @@ class Forest:
         return packed, packed.view(np.float32)
 
 
-def _refuse(learner: Mapping[str, Any]) -> None:
-    booster, objective = learner["gradient_booster"]["name"], learner["objective"]["name"]
-    params, trees = learner["learner_model_param"], learner["gradient_booster"].get("model", {}).get("trees", [])
+class _Tree(msgspec.Struct):
+    left_children: list[int]
+    right_children: list[int]
+    default_left: list[int]
+    split_indices: list[int]
+    split_conditions: list[float]
+    split_type: list[int]
+    sum_hessian: list[float]
+    categories: list[int]
+
+
+class _Trees(msgspec.Struct):
+    """Each as it stands there: read one after the other, they leave other threads their turns in between."""
+
+    trees: list[msgspec.Raw] = []
+    tree_info: list[int] = []
+
+
+class _Booster(msgspec.Struct):
+    name: str
+    model: _Trees = msgspec.field(default_factory=_Trees)
+
+
+class _Objective(msgspec.Struct):
+    name: str
+
+
+class _Learner(msgspec.Struct):
+    gradient_booster: _Booster
+    objective: _Objective
+    learner_model_param: dict[str, str]
+    feature_names: list[str]
+
+
+class _Document(msgspec.Struct):
+    learner: _Learner
+
+
+def _refuse(learner: _Learner, trees: list[_Tree]) -> None:
+    booster, objective = learner.gradient_booster.name, learner.objective.name
+    params = learner.learner_model_param
     if booster != "gbtree":
         raise BundleError(f"the booster is {booster!r}. Hint: only 'gbtree' can be served.")
     if objective not in SERVED:
         raise BundleError(f"the objective is {objective!r}. Hint: allowed are {', '.join(SERVED)}.")
     if int(params.get("num_target", 1)) > 1:
         raise BundleError("the model has several targets. Hint: train one study per target.")
-    if any(any(tree["split_type"]) or tree["categories"] for tree in trees):
+    if any(any(tree.split_type) or tree.categories for tree in trees):
         raise BundleError("the model has categorical splits. Hint: encode categories as numbers before training.")
 
 
-def _base(learner: Mapping[str, Any]) -> NDArray[np.float32]:
+def _base(learner: _Learner) -> NDArray[np.float32]:
     # 3.1 and later write a list in a string, "[3.98E-1]"; earlier versions a bare number, the same for every class.
-    params = learner["learner_model_param"]
+    params = learner.learner_model_param
     scores = np.array(params["base_score"].strip("[]").split(","), np.float32)
-    if learner["objective"]["name"] in LOGISTIC:
+    if learner.objective.name in LOGISTIC:
         return np.array([_logit(scores[0])], np.float32)
     return np.resize(scores, max(int(params.get("num_class", 0)), 1))
 
 
-def _nodes(trees: list[Mapping[str, Any]]) -> dict[str, Any]:
-    sizes = [len(tree["left_children"]) for tree in trees]
+def _nodes(trees: list[_Tree]) -> dict[str, Any]:
+    sizes = [len(tree.left_children) for tree in trees]
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32) if trees else np.empty(0, np.int32)
     shift = np.repeat(roots, sizes)
 
     def joined(key: str, dtype: type[np.generic]) -> NDArray[Any]:
-        return np.concatenate([np.asarray(tree[key], dtype) for tree in trees]) if trees else np.empty(0, dtype)
+        return (
+            np.concatenate([np.asarray(getattr(tree, key), dtype) for tree in trees]) if trees else np.empty(0, dtype)
+        )
 
     left, right = joined("left_children", np.int32), joined("right_children", np.int32)
     left, right = (np.where(child >= 0, child + shift, -1).astype(np.int32) for child in (left, right))
