@@ -163,7 +163,7 @@ class TrainingSet:
         total = sha256()
         for array in (self.matrix.at, self.parts, self.matrix.values, self.y):
             if array is not None:
-                total.update(np.ascontiguousarray(array).tobytes())
+                total.update(np.ascontiguousarray(array).data)  # not a copy: it may be most of the memory
         total.update("\0".join(self.matrix.users.tolist()).encode())
         return total.hexdigest()[:16]
 
