@@ -94,15 +94,13 @@ def _portrait(name: str, before: pl.Series, after: pl.Series) -> str:
 
     def draw(axes: Sequence["Axes"]) -> None:
         for sample, all_of_it, label, color in zip(present, samples, ("training", "served"), _COLORS, strict=True):
-            weights = np.full(len(sample), 1 / len(all_of_it))
-            axes[0].hist(
-                np.clip(sample, low, high), bins.tolist(), weights=weights, color=color, alpha=0.55, label=label
-            )
+            shares = np.histogram(np.clip(sample, low, high), bins)[0] / len(all_of_it)
+            axes[0].stairs(shares, bins, fill=True, color=color, alpha=0.55, label=label)
         axes[0].set_title(f"{name} (share of users, up to the 99th percentile)", fontsize=10)
         axes[0].legend(frameon=False)
         axes[0].spines[["top", "right"]].set_visible(False)
 
-    return pages.picture(draw, height=2.4, title=f"{name} in training and as served")
+    return pages.picture(draw, height=2.4, title=f"{name} in training and as served", fitted=False)
 
 
 def _drawable(report: DriftReport, reference: pl.DataFrame, current: pl.DataFrame) -> list[str]:

@@ -124,15 +124,17 @@ def picture(
     height: float,
     title: str,
     file: Path | None = None,
+    fitted: bool = True,
 ) -> str:
     """An inline image of plots drawn by `draw`: `panels` side by side in each row, `height` inches high in all.
 
-    It is SVG; with a `file`, it is the PNG that is written there.
+    It is SVG; with a `file`, it is the PNG that is written there. What has no labels at its axes need not be `fitted`
+    around them, which takes as long as to draw it.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, height), layout="constrained")
+    figure = Figure(figsize=(9, height), layout="constrained" if fitted else None)
     draw(list(figure.subplots(rows, panels, squeeze=False).flat))
     buffer, kind = BytesIO(), "png" if file else "svg+xml"
     with rc_context({"svg.hashsalt": "ethogram"}):  # the same figures give the same bytes

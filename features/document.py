@@ -76,16 +76,28 @@ class Definition(BaseModel):
 
 def load(path: Path, error: type[DefinitionError] = DefinitionError) -> Any:  # noqa: ANN401 - a parsed document
     """The parsed document with its line numbers; doubled keys and broken YAML are errors."""
+    return parsed(text_of(path, error), path.name, error)
+
+
+def text_of(path: Path, error: type[DefinitionError] = DefinitionError) -> str:
+    """What the file says."""
     try:
-        with path.open(encoding="utf-8") as file:
-            return YAML().load(file) or CommentedMap()
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise error(f"{path}: no such file. Hint: `ethogram init` writes the first files of a project.") from None
+    except UnicodeDecodeError as problem:
+        raise error(f"{path.name}: not a YAML file: {problem}") from None
+
+
+def parsed(text: str, name: str, error: type[DefinitionError] = DefinitionError) -> Any:  # noqa: ANN401 - likewise
+    """A file's text with its line numbers."""
+    try:
+        return YAML().load(text) or CommentedMap()
     except MarkedYAMLError as problem:
         line = problem.problem_mark.line + 1 if problem.problem_mark else 1
-        raise error(f"{path.name}:{line}: {problem.problem}") from None
-    except (YAMLError, UnicodeDecodeError) as problem:
-        raise error(f"{path.name}: not a YAML file: {problem}") from None
+        raise error(f"{name}:{line}: {problem.problem}") from None
+    except YAMLError as problem:
+        raise error(f"{name}: not a YAML file: {problem}") from None
 
 
 def dumped(document: object) -> str:

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from features.document import Definition
+from features.document import Definition, parsed, text_of, validated
 from features.errors import PlanError, nearest
 from features.events.devices import BROWSERS, LABELS
 
@@ -196,14 +196,14 @@ class TrackingPlan(Definition):
     def _specs(self) -> dict[str, EventSpec]:
         return {"identify": EventSpec(properties=self.traits), "alias": EventSpec(), **self.events}
 
-    @classmethod
-    def read(cls, path: Path | str) -> Self:
-        """The plan in a file.
+    @staticmethod
+    def read(path: Path | str) -> "TrackingPlan":
+        """The plan in a file; the same text is understood once.
 
         Raises:
             PlanError: the file is absent or says something a plan cannot.
         """
-        return cls.from_yaml(path, error=PlanError)
+        return _understood(Path(path).name, text_of(Path(path), PlanError))
 
     @cached_property
     def specs(self) -> dict[str, EventSpec]:
@@ -259,6 +259,11 @@ class Codes:
         temporary = path.with_suffix(".lock.new")
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
+
+
+@lru_cache(maxsize=16)
+def _understood(name: str, text: str) -> TrackingPlan:
+    return validated(TrackingPlan, parsed(text, name, PlanError), where=name, error=PlanError)
 
 
 def _locked(path: Path) -> dict[str, int]:
