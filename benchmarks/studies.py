@@ -72,7 +72,7 @@ def searched(known: TrainingSet, fresh: TrainingSet) -> tuple[NDArray[np.float64
         searcher = study.searcher(Path(folder) / "journal")
         asked = Asked("benchmark", study.spec, searcher)
         learned = asked.learned(whole(known, study.spec.split, seed=1), known.matrix.names)
-    note(f"{learned.found.n_pruned} of {TRIALS} trials ended early; {learned.rounds} rounds")
+    note(f"{learned.found.n_pruned} of {TRIALS} trials ended early; {learned.grown.rounds} trees")
     return learned.model.probabilities(fresh.matrix), time.process_time() - started
 
 

@@ -1,7 +1,7 @@
 """Propensities: rows in parts become a judged model that predicts, wherever rows, parts and label come from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from experiments import pictures, tables
 from experiments.fitting import MODEL, Fitted, Influence, Searcher, columns, details
-from experiments.search import Found, Range, Report, spaces
+from experiments.search import Found, Range, Report, Tried, spaces
 from experiments.studies import PropensitySpec, TableSpec
 from features.errors import StudyError, nearest
 from features.people import hash_text
 from training.baselines import baselines
-from training.boosting import ROUNDS, Boosting, Grown
+from training.boosting import Boosting, Grown
 from training.contributions import contributions, paths_of_all
 from training.model import Model
 from training.parts import TEST
@@ -39,14 +39,14 @@ SPACE: Mapping[str, Range] = {
 }
 """What a search may vary; `search.space` in studies.yaml gives other ends.
 
-The best of many trials that learn fast is the luckiest on the rows that choose: slower ones rank fresh users better.
+The best of many trials that learn faster is the luckiest on the rows that choose.
 """
 DEFAULT = {"max_depth": 4, "learning_rate": 0.05, "min_child_weight": 1, "subsample": 1.0}
 DEFAULT |= {"colsample_bytree": 1.0, "reg_lambda": 1.0}
 """Tried first."""
 
-FINALISTS, SLOWER = 3, 2
-"""The best trials that are grown again at a fraction of their learning rate, so that the luckiest is not taken."""
+FINALISTS = 3
+"""The best trials, whose mean is the model: the best of many is the luckiest, and the mean of some is not."""
 EXPLAINED = 2_000
 """Judged rows whose margins are taken apart."""
 COPIED = 0.2
@@ -77,16 +77,20 @@ class Learned:
         grown: The model's trees.
         boosting: The rows, prepared.
         found: What the search tried.
-        rounds: That were right on the rows that choose.
-        log_loss: Of these rows, before calibration.
+        finalists: The trials whose mean the model is.
+        log_loss: Of the rows that choose, before calibration.
     """
 
     model: Model
     grown: Grown
     boosting: Boosting
     found: Found
-    rounds: int
+    finalists: Sequence[Tried]
     log_loss: float
+
+    def again(self, seed: int, among: NDArray[np.bool_] | None = None) -> Forest:
+        """The trees of the same parameters from all rows, or some of them."""
+        return _again(self.boosting, self.finalists, seed, among).forest
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,7 @@ class Asked:
         """Everything that is learned, from the rows that train and the rows that choose.
 
         Parameters, rounds, calibration and threshold come from trees of the training rows, told by the rows that
-        choose: the best trials are grown once more, slowly, and the best of these counts. Then trees are grown from
-        both.
+        choose; then trees are grown from both. Both are the mean of the best trials.
         """
         spec, part, (train, validation, _) = self.spec, next(self.searches), rows.split_by_time()
         seed, told = spec.search.seed + part, [*tables.steps(rows, names), *spec.preparation]
@@ -140,17 +143,18 @@ class Asked:
         space = spaces(SPACE, spec.search.space)
         first = ({key: min(max(value, space[key].low), space[key].high) for key, value in DEFAULT.items()},)
         found = self.searcher(Trial(boosting, seed), space, direction="minimize", first=first, part=part)
-        found, chosen = _slowly(boosting, found, seed)
+        finalists = sorted((each for each in found.trials if each.state == "complete"), key=_log_loss)[:FINALISTS]
+        chosen = boosting.mean([boosting.grow(each.params, seed=seed) for each in finalists], judged=True)
         margins, y = chosen.forest.margins(boosting.x[1]), boosting.y[1]
         calibration, limit = calibrate(spec.calibration, margins, y), 0.5
         if not rows.classes:
             cost = None if spec.threshold == "f1" else spec.threshold
             limit = threshold(y, calibration.probability(margins), cost)
-        grown = boosting.again(found.best.params, chosen.rounds, seed=seed)
+        grown = _again(boosting, finalists, seed)
         kind, said = "classes" if rows.classes else "propensity", details(spec, rows, found)
         head, names = (rows.matrix.fingerprint, preparation, grown.forest, calibration, limit), rows.classes
         model = Model(self.name, kind, *head, costs=_costs(spec, rows), names=names, details=said)
-        return Learned(model, grown, boosting, found, chosen.rounds, chosen.log_loss)
+        return Learned(model, grown, boosting, found, finalists, chosen.log_loss)
 
     def judged(self, parts: Sequence[TrainingSet], names: tuple[str, ...]) -> Judged:
         """What is learned from each part's rows tells its judged rows, and so do the baselines."""
@@ -204,12 +208,12 @@ def propensity(name: str, spec: Spec, rows: TrainingSet, searcher: Searcher) -> 
     differences = {other: figures[MODEL].minus(each) for other, each in figures.items() if other != MODEL}
     x = learned.model.preparation.transform(first.rows.matrix).astype(np.float32)
     influence = _influence(learned.grown.forest, x, learned.model.preparation.outputs, seed=seed)
-    chance, passing = ({}, []) if kept else _again(learned, y, x, figures[MODEL], seed)
+    chance, passing = ({}, []) if kept else _elsewhere(learned, y, x, figures[MODEL], seed)
     return Fitted(
         model=learned.model,
         trees=learned.grown.text,
         found=learned.found,
-        metrics={"validation_log_loss": learned.log_loss, "rounds": learned.rounds, **chance, **_flat(figures)},
+        metrics={"validation_log_loss": learned.log_loss, "trees": learned.grown.rounds, **chance, **_flat(figures)},
         verdict=_beats(differences),
         sound=True,
         lines=(*learned.model.preparation.told, *_told(learned, y, predictions[MODEL], chance)),
@@ -243,14 +247,14 @@ def _spread(seeds: Sequence[Means]) -> dict[str, dict[str, tuple[float, float]]]
     }
 
 
-def _slowly(boosting: Boosting, found: Found, seed: int) -> tuple[Found, Grown]:
-    """The search with the best of the finalists as its best, and the trees of that."""
-    ended = sorted((each for each in found.trials if each.state == "complete"), key=lambda each: each.figures["value"])
-    slow = [{**each.params, "learning_rate": each.params["learning_rate"] / SLOWER} for each in ended[:FINALISTS]]
-    tries = [boosting.grow(params, seed=seed, most=SLOWER * ROUNDS) for params in slow]
-    place = min(range(len(tries)), key=lambda k: tries[k].log_loss)
-    figures = {"value": tries[place].log_loss, "rounds": tries[place].rounds}
-    return replace(found, best=replace(ended[place], params=slow[place], figures=figures)), tries[place]
+def _log_loss(trial: Tried) -> float:
+    return trial.figures["value"]
+
+
+def _again(boosting: Boosting, finalists: Sequence[Tried], seed: int, among: NDArray[np.bool_] | None = None) -> Grown:
+    """The mean of the finalists, from the rows that train and those that choose."""
+    each = [boosting.again(one.params, int(one.figures["rounds"]), seed=seed, among=among) for one in finalists]
+    return boosting.mean(each)
 
 
 def _costs(spec: Spec, rows: TrainingSet) -> tuple[tuple[float, ...], ...]:
@@ -298,7 +302,7 @@ def _refuse_leaks(spec: Spec, rows: TrainingSet, names: tuple[str, ...]) -> None
         )
 
 
-def _again(
+def _elsewhere(
     learned: Learned, y: Array, x: NDArray[np.float32], figures: Figures, seed: int
 ) -> tuple[dict[str, float], list[str]]:
     """(ROC-AUC of trees with two other seeds, why not to promote), judged as ours were.
@@ -306,12 +310,9 @@ def _again(
     The second grows without a quarter of the users: where these, of the same time, are ranked far better than the rows
     of the test, what was learned does not last.
     """
-    boosting, params = learned.boosting, learned.found.best.params
+    boosting = learned.boosting
     apart = np.array([hash_text("same time" + user) % 4 == 0 for user in boosting.users])
-    both = [
-        boosting.again(params, learned.rounds, seed=seed + 1).forest,
-        boosting.again(params, learned.rounds, seed=seed + 2, among=~apart).forest,
-    ]
+    both = [learned.again(seed + 1), learned.again(seed + 2, ~apart)]
     areas = [_area(y, forest.margins(x)) for forest in both]
     chance = {"seeds_least_roc_auc": min(areas), "seeds_largest_roc_auc": max(areas)}
     known, held = np.concatenate(boosting.y)[apart], np.concatenate(boosting.x)[apart]

@@ -1,6 +1,7 @@
 """Boosting: trees grown round by round until other rows say stop. XGBoost lives here alone."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,6 @@ class Boosting:
         params: Mapping[str, float],
         *,
         seed: int,
-        most: int = ROUNDS,
         on_round: Callable[[int, float], None] | None = None,
     ) -> Grown:
         """Trees from the training rows until the validation log-loss stops falling.
@@ -112,17 +112,16 @@ class Boosting:
         Args:
             params: XGBoost's, by its names.
             seed: Of row and column samples.
-            most: Trees; the patience grows with them.
             on_round: Told (round, validation log-loss); what it raises ends the growing.
         """
         import xgboost
 
-        patience, (train, validation) = PATIENCE * most // ROUNDS, self._binned
-        watch = _watch(self._options["eval_metric"], patience, on_round)
+        train, validation = self._binned
+        watch = _watch(self._options["eval_metric"], on_round)
         booster = xgboost.train(
             {**self._options, "seed": seed, **params},
             train,
-            num_boost_round=most,
+            num_boost_round=ROUNDS,
             evals=[(validation, "validation")],
             verbose_eval=False,
             callbacks=[watch],
@@ -132,7 +131,7 @@ class Boosting:
     def again(
         self, params: Mapping[str, float], rounds: int, *, seed: int, among: NDArray[np.bool_] | None = None
     ) -> Grown:
-        """Trees from all rows, as many more as there are more rows than `grow` found `rounds` to be right on.
+        """Trees from all rows, as many rounds as `grow` found to be right.
 
         Args:
             params: As above.
@@ -145,8 +144,21 @@ class Boosting:
         x, y = np.concatenate(self.x), np.concatenate(self.y)
         if among is not None:
             x, y = x[among], y[among]
-        more = round(rounds * max(1.0, len(x) / len(self.x[0])))
-        return self._stored(xgboost.train({**self._options, "seed": seed, **params}, self._bins(x, y), more))
+        return self._stored(xgboost.train({**self._options, "seed": seed, **params}, self._bins(x, y), rounds))
+
+    def mean(self, grown: Sequence[Grown], *, judged: bool = False) -> Grown:
+        """One booster whose margins are the mean of theirs: all their trees, each leaf divided by their number.
+
+        Args:
+            grown: From the same rows, so that they begin with the same base score.
+            judged: Whether the validation log-loss is taken; their trees then know nothing of these rows.
+        """
+        import xgboost
+        from sklearn.metrics import log_loss
+
+        booster = xgboost.Booster(model_file=bytearray(_joined([each.text for each in grown]).encode()))
+        loss = float(log_loss(self.y[1], booster.predict(self._binned[1]))) if judged else float("nan")
+        return self._stored(booster, loss)
 
     def _stored(self, booster: "Booster", log_loss: float = float("nan")) -> Grown:
         import xgboost
@@ -178,7 +190,29 @@ def _options(n_classes: int) -> dict[str, Any]:
     return {**(several if n_classes else two), "tree_method": "hist"}
 
 
-def _watch(metric: str, patience: int, on_round: Callable[[int, float], None] | None) -> Any:  # noqa: ANN401 - no types
+def _joined(texts: Sequence[str]) -> str:
+    """XGBoost's JSON of all trees of several models that differ in nothing else, each leaf divided by their number.
+
+    A leaf's value stands where other nodes have the number they split by.
+    """
+    models = [json.loads(text) for text in texts]
+    inner = [each["learner"]["gradient_booster"]["model"] for each in models]
+    trees = [tree for each in inner for tree in each["trees"]]
+    for number, tree in enumerate(trees):
+        values = zip(tree["split_conditions"], tree["left_children"], strict=True)
+        tree["split_conditions"] = [
+            float(np.float32(value / len(texts))) if child < 0 else value for value, child in values
+        ]
+        tree["base_weights"] = [float(np.float32(weight / len(texts))) for weight in tree["base_weights"]]
+        tree["id"] = number
+    ends = np.concatenate([np.diff(each["iteration_indptr"]) for each in inner]).cumsum()
+    inner[0] |= {"trees": trees, "tree_info": [k for each in inner for k in each["tree_info"]]}
+    inner[0] |= {"iteration_indptr": [0, *ends.tolist()]}
+    inner[0]["gbtree_model_param"]["num_trees"] = str(len(trees))
+    return json.dumps(models[0])
+
+
+def _watch(metric: str, on_round: Callable[[int, float], None] | None) -> Any:  # noqa: ANN401 - no types
     from xgboost.callback import TrainingCallback
 
     class Watch(TrainingCallback):  # type: ignore[misc] # XGBoost ships no types
@@ -190,7 +224,7 @@ def _watch(metric: str, patience: int, on_round: Callable[[int, float], None] | 
                 self.best, self.best_round = value, epoch
             if on_round is not None:
                 on_round(epoch, value)
-            return epoch - self.best_round >= patience
+            return epoch - self.best_round >= PATIENCE
 
     return Watch()
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xgboost as xgb
@@ -47,6 +49,25 @@ def test_the_same_seed_grows_the_same_trees():
     params = {"learning_rate": 0.3, "subsample": 0.7}
     texts = [Boosting(train, validation, Preparation(NAMES)).grow(params, seed=seed).text for seed in (5, 5, 6)]
     assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.parametrize("classes", [(), ("low", "middle", "high")])
+def test_the_mean_of_boosters_is_one_booster_with_the_mean_of_their_margins(classes):
+    parts = [rows(1_500, seed) for seed in (1, 2)]
+    if classes:
+        said = {"classes": list(classes)}
+        parts = [replace(each, y=each.y + (each.matrix.values[:, 2] > 0.5), provenance=said) for each in parts]
+    boosting = Boosting(*parts, Preparation(NAMES))
+    tried = [{"max_depth": 2, "learning_rate": 0.3}, {"max_depth": 4, "subsample": 0.6}, {"reg_lambda": 30.0}]
+    grown = [boosting.grow(params, seed=seed) for seed, params in enumerate(tried)]
+    mean, x = boosting.mean(grown, judged=True), boosting.x[1]
+    assert mean.rounds == sum(each.rounds for each in grown)
+    wanted = np.mean([each.forest.margins(x) for each in grown], axis=0)
+    assert np.allclose(mean.forest.margins(x), wanted, atol=2e-6)
+    chances = softmax(wanted) if classes else np.column_stack([1 / (1 + np.exp(wanted)), 1 / (1 + np.exp(-wanted))])
+    assert mean.log_loss == pytest.approx(-np.log(chances[range(len(x)), boosting.y[1].astype(int)]).mean(), abs=1e-5)
+    assert mean.log_loss < max(each.log_loss for each in grown)
+    assert np.array_equal(boosting.mean(grown[:1]).forest.margins(x), grown[0].forest.margins(x))
 
 
 def test_what_the_round_watcher_raises_ends_the_growing():
