@@ -68,7 +68,7 @@ class Tried:
     """A trial that ended.
 
     Attributes:
-        number: From 0, in the order of ending.
+        number: The search's own, from 0, in the order of beginning; one whose worker was killed is missing.
         state: `complete` or `pruned`.
         params: What was tried.
         figures: What came of it; of a pruned trial the last value only. `value` is the first of several objectives.
@@ -205,24 +205,24 @@ def search(
     """
     until = time.time() + timeout_s if timeout_s is not None else float("inf")
     task = Task(objective, space, storage, name, trials, seed, direction, until, number)
-    study, told = _opened(task), 0
+    study, told = _opened(task), set[int]()
     resumed = len(_ended(study))
     for params in first[len(study.get_trials(deepcopy=False)) :]:
         study.enqueue_trial(dict(params))
     with _helpers(task, workers - 1) as helpers:
         while True:
-            ended = _ended(study)
-            for number in range(told, len(ended)):
-                _tell(on_trial, _tried(number, ended[number]))
-            told = len(ended)
+            for trial in _ended(study):
+                if trial.number not in told:
+                    told.add(trial.number)
+                    _tell(on_trial, _tried(trial))
             if (time.time() >= task.until and told) or not _attempt(study, task):
                 waiting = any(helper.is_alive() for helper in helpers) or _elsewhere(study)
-                if not waiting and len(_ended(study)) == told:
+                if not waiting and len(_ended(study)) == len(told):
                     break
                 time.sleep(LOOK_SECONDS)
             active_children()  # takes note of those that ended
             _bury(study)
-    return Found.of([_tried(number, trial) for number, trial in enumerate(_ended(study))], direction, resumed)
+    return Found.of([_tried(trial) for trial in _ended(study)], direction, resumed)
 
 
 @contextmanager
@@ -416,13 +416,13 @@ def _ended(study: "Study") -> "list[FrozenTrial]":
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
-def _tried(number: int, trial: "FrozenTrial") -> Tried:
+def _tried(trial: "FrozenTrial") -> Tried:
     state = trial.state.name.lower()
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
     last = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else float("nan")
     figures = {"value": trial.values[0] if trial.values else last, **trial.user_attrs}
     figures.pop(WORKER, None)
-    return Tried(number, state, dict(trial.params), figures, seconds)
+    return Tried(trial.number, state, dict(trial.params), figures, seconds)
 
 
 def _tell(on_trial: Callable[[Tried], None] | None, tried: Tried) -> None:

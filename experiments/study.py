@@ -396,7 +396,7 @@ class _Recorder:
         left = (time.monotonic() - self.started) / len(self.values) * (self.total - len(self.values))
         known = [each for each in self.values if each == each]
         best = f", best {self.better(known):.5f}" if known else ""
-        return f"{head}trial {tried.number + 1}/{self.total} {tried.state} {value:.5f}{best}, about {left:.0f} s left"
+        return f"{head}trial {len(self.values)}/{self.total} {tried.state} {value:.5f}{best}, about {left:.0f} s left"
 
 
 def store(models: Path, fitted: Fitted, rows: TrainingSet, *, seed: int) -> Path:
