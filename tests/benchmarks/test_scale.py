@@ -16,7 +16,7 @@ from features.instants import DAY
     ("n_events", "limit"),
     [
         pytest.param(6_000_000, 1 << 30, marks=pytest.mark.integration),
-        pytest.param(30_000_000, 3 << 29, marks=pytest.mark.prove),
+        pytest.param(30_000_000, 2 << 30, marks=pytest.mark.prove),
     ],
 )
 def test_batch_work_needs_less_memory_than_the_log(tmp_path, n_events, limit):
