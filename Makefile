@@ -46,7 +46,7 @@ test: $(DEV_STAMP) lint ## the quick suite: no servers, no data needed
 integration: $(DEV_STAMP) ## real servers, the built Bento, real data from ETHOGRAM_DATA
 	@$(QUIET) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m integration $(ARGS)
 
-prove: $(DEV_STAMP) ## the long proofs, seeded (half an hour)
+prove: $(DEV_STAMP) ## the long proofs, seeded (hours)
 	@$(QUIET) $(BIN)/python -m pytest -q -m prove --hypothesis-seed=0 $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff, mypy, import contracts, fresh locks

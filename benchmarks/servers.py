@@ -38,9 +38,7 @@ class Server(NamedTuple):
 @contextmanager
 def running(application: str, home: Path, size: int, redis: str = "", *, collects: bool = True) -> Iterator[Server]:
     """A server, stopped at the end; `collects`: with Python's garbage collection."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     ours = {name: value for name, value in os.environ.items() if not name.startswith("ETHOGRAM_")}
     ours |= {
         "ETHOGRAM_HOME": str(home),
@@ -63,6 +61,12 @@ def running(application: str, home: Path, size: int, redis: str = "", *, collect
         process.wait(60)
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def _command(application: str, home: Path, port: int) -> list[str]:
     kind, _, name = application.partition(":")
     programs, at = Path(sys.executable).parent, ["--host", "127.0.0.1", "--port", str(port)]
@@ -77,9 +81,7 @@ def _command(application: str, home: Path, port: int) -> list[str]:
 @contextmanager
 def redis_of(home: Path, features: FeatureSet, n_users: int) -> Iterator[str]:
     """A Redis of its own that holds the states of the file."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     process = subprocess.Popen(
         ["redis-server", "--port", str(port), "--save", "", "--daemonize", "no"], stdout=subprocess.DEVNULL
     )
@@ -171,22 +173,17 @@ def serve(application: str, port: int) -> None:
         gc.disable()
     from serving.protocol import Protocol
 
-    http = "httptools" if application.startswith("benchmarks.") else Protocol
-    options = {"log_level": "error", "access_log": False, "server_header": False}
-    uvicorn.run(application, factory=True, port=port, loop="uvloop", http=http, **options)
+    options = {"log_level": "error", "access_log": False, "server_header": False, "http": Protocol}
+    if application.startswith("benchmarks."):
+        options |= {"http": "httptools", "lifespan": "off"}  # the echo has nothing to open or close
+    uvicorn.run(application, factory=True, port=port, loop="uvloop", **options)
 
 
 def echo() -> object:
     """The bare application: reads the body and sends as many bytes as an answer has."""
     size = int(os.environ["ECHO_BYTES"])
 
-    async def application(scope: dict[str, object], receive: object, send: object) -> None:
-        if scope["type"] == "lifespan":
-            await receive()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
+    async def application(_: dict[str, object], receive: object, send: object) -> None:
         body = (await receive())["body"]
         headers = [(b"content-type", b"application/json"), (b"content-length", str(size).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -12,5 +12,8 @@ SHOPPERS = FOLDER / "online_shoppers" / "online_shoppers_intention.csv"
 
 
 def needs(path: Path) -> pytest.MarkDecorator:
-    """What has nothing to run on without this file is left out, and says which."""
+    """What has nothing to run on without this file is left out, and says which.
+
+    The data sets may not be passed on, so nobody who has the repository alone can run these; .ci/run leads to them.
+    """
     return pytest.mark.skipif(not path.exists(), reason=f"ETHOGRAM_DATA does not lead to {path.name}, real data")

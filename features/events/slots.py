@@ -39,9 +39,8 @@ def mapped(folder: Path, schema: StateSchema, users: pl.Series) -> Histories | N
     """
     file = _file(folder, schema)
     try:
-        words = np.memmap(file, np.int64, "c").view(
-            np.ndarray
-        )  # written by nobody, but as the kernels are compiled for
+        # Copied on write, though nobody writes: the kernels are compiled for arrays that may be written.
+        words = np.memmap(file, np.int64, "c").view(np.ndarray)
     except (OSError, ValueError):
         return None
     begin = HEAD + len(users)

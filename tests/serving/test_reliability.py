@@ -234,6 +234,7 @@ def test_under_load_a_full_disk_under_the_prediction_log_fails_no_request(bundle
     mounted = f'mount -t tmpfs -o size=64k none "{full}"'
     alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     if subprocess.run([*alone, mounted], capture_output=True).returncode:
+        # A disk that is really full takes a kernel that lets us mount one; without, the long test below stands alone.
         pytest.skip("no file system may be mounted here")
     publish(bundle.path, tmp_path / "home" / "bundles")
     port = free_port()
