@@ -253,8 +253,8 @@ def _log_loss(trial: Tried) -> float:
 
 def _again(boosting: Boosting, finalists: Sequence[Tried], seed: int, among: NDArray[np.bool_] | None = None) -> Grown:
     """The mean of the finalists, from the rows that train and those that choose."""
-    each = [boosting.again(one.params, int(one.figures["rounds"]), seed=seed, among=among) for one in finalists]
-    return boosting.mean(each)
+    tried = [(each.params, int(each.figures["rounds"])) for each in finalists]
+    return boosting.again(tried, seed=seed, among=among)
 
 
 def _costs(spec: Spec, rows: TrainingSet) -> tuple[tuple[float, ...], ...]:

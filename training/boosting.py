@@ -129,13 +129,12 @@ class Boosting:
         return self._stored(booster[: watch.best_round + 1], watch.best)
 
     def again(
-        self, params: Mapping[str, float], rounds: int, *, seed: int, among: NDArray[np.bool_] | None = None
+        self, tried: Sequence[tuple[Mapping[str, float], int]], *, seed: int, among: NDArray[np.bool_] | None = None
     ) -> Grown:
-        """Trees from all rows, as many rounds as `grow` found to be right.
+        """The mean of trees from all rows, which are binned once.
 
         Args:
-            params: As above.
-            rounds: As found.
+            tried: Parameters as above, each with as many rounds as `grow` found to be right.
             seed: As above.
             among: Which of the rows, the training rows first; all of them by default.
         """
@@ -144,7 +143,8 @@ class Boosting:
         x, y = np.concatenate(self.x), np.concatenate(self.y)
         if among is not None:
             x, y = x[among], y[among]
-        return self._stored(xgboost.train({**self._options, "seed": seed, **params}, self._bins(x, y), rounds))
+        options, bins = {**self._options, "seed": seed}, self._bins(x, y)
+        return self.mean([self._stored(xgboost.train({**options, **params}, bins, rounds)) for params, rounds in tried])
 
     def mean(self, grown: Sequence[Grown], *, judged: bool = False) -> Grown:
         """One booster whose margins are the mean of theirs: all their trees, each leaf divided by their number.
