@@ -15,7 +15,7 @@ from experiments.tracking import CHAMPION, Registered, Tracking
 from experiments.turn import Answer, Decision
 from features.errors import BundleError
 from features.events.log import EventLog
-from features.instants import DAY, format_duration
+from features.instants import DAY
 from features.project import Project
 from training.bundle import Bundle
 
@@ -78,7 +78,8 @@ class Contest:
             )
             seen.append(found)
             at = int(found.at.max(initial=self.course.since))
-            duels.append(duel(name, found.y, found.champion, found.challenger, found.users, at=at))
+            sides = (found.y, found.champion, found.challenger)
+            duels.append(duel(name, *sides, found.users, at=at, level=0.05 / 2 ** len(self.course.looks)))
         return tuple(duels), tuple(seen)
 
     def turned(self, say: Progress) -> tuple[Decision, Course]:
@@ -102,7 +103,7 @@ class Contest:
         if self.course.phase == "watching":
             return self._watched(duels, seen)
         reasons = tuple(self._missing(duels, seen))
-        if reasons and self.now - self.course.since < self._patience:
+        if reasons and self.now - self.course.since < self._horizon + self._at_most:
             if approval is not None:
                 reasons = (*reasons, f"approved beforehand by {approval}")
             return self._said("waiting", duels, seen, reasons), self.course
@@ -112,6 +113,11 @@ class Contest:
         faults = tuple(fault for each in failed.values() for fault in each)
         winners = [study for study, each in failed.items() if not each]
         if not winners or (faults and not self._mixes):
+            looks = (*self.course.looks, min(map(self._span, seen)))
+            unsure = all(not failed[each.study] or self.policy.gates.unsure(each) for each in duels)
+            if unsure and self.course.phase == "shadow" and 2 * looks[-1] <= self._at_most:
+                told = f"the ranking is looked at again with {2 * looks[-1] / DAY:.1f} days of answers"
+                return self._said("waiting", duels, seen, (*faults, told)), replace(self.course, looks=looks)
             return self._ended("kept", duels, seen, (*faults, "the challenger did not show it, so the champion stays"))
         wins = (*faults, *(str(each) for each in duels if each.study in winners))
         return self._won(winners, duels, seen, wins, approval)
@@ -147,10 +153,15 @@ class Contest:
         return bundle.features.fingerprint == self.champion.features.fingerprint
 
     @property
-    def _patience(self) -> int:
-        shadow = self.policy.shadow
-        horizon = max((spec.predicts.horizon + spec.blind_spot for spec in self._asked()), default=0)
-        return horizon + (shadow.at_most if shadow else 0)
+    def _at_most(self) -> int:
+        return self.policy.shadow.at_most if self.policy.shadow else 0
+
+    @property
+    def _horizon(self) -> int:
+        return max((spec.predicts.horizon + spec.blind_spot for spec in self._asked()), default=0)
+
+    def _span(self, found: Pairs) -> int:
+        return max(int(found.at.max(initial=0)) - self.course.since, 0)
 
     def _asked(self) -> Iterator[PropensitySpec]:
         for name in self.course.fresh:
@@ -160,16 +171,16 @@ class Contest:
     def _missing(self, duels: tuple[Duel, ...], seen: tuple[Pairs, ...]) -> Iterator[str]:
         """What must be waited for."""
         shadow = self.policy.shadow or Shadow(at_least=1)
+        asked = max(shadow.at_least, 2 * max(self.course.looks, default=0))
         if not seen:
             yield "no study of the challenger can be judged on live answers"
         for fought, found in zip(duels, seen, strict=True):
             kept = f"{found.outcomes} outcomes of the rarer kind of {shadow.outcomes}"
             if found.outcomes < shadow.outcomes:
                 yield f"{fought.study}: not enough data, {kept}"
-            span = int(found.at.max(initial=0)) - self.course.since
-            if span < shadow.at_least and found.outcomes >= shadow.outcomes:
-                asked = format_duration(shadow.at_least)
-                yield f"{fought.study}: outcomes of {max(span, 0) / DAY:.1f} days of answers, {asked} are asked"
+            span = self._span(found)
+            if span < asked and found.outcomes >= shadow.outcomes:
+                yield f"{fought.study}: outcomes of {span / DAY:.1f} days of answers, {asked / DAY:.1f} are asked"
             if found.coverage < self.policy.gates.coverage:
                 yield f"{fought.study}: the challenger gave {found.coverage:.1%} of the {found.answers:,} answers"
 
@@ -211,9 +222,7 @@ class Contest:
             release.check_answers(self.project)
         except BundleError as problem:
             return self._back(duels, seen, (str(problem),))
-        watch = self.policy.watch or 0
-        horizon = max((spec.predicts.horizon + spec.blind_spot for spec in self._asked()), default=0)
-        if self.now - self.course.since < watch + horizon:
+        if self.now - self.course.since < (self.policy.watch or 0) + self._horizon:
             return self._said("waiting", duels, seen, ("what was promoted is watched", *map(str, duels))), self.course
         return self._ended("confirmed", duels, seen, (*map(str, duels), "what was promoted is not worse"))
 

@@ -36,6 +36,7 @@ class Course:
         fresh: Studies whose models differ from the champion's.
         studied: The log's newest event at every study of late.
         definitions: Fingerprint of features and studies as they were declared at the last study.
+        looks: Spans of answers, in microseconds, at which a gain was shown but not yet that no ranking suffers.
     """
 
     phase: Phase = "resting"
@@ -46,6 +47,7 @@ class Course:
     fresh: tuple[str, ...] = ()
     studied: tuple[int, ...] = ()
     definitions: str = ""
+    looks: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, project: Project) -> Self:
@@ -58,7 +60,7 @@ class Course:
 
     def rested(self) -> "Course":
         """Nothing scores beside the champion any more."""
-        return replace(self, phase="resting", version=None, digest="", fresh=())
+        return replace(self, phase="resting", version=None, digest="", fresh=(), looks=())
 
     def __str__(self) -> str:
         if self.version is None:

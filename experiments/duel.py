@@ -15,7 +15,7 @@ TOLERANCE = 0.005
 """ROC-AUC that may be given up for better probabilities."""
 FEWEST_OUTCOMES = 30
 Verdict = Literal["better", "worse", "no difference shown", "not enough data"]
-HEADER = ("study", "metric", "champion", "challenger", "difference", "95 % interval")
+HEADER = ("study", "metric", "champion", "challenger", "difference", "interval")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Duel:
         champion: Figures per metric.
         challenger: The same.
         difference: Challenger minus champion, paired: both are judged on every resample.
+        level: The share of resamples outside the intervals of the difference.
     """
 
     study: str
@@ -41,6 +42,7 @@ class Duel:
     champion: Mapping[str, Estimate]
     challenger: Mapping[str, Estimate]
     difference: Mapping[str, Estimate]
+    level: float = 0.05
 
     @property
     def verdict(self) -> Verdict:
@@ -59,6 +61,11 @@ class Duel:
             return "better"
         return "no difference shown"
 
+    @property
+    def sure(self) -> str:
+        """How sure the intervals are."""
+        return f"at {100 * (1 - self.level):g} %"
+
     def __str__(self) -> str:
         rows = (
             f"{self.n_rows:,} rows of {self.n_users:,} users"
@@ -71,7 +78,7 @@ class Duel:
         ranking = self.difference["roc_auc"]
         figures = f"ROC-AUC {ranking.value:+.4f} [{ranking.low:+.4f}, {ranking.high:+.4f}]"
         loss = self.difference["log_loss"]
-        figures += f", log-loss {loss.value:+.4f} [{loss.low:+.4f}, {loss.high:+.4f}]"
+        figures += f", log-loss {loss.value:+.4f} [{loss.low:+.4f}, {loss.high:+.4f}] {self.sure}"
         verdict = {"no difference shown": "no different as far as shown"}.get(self.verdict, self.verdict)
         return f"{self.study}: the challenger is {verdict}, {figures} on {counts}"
 
@@ -84,7 +91,7 @@ class Duel:
                 f"{self.champion[metric].value:.4f}",
                 f"{self.challenger[metric].value:.4f}",
                 f"{apart.value:+.4f}",
-                f"[{apart.low:+.4f}, {apart.high:+.4f}]",
+                f"[{apart.low:+.4f}, {apart.high:+.4f}] {self.sure}",
             ]
             for metric, apart in self.difference.items()
         ]
@@ -95,6 +102,7 @@ class Duel:
         return {
             "study": self.study,
             "verdict": self.verdict,
+            "level": self.level,
             "at": iso(self.at),
             "n_rows": self.n_rows,
             "n_users": self.n_users,
@@ -117,6 +125,7 @@ def duel(
     *,
     at: int,
     replicates: int = 1000,
+    level: float = 0.05,
 ) -> Duel:
     """Judge two predictions of the same rows.
 
@@ -127,12 +136,14 @@ def duel(
         challenger: The same.
         users: Shape (n_rows,); rows of a user are resampled together.
         at: The newest instant that rows are as of.
-        replicates: Bootstrap resamples.
+        replicates: Bootstrap resamples, for a level of 0.05; a smaller one takes more.
+        level: The share of resamples outside the intervals of the difference.
     """
     counts = len(y), len(set(users.tolist())), int(y.sum())
     if min(counts[2], len(y) - counts[2]) < FEWEST_OUTCOMES:
-        return Duel(study, at, *counts, {}, {}, {})
-    figures = judge(y, {"champion": champion, "challenger": challenger}, users, replicates=replicates)
-    apart = figures["challenger"].minus(figures["champion"])
+        return Duel(study, at, *counts, {}, {}, {}, level)
+    drawn = round(replicates * 0.05 / level)
+    figures = judge(y, {"champion": champion, "challenger": challenger}, users, replicates=drawn)
+    apart = figures["challenger"].minus(figures["champion"], level=level)
     held, fresh = ({metric: figures[name][metric] for metric in METRICS} for name in ("champion", "challenger"))
-    return Duel(study, at, *counts, held, fresh, apart)
+    return Duel(study, at, *counts, held, fresh, apart, level)

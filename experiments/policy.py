@@ -49,13 +49,21 @@ class Gates(Definition):
         if duel.verdict != "better":
             yield str(duel)
             return
-        ranking, loss = duel.difference["roc_auc"], duel.difference["log_loss"]
+        ranking = duel.difference["roc_auc"]
         ranks = ranking.low > 0 and ranking.value >= self.roc_auc
-        tells = loss.high < 0 and -loss.value >= self.log_loss * duel.champion["log_loss"].value
-        if not (ranks or (tells and ranking.low > -TOLERANCE)):
+        if not (ranks or (self._tells(duel) and ranking.low > -TOLERANCE)):
             share = f"{self.log_loss:.1%} of the log-loss"
             yield f"{duel}; that is less than {self.roc_auc:g} ROC-AUC or {share}, and does not matter"
         yield from self.guarded(duel)
+
+    def unsure(self, duel: Duel) -> bool:
+        """Whether the gain is shown, and all that is missing is that the ranking does not suffer from it."""
+        shown = duel.verdict == "no difference shown" and self._tells(duel)
+        return shown and not any(self.guarded(duel))
+
+    def _tells(self, duel: Duel) -> bool:
+        loss = duel.difference["log_loss"]
+        return loss.high < 0 and -loss.value >= self.log_loss * duel.champion["log_loss"].value
 
     def guarded(self, duel: Duel) -> Iterator[str]:
         """The guardrails that are worse than allowed, by the whole interval."""

@@ -39,7 +39,7 @@ BLOCK = 4_000_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 per cent bootstrap interval."""
+    """A figure and its bootstrap interval, of 95 per cent where nothing else is said."""
 
     value: float
     low: float
@@ -72,10 +72,10 @@ class Figures:
     def __getitem__(self, metric: str) -> Estimate:
         return self.estimates[metric]
 
-    def minus(self, other: "Figures") -> dict[str, Estimate]:
+    def minus(self, other: "Figures", *, level: float = 0.05) -> dict[str, Estimate]:
         """Paired differences: the interval of self - other over the same resamples of users."""
         return {
-            name: _estimate(self[name].value - other[name].value, self.replicates[name] - other.replicates[name])
+            name: _estimate(self[name].value - other[name].value, self.replicates[name] - other.replicates[name], level)
             for name in METRICS
         }
 
@@ -165,9 +165,9 @@ def _figures(y: Array, points: Mapping[str, Array], drawn: Mapping[str, list[Arr
     )
 
 
-def _estimate(value: float, replicates: Array) -> Estimate:
+def _estimate(value: float, replicates: Array, level: float = 0.05) -> Estimate:
     sound = replicates[~np.isnan(replicates)]
-    low, high = np.quantile(sound, [0.025, 0.975]) if len(sound) else (value, value)
+    low, high = np.quantile(sound, [level / 2, 1 - level / 2]) if len(sound) else (value, value)
     return Estimate(value, float(low), float(high))
 
 

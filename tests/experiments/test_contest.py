@@ -4,17 +4,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from console.passing import Passing
 from experiments import release
+from experiments.contest import Contest
 from experiments.course import Course, say
+from experiments.pairs import Pairs
+from experiments.policy import Policy
 from experiments.status import Status
 from experiments.study import DIGEST, Study
 from experiments.tracking import CHALLENGER, CHAMPION, Tracking
+from features.instants import DAY
 from features.project import Project
 from features.simulate import Shop
+from tests.experiments.test_policy import fought
 from training.bundle import current
 
 SHOP = Path(__file__).parent.parent.parent / "examples" / "shop"
@@ -41,6 +48,34 @@ shadow: {at_least: 1d, outcomes: 60}
 watch: 2d
 approval: person
 """
+
+
+def test_a_gain_whose_ranking_is_not_told_apart_is_looked_at_again_with_twice_the_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ethogram.yaml").write_text("version: 1\nname: shop\n", encoding="utf-8")
+    ended: list[object] = []
+    monkeypatch.setattr(release, "beside", lambda _project, made: ended.append(made))
+
+    def turned(course: Course, days: int, ranking: tuple[float, float]) -> tuple[str, Course]:
+        """A turn when outcomes of so many days of answers are known."""
+        at, y = np.array([days * DAY]), np.repeat([0.0, 1.0], 200)
+        found = Pairs(400, 400, np.empty(0, object), at, y, y, y)
+        duels = (fought(log_loss=(-0.03, -0.01), roc_auc=ranking),)
+        monkeypatch.setattr(Contest, "judged", lambda _self: (duels, (found,)))
+        log, champion = SimpleNamespace(span=lambda: (0, (days + 7) * DAY)), SimpleNamespace(digest="c")
+        decision, after = Contest(Project.find(tmp_path), log, champion, {}, Policy(), course).turned(print)  # type: ignore[arg-type]
+        return decision.answer, after
+
+    course, either = Course("shadow", 0, "c", None, "d", ("buys",)), (-0.01, 0.02)
+    answer, once = turned(course, 9, either)
+    assert (answer, once.looks) == ("waiting", (9 * DAY,))
+    answer, same = turned(once, 17, (0.01, 0.03))
+    assert (answer, same) == ("waiting", once)  # nothing is decided between two looks
+    answer, twice = turned(once, 18, either)
+    assert (answer, twice.looks) == ("kept", ())  # a third look would be past the shadow's end
+    assert ended == [None]
+    assert turned(once, 18, (-0.03, -0.02))[0] == "kept"
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,19 @@ def test_a_ranking_alone_wins_only_where_probabilities_seem_no_worse_either() ->
     assert judged(-0.005, 0.015) == judged(0.015, -0.005) == "worse"
 
 
+def test_a_stricter_level_makes_wider_intervals_and_says_so() -> None:
+    generator = np.random.default_rng(5)
+    p = generator.uniform(0.05, 0.4, (2, 1500))
+    y, users = (generator.random(1500) < p[0]).astype(float), np.array([f"u{place}" for place in range(1500)], object)
+    plain, strict = (duel("a", y, *p, users, at=AT, replicates=400, level=level) for level in (0.05, 0.0125))
+    assert "] at 95 % on" in str(plain)
+    assert "] at 98.75 % on" in str(strict)
+    for metric, apart in plain.difference.items():
+        wide = strict.difference[metric]
+        assert wide.value == pytest.approx(apart.value, abs=1e-3)
+        assert wide.low < apart.low < apart.high < wide.high
+
+
 def test_few_outcomes_are_not_enough_data() -> None:
     result = fought(60, seed=3, champion=1, challenger=0.1)
     assert result.verdict == "not enough data"

@@ -43,6 +43,23 @@ def test_a_challenger_passes_when_it_is_surely_and_noticeably_better_and_no_guar
     assert (why in failed[0]) if why else not failed
 
 
+@pytest.mark.parametrize(
+    ("apart", "unsure"),
+    [
+        ({"log_loss": (-0.03, -0.01), "roc_auc": (-0.01, 0.02)}, True),
+        ({"log_loss": (-0.03, -0.01), "roc_auc": (-0.004, 0.02)}, False),  # it passes
+        ({"log_loss": (-0.03, -0.01), "roc_auc": (-0.02, -0.01)}, False),  # it ranks worse
+        ({"log_loss": (-0.003, -0.001), "roc_auc": (-0.01, 0.02)}, False),  # it does not matter
+        ({"log_loss": (-0.03, 0.01), "roc_auc": (-0.01, 0.02)}, False),  # no gain is shown
+        ({"log_loss": (-0.03, -0.01), "roc_auc": (-0.01, 0.02), "average_precision": (-0.2, -0.1)}, False),
+    ],
+)
+def test_a_longer_look_is_for_a_gain_that_is_shown_and_a_ranking_that_is_not_told_apart(
+    apart: dict[str, tuple[float, float]], unsure: bool
+) -> None:
+    assert Gates().unsure(fought(**apart)) == unsure
+
+
 def project(folder: Path, text: str | None = None) -> Project:
     (folder / "ethogram.yaml").write_text("version: 1\nname: shop\n", encoding="utf-8")
     if text is not None:
