@@ -335,13 +335,26 @@ def joined(reports: Sequence[DriftReport]) -> DriftReport:
     return DriftReport(
         smallest.reference,
         smallest.current,
-        _ordered(corrected),
+        _ordered(_blamed(corrected)),
         tuple(each for report in reports for each in report.absent),
         tuple(each for report in reports for each in report.served),
         max(report.windows for report in reports),
         "; ".join(filter(None, (report.fault for report in reports))),
         tuple(each for report in reports for each in report.notes),
     )
+
+
+def _blamed(findings: Sequence[Finding]) -> list[Finding]:
+    """A score whose model takes a column that grew with the log, and none that moved otherwise, grew with the log."""
+
+    def studies(*tiers: Tier) -> set[str]:
+        return {study for each in findings if each.moved and each.tier in tiers for study in each.used_by}
+
+    grown = studies("young log") - studies("inputs", "data quality")
+    return [
+        replace(each, tier="young log") if each.tier == "predictions" and grown & {*each.used_by} else each
+        for each in findings
+    ]
 
 
 def _one_row_a_user(frame: pl.DataFrame, user: str | None) -> pl.DataFrame:

@@ -11,7 +11,7 @@ import pytest
 from numpy.random import Generator
 
 from experiments import drift
-from experiments.drift import FALSE_ALARMS, compare
+from experiments.drift import FALSE_ALARMS, compare, joined
 from features.errors import AnalysisError
 from tests.real_data import BIKES, needs
 
@@ -128,6 +128,22 @@ def test_what_remembers_longer_than_the_log_was_old_moves_without_an_alarm() -> 
     assert report.verdict == "no drift"
     assert [finding.shift.column for finding in report.filling] == ["normal_1"]
     assert "expect 1 more columns" in str(report)
+
+
+def test_a_score_is_blamed_on_the_young_log_where_nothing_else_that_its_model_takes_moved() -> None:
+    generator = np.random.default_rng(14)
+    reference, current = window(generator, 3000), window(generator, 1000)
+    later = current.with_columns(pl.col("normal_1") + 1, (pl.col("score") * 1.5).alias("score"))
+
+    def verdict(after: pl.DataFrame, takes: list[str]) -> str:
+        used_by = dict.fromkeys([*takes, "score"], ("buys",))
+        found = compare(reference, after, scores=["score"], categories=["code"], filling=["normal_1"], used_by=used_by)
+        assert any(finding.shift.column == "score" for finding in found.findings if finding.moved)
+        return joined([found]).verdict
+
+    assert verdict(later, ["normal_0", "normal_1"]) == "no drift"
+    assert verdict(later.with_columns(pl.col("normal_0") + 1), ["normal_0", "normal_1"]) == "drift"
+    assert verdict(later, ["normal_0"]) == "drift"
 
 
 def test_inputs_alone_are_no_emergency() -> None:
