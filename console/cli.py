@@ -1,5 +1,6 @@
 """The `ethogram` command: a thin list of what there is; every command's work is done by the packages to the left."""
 
+import os
 import sys
 
 import typer
@@ -21,6 +22,7 @@ for commands in (project, demo, events, explore, segments, studies, answers, key
 
 def main() -> None:
     """Run the command line: a user's mistake prints one clear error and exits with code 2."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when XGBoost is loaded; `experiments.study` says why
     try:
         app()
     except EthogramError as error:

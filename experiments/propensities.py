@@ -14,7 +14,7 @@ from experiments.studies import PropensitySpec, TableSpec
 from features.errors import StudyError, nearest
 from features.people import hash_text
 from training.baselines import baselines
-from training.boosting import Boosting, Grown
+from training.boosting import FINALISTS, Boosting, Grown
 from training.contributions import contributions, paths_of_all
 from training.model import Model
 from training.parts import TEST
@@ -45,8 +45,6 @@ DEFAULT = {"max_depth": 4, "learning_rate": 0.05, "min_child_weight": 1, "subsam
 DEFAULT |= {"colsample_bytree": 1.0, "reg_lambda": 1.0}
 """Tried first."""
 
-FINALISTS = 3
-"""The best trials, whose mean is the model: the best of many is the luckiest, and the mean of some is not."""
 EXPLAINED = 2_000
 """Judged rows whose margins are taken apart."""
 COPIED = 0.2
@@ -156,13 +154,14 @@ class Asked:
         model = Model(self.name, kind, *head, costs=_costs(spec, rows), names=names, details=said)
         return Learned(model, grown, boosting, found, finalists, chosen.log_loss)
 
-    def judged(self, parts: Sequence[TrainingSet], names: tuple[str, ...]) -> Judged:
-        """What is learned from each part's rows tells its judged rows, and so do the baselines."""
+    def judged(self, parts: Sequence[TrainingSet], names: tuple[str, ...], *, beside: bool = True) -> Judged:
+        """What is learned from each part's rows tells its judged rows, and so do the baselines `beside` it."""
         learned, told, means = [], list[dict[str, Array]](), list[Means]()
         for rows in parts:
             mine = self.learned(rows, names)
             test, known, taken = rows.split_by_time()[2], rows.take(rows.parts != TEST), mine.model.preparation.names
-            cheap = baselines(known, test, taken, steps=tables.steps(rows, taken), seed=self.spec.search.seed)
+            seed, made = self.spec.search.seed, tables.steps(rows, taken)
+            cheap = baselines(known, test, taken, steps=made, seed=seed) if beside else {}
             if len(parts) > 1:
                 cheap = {each.partition(":")[0]: p for each, p in cheap.items()}
             told.append({MODEL: mine.model.probabilities(test.matrix), **cheap})
@@ -181,7 +180,7 @@ class Asked:
         """What each column that is known too late would have seemed to be worth."""
         found = {}
         for late in self.spec.known_later:
-            told = self.judged(self.parts(rows, self.spec.search.seed), (*names, late)).means[MODEL]
+            told = self.judged(self.parts(rows, self.spec.search.seed), (*names, late), beside=False).means[MODEL]
             found[late] = {"roc_auc_with": told["roc_auc"], "roc_auc_without": without}
         return found
 

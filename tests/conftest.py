@@ -1,10 +1,15 @@
 """Settings that every test shares."""
 
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from experiments.tracking import Tracking
+from training import baselines
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -30,3 +35,34 @@ def nothing_stays_behind() -> Iterator[None]:
     for name in left:
         os.environ.pop(name)
     assert not left, "these stayed in the environment of every test that follows"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow takes every new SQLite file through some fifty migrations; the first one's outcome is copied."""
+    template, property_ = tmp_path_factory.getbasetemp() / "mlflow.db", vars(Tracking)["client"]
+    made = property_.func
+
+    def client(self: Tracking) -> object:
+        file = Path(self.uri.removeprefix("sqlite:///"))
+        new = self.uri.startswith("sqlite:///") and not file.exists()
+        if new and template.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(template, file)
+        found = made(self)
+        if new and not template.exists():
+            shutil.copyfile(file, template)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(property_, "func", client)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def small_forests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """But for proofs, the forest that studies are compared with has a quarter of its trees."""
+    proving = any(item.get_closest_marker("prove") for item in request.session.items)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "TREES", baselines.TREES if proving else 25)
+        yield

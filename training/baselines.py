@@ -57,17 +57,19 @@ def _random_forest(
     preparation = fit(part.matrix, [*steps, "impute"], names=names)
     x, y = preparation.transform(part.matrix), labels(part)
 
-    def grown(rows: int, **options: Any) -> "RandomForestClassifier":  # noqa: ANN401 - scikit-learn's
-        forest = RandomForestClassifier(TREES, n_jobs=-1, random_state=seed, **options)
+    def grown(rows: int, options: dict[str, Any]) -> "RandomForestClassifier":
+        forest = RandomForestClassifier(TREES, oob_score=rows == TRIED_ROWS, n_jobs=-1, random_state=seed, **options)
         return forest.fit(x[:: -(-len(x) // rows)], y[:: -(-len(x) // rows)])
 
-    def loss(options: dict[str, Any]) -> float:
-        forest = grown(TRIED_ROWS, oob_score=True, **options)
+    def loss(forest: "RandomForestClassifier") -> float:
         seen = ~np.isnan(forest.oob_decision_function_).any(axis=1)
         asked = y[:: -(-len(x) // TRIED_ROWS)][seen]
         return float(log_loss(asked, forest.oob_decision_function_[seen], labels=forest.classes_))
 
-    return _told(grown(MOST_ROWS, **min(GRID, key=loss)), preparation.transform(test.matrix), len(train.classes))
+    tried = [grown(TRIED_ROWS, options) for options in GRID]
+    best = min(range(len(GRID)), key=lambda place: loss(tried[place]))
+    forest = tried[best] if len(x) <= TRIED_ROWS else grown(MOST_ROWS, GRID[best])  # of few rows it is there already
+    return _told(forest, preparation.transform(test.matrix), len(train.classes))
 
 
 def _logistic(train: TrainingSet, test: TrainingSet, names: tuple[str, ...], steps: Sequence[Written]) -> Array:

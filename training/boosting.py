@@ -21,6 +21,8 @@ ROUNDS, PATIENCE = 300, 20
 """Trees at most, and rounds without a better validation log-loss after which growing stops."""
 COMPARED = 1_000
 """Rows on which the stored trees must give XGBoost's own margins."""
+FINALISTS = 3
+"""The best trials, whose mean is the model: the best of many is the luckiest, and the mean of some is not."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Grown:
     log_loss: float
     gain: Mapping[str, float]
 
-    @property
+    @cached_property
     def forest(self) -> Forest:
         """The walk that serves it."""
         return Forest.from_json(self.text)
@@ -77,11 +79,12 @@ class Boosting:
         self.y = tuple(labels(rows) for rows in both)
         self.users = np.concatenate([rows.matrix.users for rows in both])
         self.balanced, self._options = balanced, _options(len(train.classes))
+        self._kept: dict[tuple[object, ...], Grown] = {}
         if monotone:
             self._options["monotone_constraints"] = tuple(monotone.get(name, 0) for name in self.names)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_binned"}
+        return {**{name: value for name, value in vars(self).items() if name != "_binned"}, "_kept": {}}
 
     @cached_property
     def _binned(self) -> tuple["DMatrix", "DMatrix"]:
@@ -107,7 +110,7 @@ class Boosting:
         seed: int,
         on_round: Callable[[int, float], None] | None = None,
     ) -> Grown:
-        """Trees from the training rows until the validation log-loss stops falling.
+        """Trees from the training rows until the validation log-loss stops falling; the finalists' are remembered.
 
         Args:
             params: XGBoost's, by its names.
@@ -116,6 +119,9 @@ class Boosting:
         """
         import xgboost
 
+        key = (seed, *sorted(params.items()))
+        if on_round is None and key in self._kept:
+            return self._kept[key]
         train, validation = self._binned
         watch = _watch(self._options["eval_metric"], on_round)
         booster = xgboost.train(
@@ -126,7 +132,9 @@ class Boosting:
             verbose_eval=False,
             callbacks=[watch],
         )
-        return self._stored(booster[: watch.best_round + 1], watch.best)
+        grown = self._stored(booster[: watch.best_round + 1], watch.best)
+        self._kept = dict(sorted({**self._kept, key: grown}.items(), key=lambda each: each[1].log_loss)[:FINALISTS])
+        return grown
 
     def again(
         self, tried: Sequence[tuple[Mapping[str, float], int]], *, seed: int, among: NDArray[np.bool_] | None = None

@@ -1,3 +1,4 @@
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -80,6 +81,15 @@ def test_what_the_round_watcher_raises_ends_the_growing():
 
     with pytest.raises(EnoughError):
         Boosting(rows(500, 1), rows(500, 2), Preparation(NAMES)).grow({}, seed=1, on_round=stop)
+
+
+def test_the_finalists_trees_are_remembered_each_under_its_own_seed():
+    boosting = Boosting(rows(500, 1), rows(500, 2), Preparation(NAMES))
+    grown = boosting.grow({"max_depth": 2}, seed=1)
+    assert boosting.grow({"max_depth": 2}, seed=1) is grown
+    assert boosting.grow({"max_depth": 3}, seed=1).text != grown.text
+    assert boosting.grow({"max_depth": 2, "subsample": 0.5}, seed=2).text != grown.text
+    assert pickle.loads(pickle.dumps(boosting)).grow({"max_depth": 2}, seed=1).text == grown.text  # noqa: S301 - our own
 
 
 def test_model_and_baselines_are_near_the_truth_and_far_from_chance(grown):
