@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from experiments import alarms, evidence, flows, matured, pages
 from experiments.drift import FEWEST_USERS, DriftReport, Finding, Sample, compare, joined
 from experiments.outcomes import expected_of
-from experiments.persistence import Window, a_week_before, persistent, windows
+from experiments.persistence import WEEK, Window, a_week_before, persistent, windows
 from experiments.replay import replay
 from experiments.shift import Shift
 from features.behaviour.feature_set import FeatureSet
@@ -113,7 +113,9 @@ def watch(project: Project, *, window: int = DAY, html: Path | None = None, evid
         notes=(*report.notes, *_expected(references, newest.rows)),
     )
     place = project.path("reports") / f"drift-{to_datetime(newest.last):%Y%m%dT%H%M%SZ}"
-    files = _save(project, report, references, newest.rows, place, evidently=evidently(report))
+    back = max(WEEK, window)
+    week = every.filter(pl.col("at").is_between(newest.first - back, newest.last - back))
+    files = _save(project, report, references, newest.rows, place, week if evidently(report) else None)
     if html:
         files["copy"] = pages.write(html, files["page"].read_text(encoding="utf-8"))
     told = alarms.sound(project, bundle.digest, report, at=newest.last)
@@ -287,24 +289,39 @@ def judge(references: Sequence[Reference], answers: pl.DataFrame) -> DriftReport
     )
 
 
+def _members(answers: pl.DataFrame) -> pl.DataFrame:
+    """Who is in which segment by everybody's last answer: a column of zeros and ones a segment."""
+    last = answers.unique("user", keep="last", maintain_order=True)
+    names = sorted(set(last["segments"].explode().drop_nulls().to_list()))
+    return last.select(pl.col("segments").list.contains(name).cast(pl.Float64).alias(name) for name in names)
+
+
 def _save(
     project: Project,
     report: DriftReport,
     references: Sequence[Reference],
     answers: pl.DataFrame,
     place: Path,
-    *,
-    evidently: bool,
+    week: pl.DataFrame | None,
 ) -> dict[str, Path]:
+    """Our page and document; where answers of a week before are given, Evidently's report too."""
     height = min(reference.rows.height for reference in references)  # for pictures; judged on all of them
     rows = pl.concat([reference.rows.sample(height, seed=0) for reference in references], how="horizontal")
     once = answers.unique("user", keep="last", maintain_order=True)
     files: dict[str, Path] = {}
     links = {}
-    if report.findings and evidently:
-        categories = [name for reference in references for name in reference.categories]
+    if report.findings and week is not None:
+        before, after = _members(week), _members(once)
+        segments = [name for name in before.columns if name in after.columns and name not in rows.columns]
+        least = min(height, before.height) if segments else height
+        sides = (
+            pl.concat([rows.head(least), before.select(segments).head(least)], how="horizontal"),
+            once.with_columns(after.select(segments)),
+        )
+        categories = [*segments, *(name for reference in references for name in reference.categories)]
+        shelf = project.path("reports") / SHELF, project.name
         files["evidently"], files["evidently_json"] = evidence.save(
-            report, rows, once, place, categories=categories, shelf=(project.path("reports") / SHELF, project.name)
+            report, *sides, place, categories=categories, shelf=shelf
         )
         files["workspace"] = project.path("reports") / SHELF
         links["Evidently's report of the columns that moved, or nearly did"] = files["evidently"].name

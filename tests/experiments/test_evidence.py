@@ -19,11 +19,16 @@ def test_evidently_says_what_we_say(tmp_path: Path) -> None:
     current = reference.head(800).with_columns(pl.col("a") + 0.5, pl.lit(None, dtype=pl.Float64).alias("gone"))
     report = compare(reference, current, categories=["code"])
     page, document = evidence.save(report, reference, current, tmp_path, categories=["code"])
-    metrics = {m["config"].get("column"): m["value"] for m in json.loads(document.read_text())["metrics"]}
-    assert metrics[None]["count"] == 1
-    assert metrics["a"] < 0.01
-    assert metrics["b"] == metrics["code"] == 1
-    assert "gone" not in metrics
+    told = json.loads(document.read_text())
+    drifts = [m for m in told["metrics"] if m["config"]["type"].endswith("ValueDrift")]
+    ours = {m["config"]["column"]: m["value"] for m in drifts if m["config"]["method"] == evidence.METHOD}
+    assert told["metrics"][0]["value"]["count"] == 1
+    assert ours["a"] < 0.01
+    assert (ours["b"], ours["code"], "gone" in ours) == (1, 1, False)
+    assert sorted(m["config"]["column"] for m in drifts) == sorted([*ours, *ours])  # its defaults stand beside
+    assert any(m["config"]["type"].endswith("DatasetMissingValueCount") for m in told["metrics"])
+    tested = {test["metric_config"]["params"]["type"].split(":")[-1] for test in told["tests"]}
+    assert tested == {"ValueDrift", "DriftedColumnsCount"}
     assert page.stat().st_size > 100_000
 
 

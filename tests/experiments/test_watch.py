@@ -151,6 +151,7 @@ def test_the_command_waits_for_a_second_window_then_alarms_and_keeps_its_pages(p
     assert len(list(files["workspace"].rglob("snapshots/*.json"))) == 3
     evidently = json.loads(files["evidently_json"].read_text())
     assert evidently["metrics"][0]["value"]["count"] == 1
+    assert "everybody" in {metric["config"].get("column") for metric in evidently["metrics"]}
     assert 'ethogram_drift{project="shop"} 1.0' in (project.path("reports") / "drift.prom").read_text()
 
 
