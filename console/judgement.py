@@ -152,7 +152,7 @@ def loop_run(
 @loop.command("status")
 def loop_status(project: ProjectOption = None, json: JsonOption = False) -> None:
     """Where the loop stands, what it is waiting for, and what it decided of late."""
-    from experiments.status import Status
+    from experiments.course import Status
     from features.project import Project
 
     status = Status.of(Project.find(project))

@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
-from experiments import guardrails as rails
 from experiments import pages
 from experiments.arms import Arms, Nulls, number_column, parts_of, sort
 from experiments.comparison import HEADER, Arm, Comparison, NotEnoughData, compare
-from experiments.decision import Decision, SampleRatio, decide, sample_ratio
+from experiments.decision import GUARDED, Decision, Guardrail, SampleRatio, decide, guardrails, sample_ratio
 from experiments.effects import Segments, broken, by_segment
 from experiments.forest import forest, segment_forest, trajectories
-from experiments.guardrails import Guardrail, guardrails
-from experiments.inference import Correction, Estimate
-from experiments.sums import cuped
+from experiments.inference import Correction, Estimate, cuped
 from experiments.trajectory import Trajectory, cumulative, since_exposure
 from features.errors import AnalysisError
 
@@ -158,7 +155,7 @@ class ExperimentResult:
         return pages.Table(HEADER, [comparison.row() for comparison in self.comparisons], texts=2)
 
     def _guarded(self) -> pages.Table:
-        return pages.Table(rails.HEADER, [each.row() for each in self.guardrails], texts=2)
+        return pages.Table(GUARDED, [each.row() for each in self.guardrails], texts=2)
 
     def _legend(self) -> list[str]:
         missing = [one for one in self.comparisons if isinstance(one, NotEnoughData)]

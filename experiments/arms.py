@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from experiments.sums import FIELDS, B, Sums, summed
+from experiments.inference import FIELDS, B, Sums, summed
 from features.errors import AnalysisError, nearest
 
 Nulls = Literal["reject", "drop"]

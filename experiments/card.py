@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from experiments import pages
-from experiments.fitting import MODEL, Fitted
 from experiments.pages import Table
-from experiments.slices import Slice, unequal
+from experiments.result import JUDGED, MODEL, Fitted, Slice, table, unequal
 from training.training_set import LEFT_OUT, TrainingSet
-from training.validation import METRICS, TITLES, Estimate
+from training.validation import METRICS, Estimate
 
 HTML, MARKDOWN = "card.html", "card.md"
 APART = 0.1
@@ -65,11 +64,10 @@ def write(
 def _parts(rows: TrainingSet, fitted: Fitted, slices: Sequence[Slice]) -> Iterator[Part]:
     yield Part("Data", str(rows).splitlines(), None)
     if fitted.figures:
-        table = Table(["judged rows, 95 % intervals", *fitted.figures], _figures(fitted))
         told = [*fitted.lines, *(f"Not to be promoted: {each}" for each in fitted.refused)]
-        yield Part("How good it is", told, table)
-        gaps = [[TITLES[m], *(_apart(gap[m]) for gap in fitted.differences.values())] for m in METRICS]
-        yield Part("Ours minus the baselines", (), Table(["95 % intervals", *fitted.differences], gaps))
+        yield Part("How good it is", told, table(JUDGED, fitted.figures))
+        gaps = {name: {m: _apart(gap[m]) for m in METRICS} for name, gap in fitted.differences.items()}
+        yield Part("Ours minus the baselines", (), table("95 % intervals", gaps))
     else:
         yield Part("How good it is", fitted.lines, Table(["figure", "value"], _plain(fitted.metrics)))
     if slices:
@@ -92,10 +90,6 @@ def _parts(rows: TrainingSet, fitted: Fitted, slices: Sequence[Slice]) -> Iterat
 
 def _apart(gap: Estimate) -> str:
     return f"{gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
-
-
-def _figures(fitted: Fitted) -> list[list[str]]:
-    return [[TITLES[metric], *(str(each[metric]) for each in fitted.figures.values())] for metric in METRICS]
 
 
 def _plain(metrics: Mapping[str, float]) -> list[list[str]]:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from experiments import pages
 from experiments.inference import holm
-from experiments.shift import Kind, Shift, shifts
-from experiments.together import together
+from experiments.shift import Kind, Shift, shifts, together
 from features.errors import AnalysisError
 from features.instants import iso
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from experiments.fitting import Influence
+    from experiments.result import Influence
     from experiments.search import Found
 
 Array = NDArray[np.float64]

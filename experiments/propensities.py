@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import pictures, tables
-from experiments.fitting import MODEL, Fitted, Influence, Searcher, columns, details
+from experiments.result import MODEL, Fitted, Influence, Searcher, columns, details
 from experiments.search import Found, Range, Report, Tried, spaces
 from experiments.studies import PropensitySpec, TableSpec
 from features.errors import StudyError, nearest

@@ -1,14 +1,142 @@
 """Result: what a study found, as plain values that print themselves."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from experiments.fitting import MODEL, Fitted
-from experiments.slices import Slice, unequal
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.pages import Table
+from experiments.search import Found
+from experiments.studies import Spec
+from training.model import Model
 from training.training_set import TrainingSet
-from training.validation import METRICS, TITLES
+from training.validation import METRICS, TITLES, Estimate, Figures
+
+Array = NDArray[np.float64]
+Searcher = Callable[..., Found]
+"""`search.search` with everything but the objective, the space and the direction filled in."""
+
+MODEL = "model"
+JUDGED = "judged rows, 95 % intervals"
+FOUR_FIFTHS = 0.8
+"""Of the share that is chosen of another part: less is said to be unequal, as by United States guidelines on hiring."""
+
+
+@dataclass(frozen=True)
+class Influence:
+    """What a column does to the margins.
+
+    Attributes:
+        size: Mean absolute contribution (SHAP), log-odds.
+        towards: Rank correlation of its value with its contribution.
+        values: Shape (n_rows,).
+        parts: Shape (n_rows,), its contributions.
+    """
+
+    size: float
+    towards: float
+    values: NDArray[np.float32]
+    parts: Array
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A judged model.
+
+    Attributes:
+        model: The model.
+        trees: XGBoost's JSON, of a propensity.
+        found: What the search tried.
+        metrics: Figures for the run, by name.
+        figures: Of a propensity: test figures per model, ours first.
+        differences: Of a propensity: ours minus each baseline's, paired.
+        influence: Of a propensity: what moves its margins, the most first.
+        refused: Why it must not be promoted.
+        judged: Of a propensity: the rows that were judged.
+        predictions: Of a propensity: per model the probabilities of these rows.
+        spread: Of a propensity: per model and metric, mean and standard deviation over seeds, where there are several.
+        known_later: Per column that is not known when predicting, what it would have seemed to be worth.
+        verdict: One sentence.
+        sound: False where the study refuses its own result.
+        lines: What else a reader wants to see.
+        draw: Draws the pictures into a folder.
+    """
+
+    model: Model
+    trees: str
+    found: Found
+    metrics: Mapping[str, float]
+    verdict: str
+    sound: bool
+    lines: tuple[str, ...]
+    draw: Callable[[Path], list[Path]]
+    figures: Mapping[str, Figures] = field(default_factory=dict)
+    differences: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    influence: Mapping[str, Influence] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
+    judged: TrainingSet | None = None
+    predictions: Mapping[str, Array] = field(default_factory=dict)
+    spread: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    known_later: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def columns(spec: Spec, rows: TrainingSet) -> tuple[str, ...]:
+    """The study's features."""
+    return rows.matrix.names if spec.features == "all" else tuple(spec.features)
+
+
+def details(spec: Spec, rows: TrainingSet, found: Found) -> dict[str, Any]:
+    """What a reader of a model wants to know."""
+    return {
+        "spec": spec.model_dump(mode="json", exclude_none=True),
+        "training_set": dict(rows.provenance),
+        "params": dict(found.best.params),
+        "trials": len(found.trials),
+    }
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Figures of a part of the test rows.
+
+    Attributes:
+        name: Which part.
+        n_rows: Its rows.
+        happened: Share whose outcome happened.
+        predicted: Mean probability.
+        roc_auc: With its 95 per cent interval over users.
+        chosen: Share whose probability is at or above the threshold.
+        caught: The same of those whose outcome happened.
+        wrongly: The same of the others.
+        sensitive: Whether a declared sensitive attribute makes it a part.
+    """
+
+    name: str
+    n_rows: int
+    happened: float
+    predicted: float
+    roc_auc: Estimate
+    chosen: float
+    caught: float
+    wrongly: float
+    sensitive: bool
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {**vars(self), "roc_auc": self.roc_auc.to_dict()}
+
+
+def unequal(found: Sequence[Slice]) -> Iterator[str]:
+    """The sensitive parts that are chosen far less often than another of the same attribute."""
+    special = [each for each in found if each.sensitive]
+    for each in special:
+        same = [one for one in special if one.name.partition(" = ")[0] == each.name.partition(" = ")[0]]
+        most = max(same, key=lambda one: one.chosen)
+        if each.chosen < FOUR_FIFTHS * most.chosen:
+            yield f"{each.name} is chosen less often: {each.chosen:.1%}, and {most.chosen:.1%} of {most.name}."
 
 
 @dataclass(frozen=True)
@@ -132,13 +260,12 @@ def _lines(name: str, rows: TrainingSet, fitted: Fitted) -> list[str]:
     found = fitted.found
     lines = [f"study {name}: {fitted.verdict}", "", str(rows), ""]
     if fitted.figures:
-        each = {model: {m: str(figures[m]) for m in METRICS} for model, figures in fitted.figures.items()}
-        lines += [*_table("judged rows, 95 % intervals", each), *against(fitted)]
+        lines += [table(JUDGED, fitted.figures).text(), *against(fitted)]
     if fitted.spread:
         cells = {
             model: {m: f"{mean:.4f} +- {sd:.4f}" for m, (mean, sd) in by.items()} for model, by in fitted.spread.items()
         }
-        lines += ["", *_table("means of the parts, sd over seeds", cells), ""]
+        lines += ["", table("means of the parts, sd over seeds", cells).text(), ""]
     for column, worth in fitted.known_later.items():
         lines.append(
             f"leak: {column} is not known when predicting and is left out; with it ROC-AUC would be "
@@ -160,7 +287,7 @@ def against(fitted: Fitted) -> list[str]:
     return said
 
 
-def _table(head: str, cells: Mapping[str, Mapping[str, str]]) -> list[str]:
-    rows = [[head, *cells], *([TITLES[m], *(each[m] for each in cells.values())] for m in METRICS)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def table(head: str, cells: Mapping[str, Any]) -> Table:
+    """A line a metric, a column a model."""
+    rows = [[TITLES[m], *(str(each[m]) for each in cells.values())] for m in METRICS]
+    return Table([head, *cells], rows, texts=1 + len(cells))

@@ -142,7 +142,8 @@ def compare(project: Project, study: str, runs: Sequence[str] = ()) -> Compared:
 
 
 def _named(known: Sequence[Run], study: str, name: str) -> Run:
-    found = [run for run in known if run.id.startswith(name) or run.tags.get(VERSION) == name]
+    versions = [run for run in known if run.tags.get(VERSION) == name]
+    found = versions or [run for run in known if run.id.startswith(name)]
     if len(found) != 1:
         what = "no finished run" if not found else "more than one run"
         raise StudyError(f"{what} of {study!r} is {name!r}. Hint: `ethogram study compare {study}` lists them.")

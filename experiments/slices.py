@@ -1,64 +1,30 @@
 """Slices: how good a propensity is for parts of those it judges: categories that it knows, and declared segments."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.asked import only_events
-from experiments.fitting import MODEL, Fitted
+from experiments.result import MODEL, Fitted, Slice
 from features.behaviour.feature_set import FeatureSet
 from features.events.log import EventLog
 from features.project import Project
 from features.segments.segment_set import SegmentSet
 from training.outcome import narrowed
 from training.training_set import TrainingSet
-from training.validation import Estimate, judge
+from training.validation import judge
 
 FEWEST = 30
 """Rows of either outcome that a slice needs to be judged."""
 MOST = 30
 REPLICATES = 100
-FOUR_FIFTHS = 0.8
-"""Of the share that is chosen of another part: less is said to be unequal, as by United States guidelines on hiring."""
 FEW = 10
 """Values of a number that make it parts."""
 
 
 Parts = Mapping[str, NDArray[np.bool_]]
 """Per name the rows that are in."""
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Figures of a part of the test rows.
-
-    Attributes:
-        name: Which part.
-        n_rows: Its rows.
-        happened: Share whose outcome happened.
-        predicted: Mean probability.
-        roc_auc: With its 95 per cent interval over users.
-        chosen: Share whose probability is at or above the threshold.
-        caught: The same of those whose outcome happened.
-        wrongly: The same of the others.
-        sensitive: Whether a declared sensitive attribute makes it a part.
-    """
-
-    name: str
-    n_rows: int
-    happened: float
-    predicted: float
-    roc_auc: Estimate
-    chosen: float
-    caught: float
-    wrongly: float
-    sensitive: bool
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {**vars(self), "roc_auc": self.roc_auc.to_dict()}
 
 
 def slices(
@@ -95,16 +61,6 @@ def _slice(
     every, caught, wrongly = (float(each.mean()) for each in (chosen, chosen[y > 0], chosen[y == 0]))
     told = (figures.base_rate, float(p.mean()), figures["roc_auc"], every, caught, wrongly)
     return Slice(name, len(y), *told, sensitive=sensitive)
-
-
-def unequal(found: Sequence[Slice]) -> Iterator[str]:
-    """The sensitive parts that are chosen far less often than another of the same attribute."""
-    special = [each for each in found if each.sensitive]
-    for each in special:
-        same = [one for one in special if one.name.partition(" = ")[0] == each.name.partition(" = ")[0]]
-        most = max(same, key=lambda one: one.chosen)
-        if each.chosen < FOUR_FIFTHS * most.chosen:
-            yield f"{each.name} is chosen less often: {each.chosen:.1%}, and {most.chosen:.1%} of {most.name}."
 
 
 def sliced(project: Project | None, fitted: Fitted) -> tuple[Slice, ...]:

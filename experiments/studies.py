@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from experiments.tables import Split
-from features.document import Definition, Duration, load, validated
+from features.document import Definition, Duration, load, located, validated
 from features.errors import DefinitionError, StudyError, nearest
 from features.events.plan import TrackingPlan
 from features.instants import DAY
@@ -225,7 +225,7 @@ def read(path: Path, plan: TrackingPlan, features: tuple[str, ...]) -> dict[str,
     document = load(path)
     studies = validated(StudiesFile, document, where=path.name).studies
     faults = [
-        f"{path.name}:{_line(document, ('studies', name, *where))}: studies.{name}.{'.'.join(map(str, where))}: {fault}"
+        located(document, ("studies", name, *where), path.name) + fault
         for name, spec in studies.items()
         for where, fault in (*unknowns(spec, plan, features), *_unknown_study(spec, studies), *_segment(spec, path))
     ]
@@ -350,13 +350,3 @@ def _unknown_property(name: str, place: tuple[Any, ...], plan: TrackingPlan) -> 
         known = plan.properties if event == "any" else plan.specs[event].properties
         if prop not in known:
             yield place, f"unknown property {prop!r} of {event!r}. {nearest(prop, known)}"
-
-
-def _line(document: Any, path: tuple[Any, ...]) -> int:  # noqa: ANN401 - a parsed document
-    line, node = 0, document
-    for step in path:
-        if not hasattr(node, "lc"):
-            break
-        line = int((node.lc.item(step) if isinstance(step, int) else node.lc.key(step))[0]) + 1
-        node = node[step]
-    return line

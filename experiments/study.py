@@ -14,10 +14,9 @@ from zlib import crc32
 
 import numpy as np
 
-from experiments import card, kinds, propensities, studies, worth
+from experiments import card, kinds, propensities, studies
 from experiments.asked import asked
-from experiments.fitting import Fitted, Searcher
-from experiments.result import StudyResult
+from experiments.result import Fitted, Searcher, StudyResult
 from experiments.search import Directions, Found, Objective, Range, Tried, search
 from experiments.slices import sliced
 from experiments.studies import Business, ClustersSpec, PropensitySpec, Spec, TableSpec
@@ -249,7 +248,7 @@ class Study:
         features = FeatureSet.of(project, held.plan, held.codes)
         built = partial(self._built, held, features, held=held, told=None)
         until, zone = int(rows.matrix.at.max()), features.schema.zone
-        return worth.added(fitted, asked, held, until, zone, lambda cuts: built(cuts=cuts))
+        return kinds.valued(fitted, asked, held, until, zone, lambda cuts: built(cuts=cuts))
 
     def _question(self, rows: TrainingSet) -> str:
         spec = self.spec.model_dump(

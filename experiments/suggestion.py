@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from math import ceil
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from experiments.audience import Audience
 from experiments.inference import wilson
 from experiments.proposals import flow
+from experiments.signals import readable
 from features.errors import StudyError, nearest
 from features.people import stable_hash
 from features.project import Project
@@ -158,19 +158,6 @@ def _paths(fitted: "DecisionTreeClassifier", values: Floats, names: list[str]) -
         split = readable(column[column <= tree.threshold[node]].max(), column[column > tree.threshold[node]].min())
         open_nodes.append((tree.children_right[node], {**bounds, name: {**bounds.get(name, {}), "gte": split}}))
         open_nodes.append((tree.children_left[node], {**bounds, name: {**bounds.get(name, {}), "lt": split}}))
-
-
-def readable(low: float, high: float) -> float:
-    """The shortest number above the one and at most the other.
-
-    >>> readable(2.0, 3.0), readable(0.123, 0.187), readable(1234.0, 1310.0)
-    (3.0, 0.16, 1300.0)
-    """
-    for digits in range(-9, 16):
-        split = ceil((low + high) / 2 * 10.0**digits) / 10.0**digits
-        if low < split <= high:
-            return float(split)
-    return float(high)
 
 
 def _holds(bounds: Bounds, values: Floats, names: list[str]) -> Bools:

@@ -8,8 +8,7 @@ import polars as pl
 
 from experiments import pages
 from experiments.arms import Arms, number_column
-from experiments.inference import Correction, Estimate, Summary, adjusted, always_valid, welch
-from experiments.sums import Sums
+from experiments.inference import Correction, Estimate, Summary, Sums, adjusted, always_valid, welch
 
 ALPHA = 0.05
 FEWEST = 20

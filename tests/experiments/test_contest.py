@@ -12,10 +12,9 @@ import pytest
 from console.passing import Passing
 from experiments import release
 from experiments.contest import Contest
-from experiments.course import Course, say
+from experiments.course import Course, Status, say
 from experiments.pairs import Pairs
 from experiments.policy import Policy
-from experiments.status import Status
 from experiments.study import DIGEST, Study
 from experiments.tracking import CHALLENGER, CHAMPION, Tracking
 from features.instants import DAY

@@ -5,12 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from experiments.breakpoints import Split
 from experiments.inference import Estimate
 from experiments.journeys import Cut
 from experiments.proposals import flow, propose, text
 from experiments.sequences import Trail
-from experiments.signals import Signal
+from experiments.signals import Signal, Split
 from tests.training.shops import feature_set
 
 LIFT = Estimate(1.0, 0.5, 1.5, 0.1, 0.001)

@@ -6,8 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from console.cli import app
-from experiments.runs import compare, rerun
+from experiments.runs import VERSION, _named, compare, rerun
 from experiments.study import Study
+from experiments.tracking import Run
 from features.errors import StudyError
 from features.events.batch import EventBatch
 from features.events.log import EventLog
@@ -68,6 +69,13 @@ def test_other_features_are_named_before_anything_is_computed(made, tmp_path):
             rerun(project, results["buys_7d"].run_id)
     finally:
         file.write_text(declared)
+
+
+def test_a_version_is_meant_though_an_id_begins_like_it() -> None:
+    known = [Run(id_, 0, {VERSION: version}, {}, {}) for id_, version in (("1f", "2"), ("c0", "1"), ("c1", "3"))]
+    assert [_named(known, "buys_7d", name).id for name in ("1", "1f", "3")] == ["c0", "1f", "c1"]
+    with pytest.raises(StudyError, match="more than one run of 'buys_7d' is 'c'"):
+        _named(known, "buys_7d", "c")
 
 
 def test_two_runs_are_compared_on_the_same_rows(tmp_path):

@@ -1,12 +1,11 @@
 """Rules that say what a model says, and what segments.yaml says otherwise than what is served."""
 
-import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 from experiments.audience import Audience
 from experiments.difference import Difference
-from experiments.suggestion import Suggestion, readable
+from experiments.suggestion import Suggestion
 from features.errors import DefinitionError, StudyError
 from tests.experiments import projects
 from tests.serving.test_memberships import bundled
@@ -55,12 +54,6 @@ def test_every_cluster_has_a_rule_of_its_own_or_none(project):
     assert found.to_dict()["rules"]
     with pytest.raises(StudyError, match="did you mean 'behaviour'"):
         Suggestion.of(project, "behavior")
-
-
-def test_a_split_is_the_shortest_number_that_parts_the_same_people():
-    for low, high in np.sort(np.random.default_rng(1).lognormal(0, 4, (200, 2)), axis=1).tolist():
-        assert low < readable(low, high) <= high
-    assert readable(2.0, 3.0) == 3.0
 
 
 def test_a_difference_names_what_changed_and_counts_whom_it_concerns(project, tmp_path):

@@ -11,9 +11,8 @@ from sklearn.datasets import load_iris
 from typer.testing import CliRunner
 
 from console.cli import app
-from experiments.fitting import MODEL
 from experiments.propensities import DEFAULT
-from experiments.result import StudyResult
+from experiments.result import MODEL, StudyResult
 from experiments.search import Found, Tried
 from experiments.study import Study
 from experiments.tables import Split, copies, parted, rows_of
