@@ -44,7 +44,7 @@ test: $(DEV_STAMP) lint ## the quick suite: no servers, no data needed
 	@$(QUIET) $(BIN)/python -m pytest -q -n 2 -m "not integration and not prove" $(ARGS)
 
 integration: $(DEV_STAMP) ## real servers, the built Bento, real data from ETHOGRAM_DATA
-	@$(QUIET) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m integration $(ARGS)
+	@$(QUIET) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m integration $(ARGS)
 
 prove: $(DEV_STAMP) ## the long proofs, seeded (hours)
 	@$(QUIET) $(BIN)/python -m pytest -q -m prove --hypothesis-seed=0 $(ARGS)

@@ -64,6 +64,12 @@ def again(shop: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
+def rfm(shop: Path) -> dict[str, Any]:
+    """The study of clusters."""
+    return ethogram("study", "run", "rfm", project=shop)
+
+
+@pytest.fixture(scope="module")
 def rows(shop: Path) -> TrainingSet:
     """Customers at the cuts of protocol A."""
     project = Project.find(shop)
@@ -91,9 +97,8 @@ def test_the_published_cleaning_gives_its_397884_rows_and_4338_customers(shop: P
     assert not matrix.capped.any()
 
 
-def test_two_clusters_on_standardised_log_rfm_have_the_known_silhouette(shop: Path) -> None:
-    clusters = ethogram("study", "run", "rfm", project=shop)
-    assert clusters["metrics"]["silhouette"] == pytest.approx(0.433, abs=0.005)
+def test_two_clusters_on_standardised_log_rfm_have_the_known_silhouette(rfm: dict[str, Any]) -> None:
+    assert rfm["metrics"]["silhouette"] == pytest.approx(0.433, abs=0.005)
 
 
 def test_protocol_a_reproduces_the_logistic_and_xgboost_is_not_worse(again: dict[str, Any]) -> None:
@@ -131,7 +136,7 @@ def compared(parts: list[TrainingSet], folder: Path) -> tuple[Estimate, Estimate
         table = {"kind": "table", "file": "retail.csv", "label": "buys_again"}
         spec = {**table, "calibration": "platt", "search": {"trials": 10}}
         study = Study.from_dict({"name": name, **spec})
-        found[name] = Asked(name, study.spec, study.searcher(folder / name)).judged(parts, names)
+        found[name] = Asked(name, study.spec, study.searcher(folder / name)).judged(parts, names, beside=False)
     rows = found["five"].rows
     told = {name: each.predictions["model"] for name, each in found.items()}
     figures = judge(np.asarray(rows.y), told, rows.matrix.users)
@@ -153,11 +158,11 @@ def test_the_library_beside_the_five_columns_in_both_protocols(
 
 
 def test_a_customer_of_the_running_bento_is_answered_as_in_batch(
-    shop: Path, again: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    shop: Path, again: dict[str, Any], rfm: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Service and batch agree on a probability to the bit: one bundle, one kernel, one instant."""
     assert again["version"]
-    ethogram("study", "run", "rfm", project=shop)
+    assert rfm["version"]
     ethogram("promote", project=shop)
     monkeypatch.setenv("BENTOML_HOME", str(shop / ".ethogram" / "bentoml"))
     tag = ethogram("bento", project=shop)["bento"]
