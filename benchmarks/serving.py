@@ -23,8 +23,8 @@ from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.events.plan import Codes
 from serving.store import LiveSchema, SqliteStore
+from training.assigner import Centroids
 from training.bundle import Bundle, publish
-from training.centroids import Centroids
 from training.model import Model
 from training.steps import fit
 from training.trees import Forest

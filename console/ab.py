@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from console.options import DATA_SCIENCE, JsonOption, ProjectOption
-from console.terminal import answer, note
+from console.terminal import DATA_SCIENCE, JsonOption, ProjectOption, answer, note
 from features.errors import AnalysisError
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.options import APPLICATIONS, OPERATIONS, JsonOption, ProjectOption
-from console.terminal import answer, note
+from console.terminal import APPLICATIONS, OPERATIONS, JsonOption, ProjectOption, answer, note
 from features.errors import EthogramError, ProjectError
 
 if TYPE_CHECKING:

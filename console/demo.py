@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from console.caller import Caller, free_port, program, served, stop
-from console.options import PROJECT
-from console.terminal import note, show, table
+from console.passing import Caller, free_port, program, served, stop
+from console.terminal import PROJECT, note, show, table
 from features.errors import ProjectError
 
 if TYPE_CHECKING:

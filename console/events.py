@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from console.options import DATA_SCIENCE, OPERATIONS, JsonOption, ProjectOption
-from console.terminal import answer, note, progress, table
+from console.terminal import DATA_SCIENCE, OPERATIONS, JsonOption, ProjectOption, answer, note, progress, table
 
 if TYPE_CHECKING:
     from features.events.log import EventLog

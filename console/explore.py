@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.options import DATA_SCIENCE, JsonOption, ProjectOption
-from console.terminal import answer, working
+from console.terminal import DATA_SCIENCE, JsonOption, ProjectOption, answer, working
 from features.errors import AnalysisError
 
 if TYPE_CHECKING:

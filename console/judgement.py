@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from console.options import OPERATIONS, JsonOption, ProjectOption
-from console.terminal import answer, note
+from console.terminal import OPERATIONS, JsonOption, ProjectOption, answer, note
 
 drift = typer.Typer(help="Is it still true?", no_args_is_help=True)
 loop = typer.Typer(help="Keep what is served true.", no_args_is_help=True)

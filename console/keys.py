@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.options import OPERATIONS, JsonOption, ProjectOption
-from console.terminal import answer, table
+from console.terminal import OPERATIONS, JsonOption, ProjectOption, answer, table
 from features.instants import SECOND, iso, parse_duration
 
 if TYPE_CHECKING:

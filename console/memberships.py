@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.options import JsonOption, ProjectOption
-from console.terminal import answer, table, working
+from console.terminal import JsonOption, ProjectOption, answer, table, working
 
 if TYPE_CHECKING:
     from experiments.enrolment import Enrolment

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.options import PROJECT, JsonOption, ProjectOption
-from console.terminal import answer, table
+from console.terminal import PROJECT, JsonOption, ProjectOption, answer, table
 from features.errors import EthogramError, ProjectError
 
 if TYPE_CHECKING:

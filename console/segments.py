@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from console import memberships
-from console.options import DATA_SCIENCE, JsonOption, ProjectOption
-from console.terminal import answer, show, table
+from console.terminal import DATA_SCIENCE, JsonOption, ProjectOption, answer, show, table
 
 
 def register(app: typer.Typer) -> None:

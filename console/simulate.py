@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from console.options import PROJECT, JsonOption
-from console.terminal import answer
+from console.terminal import PROJECT, JsonOption, answer
 
 
 class Format(StrEnum):

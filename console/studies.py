@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from console.options import DATA_SCIENCE, OPERATIONS, EngineOption, JsonOption, ProjectOption
-from console.terminal import answer, table, working
+from console.terminal import DATA_SCIENCE, OPERATIONS, EngineOption, JsonOption, ProjectOption, answer, table, working
 from features.errors import ProjectError
 
 if TYPE_CHECKING:

@@ -1,13 +1,30 @@
-"""Terminal: how commands print results, progress and errors."""
+"""Terminal: the options that commands share, and how they print results, progress and errors."""
 
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+DATA_SCIENCE = "Data science"
+APPLICATIONS = "Applications"
+OPERATIONS = "ML operations"
+PROJECT = "Project"
+
+ProjectOption = Annotated[
+    Path | None, typer.Option("--project", "-C", help="Project folder (default: here, or a folder above).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+EngineOption = Annotated[
+    Literal["local", "spark"],
+    typer.Option(help="Where buckets are worked on: this machine's cores, or a Spark cluster."),
+]
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from console.caller import served
+from console.passing import served
 from experiments.propensities import Asked
 from experiments.study import Study
 from experiments.tables import Split, parted

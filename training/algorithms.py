@@ -6,11 +6,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from training.assigner import Array, nearest
-from training.centroids import Centroids
+from training.assigner import Array, Centroids, Mixture, nearest
 from training.chains import Chains
 from training.clustering import NOISE, QUICK_SAMPLE, Clustering, Ints, numbered, sampled, silhouette
-from training.mixture import Mixture
 
 Params = Mapping[str, float]
 

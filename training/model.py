@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from features.behaviour.matrix import FeatureMatrix
 from features.errors import BundleError
-from training.assigner import Assigner, nearest
+from training.assigner import Assigner, Centroids, Mixture, nearest
 from training.calibration import Calibration
-from training.centroids import Centroids
-from training.mixture import Mixture
 from training.preparation import Preparation
 from training.trees import Forest
 

@@ -11,7 +11,7 @@ from features.instants import DAY, HOUR, SECOND
 from features.simulate.people import AGENTS
 from features.simulate.properties import PRODUCT_IDS, text
 from features.simulate.shop import Shop
-from features.simulate.timing import MILLISECOND
+from features.simulate.visits import MILLISECOND
 
 CRAWLERS = (
     "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",

@@ -15,12 +15,11 @@ from features.instants import DAY
 from features.simulate.messages import SignIns, message_frame
 from features.simulate.people import People, draw_people
 from features.simulate.propensity import order_chance, visit_chance
-from features.simulate.segment import json_lines
 from features.simulate.shop import Shop
-from features.simulate.timing import MILLISECOND
 from features.simulate.truth import POPULATION_DAYS, Truth
 from features.simulate.types import ACTIONS
-from features.simulate.visits import Visits, simulate_visits
+from features.simulate.visits import MILLISECOND, Visits, simulate_visits
+from features.simulate.writing import json_lines
 
 EXPERIMENT = "checkout_button"
 CONTROL, TREATMENT = "A", "B"

@@ -7,13 +7,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.instants import DAY, HOUR
-from features.simulate.basket import fill_baskets
 from features.simulate.people import AGENTS, COUNTRIES, JOINS, KNOWN, NEVER, People
-from features.simulate.properties import property_columns, text
+from features.simulate.properties import fill_baskets, property_columns, text
 from features.simulate.shop import Shop
-from features.simulate.timing import MILLISECOND, first_of_run, place
 from features.simulate.types import ACTIONS
-from features.simulate.visits import Visits
+from features.simulate.visits import MILLISECOND, Visits, first_of_run, place
 
 SOURCES, FROM = ("search", "mail", "social"), (0.2, 0.1, 0.05)
 """Where sessions come from, and which share of them does; the others say nothing."""

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 
 from features.instants import DAY, HOUR, MINUTE, SECOND, to_datetime
 from features.simulate.shop import Shop
-from features.simulate.timing import first_of_run
 from features.simulate.types import ACTIONS, END, LEVELS, NAMES, START, TYPES, hour_chances
+from features.simulate.visits import first_of_run
 
 GAP = 30 * MINUTE
 """Ends a session, as seen from outside."""

@@ -22,7 +22,7 @@ from features.instants import iso, parse_instant
 from features.project import Project
 from features.simulate import Shop, write_shop
 from tests.training.test_trees import booster, rows
-from training.centroids import Centroids
+from training.assigner import Centroids
 from training.model import Model
 from training.preparation import Preparation
 from training.scoring import score

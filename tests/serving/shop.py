@@ -21,8 +21,8 @@ from features.segments.segment_set import SegmentSet
 from serving.door import Door, nothing
 from serving.runtime import Runtime
 from serving.settings import Settings
+from training.assigner import Centroids
 from training.bundle import Bundle
-from training.centroids import Centroids
 from training.model import Model
 from training.steps import fit
 from training.trees import Forest

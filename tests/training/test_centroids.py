@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from features.errors import BundleError
-from training.assigner import nearest
-from training.centroids import Centroids
+from training.assigner import Centroids, nearest
 
 
 def test_distances_are_euclidean_and_ties_go_to_the_first():

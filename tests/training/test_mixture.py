@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from features.errors import BundleError
-from training.mixture import Mixture
+from training.assigner import Mixture
 
 
 def mixture(k=4, n=6, seed=1):

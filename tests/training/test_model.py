@@ -8,8 +8,8 @@ import pytest
 from features.errors import BundleError
 from tests.training.matrices import matrix
 from tests.training.test_trees import booster, rows
+from training.assigner import Centroids
 from training.calibration import Calibration
-from training.centroids import Centroids
 from training.model import Model
 from training.preparation import Preparation
 from training.steps import fit

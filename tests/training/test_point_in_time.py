@@ -10,7 +10,7 @@ from features.instants import DAY
 from features.segments.segment_set import SegmentSet
 from tests.training import oracle
 from tests.training.shops import CODES, PLAN, HandLog, day, feature_set
-from training.centroids import Centroids
+from training.assigner import Centroids
 from training.cuts import CutsSpec
 from training.label import Condition, Label
 from training.model import Model
