@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -187,12 +187,7 @@ class Kernel:
             room = self._room(int(lengths[slice(*block)].max()))
             run(*rows, *block, *program, room, values, capped)
 
-        if len(lengths) == 1:
-            work((0, 1))
-            return values, capped
-        blocks = _blocks(lengths)
-        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-            list(pool.map(work, blocks) if len(blocks) > 1 else map(work, blocks))
+        in_blocks(work, lengths, threads)
         return values, capped
 
     def _room(self, n_events: int) -> Ints:
@@ -211,6 +206,18 @@ class Kernel:
             )
             self._rooms.views, self._rooms.n_events = views(self._rooms.scratch), 2 * n_events
         return self._rooms.views  # type: ignore[no-any-return] # a thread's own
+
+
+def in_blocks(work: Callable[[tuple[int, int]], None], lengths: Ints, threads: int | None) -> None:
+    """Do blocks of rows on threads, by default one a core; on one, or of few records, in the thread that asks."""
+    blocks = [(0, len(lengths))] if len(lengths) == 1 else _blocks(lengths)
+    threads = threads or os.cpu_count() or 1
+    if threads == 1 or len(blocks) < 2:
+        for block in blocks:
+            work(block)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, blocks))
 
 
 def _blocks(lengths: Ints) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ from math import ceil
 
 import numpy as np
 
-from features.behaviour.compiled import Floats, compiled_inside, place
+from features.behaviour.compiled import compiled_inside, place
 from features.behaviour.schema import MISSING
 from features.instants import NEVER, SECOND
 from features.segments import program as p
@@ -22,27 +22,38 @@ FAR = 1e15
 
 
 @compiled_inside
-def compare(facts: Facts, program: p.Program, node: int) -> tuple[int, int]:
-    """(truth, next_change) of a comparison."""
+def compared(facts: Facts, program: p.Program, node: int) -> int:
+    """The truth of a comparison."""
+    row = program.nodes[place(node)]
+    left, right = row[p.FIRST], row[p.END] - 1
+    if min(_reset(facts, program, left), _reset(facts, program, right)) == MISSING:
+        return p.UNKNOWN
+    low, high = within(facts, program.sides[place(left), p.SIDE_LOOK])
+    start, end = within(facts, program.sides[place(right), p.SIDE_LOOK])
+    return _compared(facts, program, node, low, high, start, end)
+
+
+@compiled_inside
+def compare(facts: Facts, program: p.Program, node: int, truth: int) -> int:
+    """The next change of a comparison's truth."""
     row = program.nodes[place(node)]
     left, right = row[p.FIRST], row[p.END] - 1
     change = min(_reset(facts, program, left), _reset(facts, program, right))
     if change == MISSING:
-        return p.UNKNOWN, NEVER
+        return NEVER
     low, high = within(facts, program.sides[place(left), p.SIDE_LOOK])
     start, end = within(facts, program.sides[place(right), p.SIDE_LOOK])
     witness(facts, node, low, high)
-    truth = _compared(facts, program, node, low, high, start, end)
     instant = NEVER
-    for _ in range(STEPS if facts.timed else 0):
+    for _ in range(STEPS):
         instant = min(_slide(facts, program, left, low, high), _slide(facts, program, right, start, end))
         if instant >= change:
-            return truth, change
+            return change
         low, high = _slid(facts, program, left, low, high, instant)
         start, end = _slid(facts, program, right, start, end, instant)
         if _compared(facts, program, node, low, high, start, end) != truth:
-            return truth, instant
-    return truth, instant
+            return instant
+    return instant
 
 
 @compiled_inside
@@ -77,11 +88,15 @@ def _compared(facts: Facts, program: p.Program, node: int, low: int, high: int, 
     right = program.numbers[place(node), 1]
     if row[p.END] - row[p.FIRST] == 2:
         right = _figure(facts, program, row[p.FIRST] + 1, start, end)
-    right *= program.numbers[place(node), 0]
+    return holds(program.nodes[place(node), p.A], left, right * program.numbers[place(node), 0])
+
+
+@compiled_inside
+def holds(op: int, left: float, right: float) -> int:
+    """Whether one number is to another as asked; UNKNOWN where one is missing."""
     if np.isnan(left) or np.isnan(right):
         return p.UNKNOWN
-    op = row[p.A]
-    holds = (
+    found = (
         (op == 0 and left == right)
         or (op == 1 and left != right)
         or (op == 2 and left > right)
@@ -89,7 +104,7 @@ def _compared(facts: Facts, program: p.Program, node: int, low: int, high: int, 
         or (op == 4 and left < right)
         or (op == 5 and left <= right)
     )
-    return p.TRUE if holds else p.FALSE
+    return p.TRUE if found else p.FALSE
 
 
 @compiled_inside
@@ -137,27 +152,18 @@ def trait(facts: Facts, program: p.Program, node: int) -> int:
 
 
 @compiled_inside
-def given(facts: Facts, program: p.Program, node: int, inputs: Floats, at: int) -> tuple[int, int]:
-    """(truth, next_change) of a number that is handed in."""
+def given(facts: Facts, program: p.Program, node: int, at: int) -> int:
+    """The next change of the truth about a number that is handed in."""
     row = program.nodes[place(node)]
     if row[p.A] < 0:
-        return p.UNKNOWN, NEVER
-    value, truth = inputs[place(row[p.A])], p.FALSE
-    if np.isnan(value):
-        truth = row[p.B]
-    for k in range(row[p.TEST], row[p.TEST_END]):
-        if program.ranges[place(k), 0] <= value <= program.ranges[place(k), 1]:
-            truth = p.TRUE
-    if not facts.timed:
-        return truth, NEVER
+        return NEVER
     if row[p.C] == EXPIRY:
         low, high = within(facts, row[p.LOOK])
         witness(facts, node, low, high)
-        back = program.windows[row[p.WINDOW], START]
-        return truth, next_slide(facts, high, low, high, back, 0)
+        return next_slide(facts, high, low, high, program.windows[row[p.WINDOW], START], 0)
     if row[p.C] == THRESHOLD:
-        return truth, _crossing(facts, program, node, at)
-    return truth, (at // TICK_SPAN + 1) * TICK_SPAN if row[p.C] == TICK else NEVER
+        return _crossing(facts, program, node, at)
+    return (at // TICK_SPAN + 1) * TICK_SPAN if row[p.C] == TICK else NEVER
 
 
 @compiled_inside

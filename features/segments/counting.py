@@ -13,9 +13,14 @@ from features.segments.windows import END, HIGH, LOW, MODE, RESET, START, UNKNOW
 class Room(NamedTuple):
     """One thread's room for one user at a time."""
 
-    truths: Ints  # per node
+    truths: Ints  # shape (n_nodes, so many users at once)
     changes: Ints  # per node
+    numbers: Ints  # shape (n_looks, so many users at once), see `looks`
+    known: Ints  # per user: whether anything ever happened
     spans: Ints  # see `windows.resolve`
+    cuts: Ints  # per beginning and end of a window the number of events up to it
+    order: Ints  # of those
+    fills: Ints  # shape (2 * n_windows, n_kinds)
     starts: Ints  # the events of kind j are places[starts[j]:ends[j]]
     ends: Ints
     places: Ints
@@ -68,19 +73,6 @@ def witness(facts: Facts, node: int, low: int, high: int) -> None:
 
 
 @compiled_inside
-def find(facts: Facts, looks: Ints) -> None:
-    """Fill `facts.room.found`."""
-    for look in range(len(looks)):
-        kind, span = looks[place(look), 0], facts.room.spans[place(looks[place(look), 1])]
-        low, end = facts.room.starts[place(kind)], facts.room.ends[place(kind)]
-        if low < end and facts.ts[facts.room.places[place(low)]] <= span[LOW]:
-            low = after(facts.ts, facts.room.places, low, end, span[LOW])
-        if low < end and facts.ts[facts.room.places[place(end - 1)]] > span[HIGH]:
-            end = after(facts.ts, facts.room.places, low, end, span[HIGH])
-        facts.room.found[place(look), 0], facts.room.found[place(look), 1] = low, end
-
-
-@compiled_inside
 def within(facts: Facts, look: int) -> tuple[int, int]:
     """The events of a look: places[low:high]."""
     return facts.room.found[place(look), 0], facts.room.found[place(look), 1]
@@ -105,26 +97,16 @@ def slid(facts: Facts, end: int, low: int, high: int, back: int, ahead: int, ins
 
 
 @compiled_inside
-def count(facts: Facts, program: Program, node: int) -> tuple[int, int]:
-    """(truth, next_change) of a count."""
+def count(facts: Facts, program: Program, node: int, truth: int) -> int:
+    """The next change of a count's truth."""
     row = program.nodes[place(node)]
-    window, first, end = row[WINDOW], row[TEST], row[TEST_END]
-    span = facts.room.spans[place(window)]
-    if span[UNKNOWN_HERE]:
-        return UNKNOWN, NEVER
+    first, end, holds = row[TEST], row[TEST_END], truth == TRUE
     low, high = within(facts, row[LOOK])
     witness(facts, node, low, high)
-    carried = facts.carry[place(row[A])] if row[A] >= 0 else 0
-    holds = passes(carried + high - low, program.tests, first, end)
-    truth = TRUE if holds else FALSE
-    mode = program.windows[place(window), MODE]
-    if not facts.timed:
-        return truth, NEVER
-    if mode == AGO:
-        return truth, _slides(facts, program, row, low, high, holds)
-    if mode in (SESSION, CALENDAR) and passes(0, program.tests, first, end) == holds:
-        return truth, NEVER
-    return truth, span[RESET]
+    mode = program.windows[place(row[WINDOW]), MODE]
+    if truth == UNKNOWN or (mode in (SESSION, CALENDAR) and passes(0, program.tests, first, end) == holds):
+        return NEVER
+    return _slides(facts, program, row, low, high, holds) if mode == AGO else int(facts.room.spans[row[WINDOW], RESET])
 
 
 @compiled_inside

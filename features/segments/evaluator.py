@@ -1,9 +1,6 @@
 """Evaluator: one loop over one user's gathered events gives every segment's truth, its evidence and its next change."""
 
-import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +8,20 @@ from numpy.typing import NDArray
 from features.behaviour.compiled import Floats, Ints, compiled, compiled_inside, grid, place, vector, views
 from features.behaviour.gather import Scratch, gather, room_of, scratch
 from features.behaviour.histories import Histories, empty_carry
-from features.behaviour.kernel import _blocks
+from features.behaviour.kernel import in_blocks
 from features.behaviour.lifetime import boundary_of
-from features.behaviour.marks import Filters, satisfied
 from features.behaviour.schema import MISSING, StateSchema
 from features.instants import DAY, NEVER
-from features.segments import comparing, counting, lanes, nodes, sequences
+from features.segments import comparing, counting, lanes, looks, nodes, sequences, together
 from features.segments.counting import EVIDENCE, Facts, Room
-from features.segments.program import ABSENT, END, FALSE, FIRST, OP, TRUE, UNKNOWN, A, Program, handed, program_of
+from features.segments.program import ABSENT, END, FALSE, FIRST, OP, TRUE, Program, handed, program_of
 from features.segments.windows import resolve
 
 PERIODS = 1000
 """Of `regularly`, at most."""
+
+AT_ONCE = 64
+"""Users of whom what is told of numbers is told together."""
 
 
 def room(program: Program, n_events: int, *, explained: bool = False) -> Room:
@@ -30,16 +29,17 @@ def room(program: Program, n_events: int, *, explained: bool = False) -> Room:
     n, n_nodes, n_kinds = max(n_events, 1), len(program.nodes), len(program.filters.tests) - 1
     sequences = program.nodes[program.nodes[:, OP] == nodes.SEQUENCE]
     steps = max([1, *(int((program.moves[row[FIRST] : row[END], ABSENT] == 0).sum()) for row in sequences)])
-    per_event = max(int(np.diff(program.filters.places).max(initial=0)), 1)
 
     def empty(*shape: int) -> Ints:
         return np.empty(shape, np.int64)
 
+    n_edges, n_looks, n_lanes = 2 * len(program.windows), len(program.looks), len(program.lanes)
     return Room(
-        empty(n_nodes), empty(n_nodes), empty(len(program.windows), 4), empty(n_kinds), empty(n_kinds),
-        empty(n * per_event), empty(n), empty(len(program.looks), 2), empty(len(program.lanes), n),
-        empty(len(program.lanes), n + 2), empty(len(program.groups) - 1), empty(n), empty(steps, n), empty(steps, n),
-        empty(steps), empty(steps), empty(PERIODS), np.full((n_nodes if explained else 0, EVIDENCE), -1, np.int64),
+        empty(n_nodes, AT_ONCE), empty(n_nodes), empty(n_looks, AT_ONCE), empty(AT_ONCE), empty(n_edges // 2, 4),
+        empty(n_edges), empty(n_edges), empty(n_edges, n_kinds), empty(n_kinds), empty(n_kinds), empty(n_kinds * n),
+        empty(n), empty(n_looks, 2), empty(n_lanes, n), empty(n_lanes, n + 2), empty(len(program.groups) - 1), empty(n),
+        empty(steps, n), empty(steps, n), empty(steps), empty(steps), empty(PERIODS),
+        np.full((n_nodes if explained else 0, EVIDENCE), -1, np.int64),
     )  # fmt: skip
 
 
@@ -47,37 +47,12 @@ def room(program: Program, n_events: int, *, explained: bool = False) -> Room:
 def _room_of(arrays: Ints) -> Room:
     """The room whose arrays these are the views of."""
     return Room(
-        vector(arrays, 0), vector(arrays, 1), grid(arrays, 2), vector(arrays, 3), vector(arrays, 4), vector(arrays, 5),
-        vector(arrays, 6), grid(arrays, 7), grid(arrays, 8), grid(arrays, 9), vector(arrays, 10), vector(arrays, 11),
-        grid(arrays, 12), grid(arrays, 13), vector(arrays, 14), vector(arrays, 15), vector(arrays, 16),
-        grid(arrays, 17),
+        grid(arrays, 0), vector(arrays, 1), grid(arrays, 2), vector(arrays, 3), grid(arrays, 4), vector(arrays, 5),
+        vector(arrays, 6), grid(arrays, 7), vector(arrays, 8), vector(arrays, 9), vector(arrays, 10),
+        vector(arrays, 11), grid(arrays, 12), grid(arrays, 13), grid(arrays, 14), vector(arrays, 15),
+        vector(arrays, 16), grid(arrays, 17), grid(arrays, 18), vector(arrays, 19), vector(arrays, 20),
+        vector(arrays, 21), grid(arrays, 22),
     )  # fmt: skip
-
-
-@compiled_inside
-def by_kind(slots: Ints, scratch: Scratch, n: int, filters: Filters, room: Room) -> None:
-    """The events of every kind, in order: those of kind j are places[starts[j]:ends[j]]."""
-    starts, ends, counts = room.starts, room.ends, scratch.counts
-    for code in range(len(counts)):
-        counts[place(code)] = 0
-    for k in range(n):
-        counts[place(scratch.codes[place(k)])] += 1
-    for kind in range(len(ends)):
-        ends[place(kind)] = 0
-    for code in range(len(counts)):
-        for each in range(filters.places[place(code)], filters.places[place(code + 1)]):
-            ends[place(filters.of[place(each)])] += counts[place(code)]
-    total = 0
-    for kind in range(len(ends)):
-        starts[place(kind)] = total
-        total, ends[place(kind)] = total + ends[place(kind)], total
-    for k in range(n):
-        code = scratch.codes[place(k)]
-        for each in range(filters.places[place(code)], filters.places[place(code + 1)]):
-            kind = place(filters.of[place(each)])
-            if satisfied(slots, scratch.rows[place(k)], kind, filters):
-                room.places[place(ends[kind])] = k
-                ends[kind] += 1
 
 
 @compiled_inside
@@ -95,44 +70,12 @@ def sessions(ts: Ints, past: int, n: int, gap: int, at: int, closes: Ints) -> tu
 
 
 @compiled_inside
-def combined(program: Program, node: int, truths: Ints, changes: Ints) -> tuple[int, int]:
-    """(truth, next_change) of what joins other nodes.
-
-    `all` stays FALSE while one child does, `any` stays TRUE while one does; otherwise the soonest change counts.
-    """
-    row = program.nodes[node]
-    decisive = FALSE if row[OP] == nodes.ALL else TRUE
-    truth, soonest, held = (TRUE if row[OP] == nodes.ALL else FALSE), NEVER, -1
-    for k in range(row[FIRST], row[END]):
-        child = place(program.children[place(k)])
-        truth = min(truth, truths[child]) if row[OP] == nodes.ALL else max(truth, truths[child])
-        soonest = min(soonest, changes[child])
-        if truths[child] == decisive:
-            held = max(held, changes[child])
-    return truth, soonest if held < 0 else held
-
-
-@compiled_inside
-def evaluate(facts: Facts, program: Program, inputs: Floats, at: int, seen: bool) -> None:  # noqa: C901 - a branch an op
-    """Fill the truths and next changes of all nodes, children first."""
-    truths, changes = facts.room.truths, facts.room.changes
-    for node in range(len(program.nodes)):
-        row = program.nodes[place(node)]
-        op, truth, change = row[OP], FALSE, NEVER
-        if op in (nodes.ALL, nodes.ANY):
-            truth, change = combined(program, node, truths, changes)
-        elif op in (nodes.NOT, nodes.KNOWN, nodes.MEMBER):
-            child = place(program.children[place(row[FIRST])])
-            truth, change = truths[child], changes[child]
-            if op == nodes.NOT:
-                truth = TRUE - truth
-            elif truth == UNKNOWN or (op == nodes.MEMBER and row[A] and not seen):
-                truth = FALSE
-        elif op == nodes.COUNT:
-            truth, change = counting.count(facts, program, node)
-        elif op == nodes.INPUT:
-            truth, change = comparing.given(facts, program, node, inputs, at)
-        elif op == nodes.SEQUENCE:
+def of_events(facts: Facts, program: Program, at: int, column: int) -> None:
+    """The truths, and next changes, of the nodes that look at single events."""
+    for each in range(len(program.events)):
+        node = program.events[place(each)]
+        op, truth, change = program.nodes[place(node), OP], FALSE, NEVER
+        if op == nodes.SEQUENCE:
             truth, change = sequences.sequence(facts, program, node, at)
         elif op == nodes.TRAIT:
             truth = comparing.trait(facts, program, node)
@@ -143,8 +86,36 @@ def evaluate(facts: Facts, program: Program, inputs: Floats, at: int, seen: bool
         elif op == nodes.RESUMED:
             truth, change = counting.resumed(facts, program, node, at)
         elif op == nodes.COMPARE:
-            truth, change = comparing.compare(facts, program, node)
-        truths[place(node)], changes[place(node)] = truth, change
+            truth = comparing.compared(facts, program, node)
+        facts.room.truths[place(node), place(column)], facts.room.changes[place(node)] = truth, change
+
+
+@compiled_inside
+def changing(facts: Facts, program: Program, at: int) -> None:
+    """The next changes of all other nodes of one user, children first; truths are in the first column.
+
+    `all` stays FALSE while one child does, `any` stays TRUE while one does; otherwise the soonest change counts.
+    """
+    truths, changes = facts.room.truths, facts.room.changes
+    for node in range(len(program.nodes)):
+        row, truth, change = program.nodes[place(node)], truths[place(node), 0], changes[place(node)]
+        if row[OP] in (nodes.ALL, nodes.ANY):
+            change, held = NEVER, -1
+            for k in range(row[FIRST], row[END]):
+                child = place(program.children[place(k)])
+                change = min(change, changes[child])
+                if truths[child, 0] == (FALSE if row[OP] == nodes.ALL else TRUE):
+                    held = max(held, changes[child])
+            change = change if held < 0 else held
+        elif row[OP] in (nodes.NOT, nodes.KNOWN, nodes.MEMBER):
+            change = changes[place(program.children[place(row[FIRST])])]
+        elif row[OP] == nodes.COUNT:
+            change = counting.count(facts, program, node, truth)
+        elif row[OP] == nodes.INPUT:
+            change = comparing.given(facts, program, node, at)
+        elif row[OP] == nodes.COMPARE:
+            change = comparing.compare(facts, program, node, truth)
+        changes[place(node)] = change
 
 
 @compiled
@@ -153,13 +124,17 @@ def run(
     arrays: Ints, rest: Ints, numbers: Floats, ranges: Floats, inputs: Floats, scratched: Ints, roomy: Ints,
     truths: NDArray[np.int8], changes: Ints,
 ) -> None:  # fmt: skip
-    """Fill the rows `first:last` of `truths` and, if it has rows, `changes`; a carry of one row holds for all."""
+    """Fill the rows `first:last` of `truths` and, if it has rows, `changes`; a carry of one row holds for all.
+
+    What is told of numbers is told of many users at once; of one at a time where somebody asks when time changes it.
+    """
     program, scratch, room = program_of(arrays, rest, numbers, ranges), room_of(scratched), _room_of(roomy)
+    timed = len(changes) > 0
+    column, width = 0, 1 if timed else room.truths.shape[1]
     for row in range(first, last):
         now, mine = at[row], carry[row if len(carry) > 1 else 0]
         boundary = boundary_of(now, program.horizon)
         n, capped = gather(slots, starts[row], ends[row], settled, now, mine[0], boundary, program.bounds, scratch)
-        by_kind(slots, scratch, n, program.filters, room)
         open_session = (NEVER, NEVER)
         if program.sessions:
             past = n
@@ -174,13 +149,18 @@ def run(
             program.windows, now, program.horizon, seen, open_session, midnight,
             program.zone_starts, program.zone_offsets, room.spans,
         )  # fmt: skip
-        facts = Facts(slots, scratch.rows, scratch.ts, n, mine, len(changes) > 0, room)
-        counting.find(facts, program.looks)
+        facts = Facts(slots, scratch.rows, scratch.ts, n, mine, timed, room)
+        room.known[place(column)] = seen != MISSING
+        looks.settle(facts, program, scratch, column)
         lanes.separate(facts, program, scratch)
-        evaluate(facts, program, inputs[row], now, seen != MISSING)
-        for segment in range(len(program.roots)):
-            truths[row, segment] = room.truths[place(program.roots[place(segment)])]
-            if facts.timed:
+        of_events(facts, program, now, column)
+        column += 1
+        if column == width or row == last - 1:
+            together.evaluate(room, program, inputs, row + 1 - column, column, truths)
+            column = 0
+        if timed:
+            changing(facts, program, now)
+            for segment in range(len(program.roots)):
                 changes[row, segment] = room.changes[program.roots[segment]]
 
 
@@ -234,14 +214,3 @@ class Evaluator:
     def _made(self, n_events: int, *, explained: bool = False) -> tuple[Scratch, Room]:
         sizes = {"n_events": n_events, "n_codes": self.schema.n_codes}
         return scratch(**sizes), room(self.program, n_events, explained=explained)
-
-
-def in_blocks(work: Callable[[tuple[int, int]], None], lengths: Ints, threads: int | None) -> None:
-    """Do blocks of rows on threads; a single row at once."""
-    blocks = _blocks(lengths)
-    if len(blocks) < 2:
-        for block in blocks:
-            work(block)
-        return
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        list(pool.map(work, blocks))

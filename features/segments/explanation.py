@@ -39,7 +39,7 @@ def explain(
     told = tree.node(segment.root)
     return {
         "segment": segment.name,
-        "in": bool(room.truths[segment.root] == TRUE),
+        "in": bool(room.truths[segment.root, 0] == TRUE),
         "version": segment.version,
         "class": segment.kind,
         "promise": PROMISES[segment.kind],
@@ -59,7 +59,7 @@ class _Tree:
 
     def node(self, place: int) -> dict[str, Any]:
         node = self.segments.nodes[place]
-        truth, change = SPOKEN[self.room.truths[place]], int(self.room.changes[place])
+        truth, change = SPOKEN[self.room.truths[place, 0]], int(self.room.changes[place])
         told: dict[str, Any] = {"condition": json.loads(node.says), "truth": truth, "class": CLASSES[node.level]}
         if node.input is not None:
             told["value"] = _number(self.inputs[self.segments.inputs.index(node.input)])

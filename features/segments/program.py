@@ -43,11 +43,12 @@ OP, FIRST, END, KIND, WINDOW, LOOK, TEST, TEST_END, A, B, C, D, E = range(13)
 the place of its kind and window among the looks. A sequence has in TEST the group of its lanes, in TEST_END how many
 events of its first lane it needs.
 
-A count has in A the place of its life-time count in the carry (-1: none); nth also, and n in B; regularly its four
-numbers in A to D; resumed `last`, `after_gap` and the place of the count in A to C; compare the operator in A; a
-sequence `last`, match, scope and max_duration in A to D; a trait its slot, its place in the carry, and what missing
-data is in A to C; an input its column (-1: not known yet), what missing data is, how time changes it, whether it is a
-tenure, and the place of the first instant in the carry in A to E; a member in A whether unknown users are out."""
+An nth has in A the place of its life-time count in the carry, and n in B; regularly its four numbers in A to D;
+resumed `last`, `after_gap` and the place of the count in A to C; compare in A the operator, in B whether of counts
+alone; a sequence `last`, match, scope and max_duration in A to D, in E its last step that has to come; a trait its
+slot, its place in the carry, and what missing data is in A to C; an input its column (-1: not known yet), what missing
+data is, how time changes it, whether it is a tenure, and the place of the first instant in the carry in A to E; a
+member in A whether unknown users are out."""
 
 SIDE_KIND, SIDE_WINDOW, SIDE_LOOK, AGG, SIDE_SLOT, SIDE_CARRY, SIDE_FACTOR = range(7)
 LANE, ABSENT, N, NEEDED, WITHIN, SINCE, AFTER, IMMEDIATE, UNTIL_NEXT = range(9)
@@ -81,13 +82,14 @@ class Program(NamedTuple):
     children: Ints
     roots: Ints  # per segment
     windows: Ints  # shape (n_windows, 3): mode, start, end
-    looks: Ints  # shape (n_looks, 2): kind, window; what several nodes look at is found once
+    looks: Ints  # shape (n_looks, 3): kind, window, place of the life-time count in the carry (-1: none); found once
     tests: Ints  # shape (n, 2), closed intervals
     sides: Ints  # shape (n, 7)
     moves: Ints  # shape (n, 9)
     lanes: Ints  # shape (n_lanes, 2): look, group (see `lanes`)
     groups: Ints  # shape (n_groups + 1,): the events of group g share same[groups[g]:groups[g + 1]]
     same: Ints  # slots
+    events: Ints  # the nodes whose truth is told of one user's events, not of their numbers
     bounds: Ints
     zone_starts: Ints
     zone_offsets: Ints
@@ -117,8 +119,8 @@ def program_of(arrays: Ints, rest: Ints, numbers: Floats, ranges: Floats) -> Pro
     return Program(
         grid(arrays, 0), vector(arrays, 1), vector(arrays, 2), grid(arrays, 3), grid(arrays, 4), grid(arrays, 5),
         grid(arrays, 6), grid(arrays, 7), grid(arrays, 8), vector(arrays, 9), vector(arrays, 10), vector(arrays, 11),
-        vector(arrays, 12), vector(arrays, 13), filters(arrays, 14, rest[0]), numbers, ranges, rest[1], rest[2],
-        rest[3], rest[4] != 0,
+        vector(arrays, 12), vector(arrays, 13), vector(arrays, 14), filters(arrays, 15, rest[0]), numbers, ranges,
+        rest[1], rest[2], rest[3], rest[4] != 0,
     )  # fmt: skip
 
 
@@ -167,13 +169,14 @@ def program(
         windows=np.array([(WINDOWS.index(w.mode), w.start, w.end) for w in maker.windows], np.int64).reshape(-1, 3),
         tests=np.array(maker.tests, np.int64).reshape(-1, 2),
         ranges=np.array(maker.ranges, np.float64).reshape(-1, 2),
-        looks=np.array(list(maker.looks), np.int64).reshape(-1, 2),
+        looks=np.array(list(maker.looks), np.int64).reshape(-1, 3),
         sides=np.array(maker.sides, np.int64).reshape(-1, 7),
         moves=np.array(maker.moves, np.int64).reshape(-1, 9),
         lanes=np.array(list(maker.lanes), np.int64).reshape(-1, 2),
         groups=np.cumsum([0, *map(len, maker.groups)], dtype=np.int64),
         same=np.array([schema.slot(name) for group in maker.groups for name in group], np.int64),
         filters=filters_of(maker.kinds, schema),
+        events=np.array([k for k, row in enumerate(rows) if _of_events(row)], np.int64),
         bounds=schema.code_bounds,
         zone_starts=schema.zone_steps[0],
         zone_offsets=schema.zone_steps[1],
@@ -185,6 +188,10 @@ def program(
     )
 
 
+def _of_events(row: Sequence[int]) -> bool:
+    return row[OP] in (NTH, REGULARLY, RESUMED, SEQUENCE, TRAIT) or (row[OP] == COMPARE and not row[B])
+
+
 class _Maker:
     """Rows of nodes, and the lists that they point into."""
 
@@ -193,7 +200,7 @@ class _Maker:
     ) -> None:
         self.schema, self.inputs, self.snapshots, self.kinds = schema, inputs, snapshots, kinds
         self.windows: dict[Window, int] = {}
-        self.looks: dict[tuple[int, int], int] = {}
+        self.looks: dict[tuple[int, int, int], int] = {}
         self.lanes: dict[tuple[int, int], int] = {}
         self.groups: dict[tuple[str, ...], int] = {}
         self.children: list[int] = []
@@ -206,7 +213,8 @@ class _Maker:
         """The node's columns."""
         op, window = OPS.index(node.op), _place(self.windows, node.window)
         kind = self.kinds.index(node.kind) if node.kind else -1
-        row = [op, 0, 0, kind, window, _place(self.looks, (kind, window)) if node.kind else -1, *[0] * 7]
+        carry = self._carry(lifetimes(node)[0]) if op == COUNT and lifetimes(node) else -1
+        row = [op, 0, 0, kind, window, _place(self.looks, (kind, window, carry)) if node.kind else -1, *[0] * 7]
         if op <= MEMBER:
             row[FIRST], row[END] = _appended(self.children, node.children)
             row[A] = int(node.level > 0)
@@ -217,6 +225,7 @@ class _Maker:
             moves = list(self._moves(node.moves, row[TEST]))
             row[FIRST], row[END] = _appended(self.moves, moves)
             row[TEST_END] = max(move[NEEDED] for move in moves if move[LANE] == moves[0][LANE])
+            row[E] = max(place for place, move in enumerate(moves, row[FIRST]) if not move[ABSENT])
         elif op == INPUT:
             row[TEST], row[TEST_END] = _appended(self.ranges, ranges_of(node, self.snapshots) or ())
         else:
@@ -226,10 +235,12 @@ class _Maker:
         return row
 
     def _numbers(self, op: int, node: Node) -> list[int]:
-        if op in (COUNT, NTH, RESUMED):
-            carried = [self._carry(each) for each in lifetimes(node)] or [-1]
+        if op in (NTH, RESUMED):
+            carried = [self._carry(each) for each in lifetimes(node)]
             return [*node.numbers, *carried] if op == RESUMED else [*carried, *node.numbers]
-        if op in (REGULARLY, COMPARE, SEQUENCE):
+        if op == COMPARE:
+            return [*node.numbers, int(all(side.agg == "count" for side in node.sides))]
+        if op in (REGULARLY, SEQUENCE):
             return list(node.numbers)
         missing = TRUE if node.absent else FALSE if node.decided else UNKNOWN
         if op == TRAIT:
@@ -248,13 +259,14 @@ class _Maker:
         ever = side.window.mode == "ever" and side.agg != "mean"
         carry = self._carry(Lifetime(side.kind, side.agg, side.property)) if ever else -1
         factor = self.schema.factor(side.property)
-        look = self.kinds.index(side.kind), _place(self.windows, side.window)
-        return *look, _place(self.looks, look), AGGS.index(side.agg), slot, carry, factor
+        kind, window = self.kinds.index(side.kind), _place(self.windows, side.window)
+        look = _place(self.looks, (kind, window, carry if side.agg == "count" else -1))
+        return kind, window, look, AGGS.index(side.agg), slot, carry, factor
 
     def _moves(self, moves: Sequence[Move], group: int) -> Iterator[tuple[int, ...]]:
         needed = Counter[int]()
         for move in moves:
-            look = _place(self.looks, (self.kinds.index(move.kind), _place(self.windows, move.window)))
+            look = _place(self.looks, (self.kinds.index(move.kind), _place(self.windows, move.window), -1))
             lane = _place(self.lanes, (look, group))
             needed[lane] += 0 if move.absent else move.n
             figures = move.n, 0 if move.absent else needed[lane], move.within, move.since, move.after
