@@ -310,8 +310,8 @@ class _Part:
                 cause[:, k] = EDIT
             elif self._refitted(segment):
                 cause[:, k] = REFIT
-        truths, ended = audience.truths(histories, audience.at, segments), np.full(cause.shape, np.iinfo(np.int64).min)
-        return step(held, Terms.of(segments.segments), truths, ended, cause)
+        truths = audience.truths(histories, audience.at, segments, threads=1)
+        return step(held, Terms.of(segments.segments), truths, np.full(cause.shape, np.iinfo(np.int64).min), cause)
 
     def _refitted(self, segment: Segment) -> bool:
         return self.whole.audience.fit(segment) != self.whole.ledger.segments[segment.name].fit
