@@ -96,7 +96,8 @@ class History:
     def judge(self, window: pl.DataFrame, reference: pl.DataFrame | None = None) -> DriftReport:
         """One window against the reference: features, score, and outcomes."""
         before = self.reference if reference is None else reference
-        said = compare(before.drop(LABEL), window, scores=[SCORE], filling=self.filling)
+        takes = dict.fromkeys(before.drop(LABEL).columns, (SCORE,))
+        said = compare(before.drop(LABEL), window, scores=[SCORE], filling=self.filling, used_by=takes)
         sides = (side[name].to_numpy() for side in (before, window) for name in (LABEL, SCORE))
         found = tuple(performance(*sides, name=SCORE))
         return joined([said, DriftReport(said.reference, said.current, found)])
