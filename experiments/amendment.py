@@ -11,7 +11,7 @@ import polars as pl
 from experiments.audience import Audience
 from experiments.inference import goodness_of_fit
 from features.behaviour.histories import Histories
-from features.document import dumped, load
+from features.document import dumped, load, rewrite
 from features.draws import places
 from features.errors import AnalysisError, nearest
 from features.events.log import EventLog
@@ -50,9 +50,7 @@ class Amendment:
 
     def apply(self) -> None:
         """Write the file; a service that follows it shows the change a second later."""
-        temporary = self.path.with_name(self.path.name + ".new")
-        temporary.write_text(self.text(), encoding="utf-8")
-        temporary.replace(self.path)
+        rewrite(self.path, self.text())
 
     def __str__(self) -> str:
         name, before = self.path.name, dumped(load(self.path))

@@ -6,7 +6,7 @@ from experiments.amendment import declared
 from experiments.decision import Decision
 from experiments.exposed import Exposed
 from experiments.policy import Ab
-from features.document import dumped, load
+from features.document import dumped, load, rewrite
 from features.errors import AnalysisError
 from features.instants import format_duration, iso
 from features.project import Project
@@ -71,6 +71,4 @@ def _write(project: Project, name: str, test: Mapping[str, object]) -> None:
     file = project.path("ab")
     document = load(file) if file.exists() else {}
     document.setdefault("tests", {})[name] = dict(test)
-    temporary = file.with_name(file.name + ".new")
-    temporary.write_text(dumped(document), encoding="utf-8")
-    temporary.replace(file)
+    rewrite(file, dumped(document))

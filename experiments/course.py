@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from experiments.policy import Policy
 from experiments.tracking import CHAMPION, Run, Tracking
+from features.document import rewrite
 from features.errors import StudyError
 from features.instants import iso
 from features.project import Project
@@ -57,7 +58,7 @@ class Course:
 
     def keep(self, project: Project) -> None:
         """For the next turn."""
-        _write(_file(project), asdict(self))
+        rewrite(_file(project), dump_json(asdict(self)))
 
     def rested(self) -> "Course":
         """Nothing scores beside the champion any more."""
@@ -115,14 +116,14 @@ def say(project: Project, word: Word, reason: str) -> str:
     tracking = Tracking(project)
     tags = {"ethogram.decision": word, "ethogram.person": why, "ethogram.course": str(course)}
     with tracking.ending(tracking.start("loop", search=uuid4().hex[:16], tags=tags)):
-        _write(_words(project), said)
+        rewrite(_words(project), dump_json(said))
     return told
 
 
 def heard(project: Project) -> None:
     """What was said of a challenger has been acted on; a pause goes on."""
     said = words(project)
-    _write(_words(project), {"pause": said["pause"]} if "pause" in said else {})
+    rewrite(_words(project), dump_json({"pause": said["pause"]} if "pause" in said else {}))
 
 
 def _file(project: Project) -> Path:
@@ -135,13 +136,6 @@ def _words(project: Project) -> Path:
 
 def _read(path: Path) -> dict[str, object]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-
-
-def _write(path: Path, values: Mapping[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".new")
-    draft.write_text(dump_json(dict(values)), encoding="utf-8")
-    draft.replace(path)
 
 
 SHOWN = 5

@@ -1,5 +1,6 @@
 """Documents: YAML 1.2 files read into pydantic models, with errors that name file, line and nearest match."""
 
+import os
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -107,6 +108,14 @@ def dumped(document: object) -> str:
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.dump(document, text)
     return text.getvalue()
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Write a small file whole, folders included: whoever reads it finds the text before or this one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
 
 
 def validated(

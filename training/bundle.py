@@ -1,6 +1,5 @@
 """Bundle: the release as a folder. Plan, features, segments and one model per study, one digest over every byte."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.behaviour.matrix import FeatureMatrix
 from features.behaviour.schema import StateSchema
+from features.document import rewrite
 from features.errors import BundleError
 from features.segments.segment_set import SegmentSet
 from training.model import Model, Scores, digest_of, dump_json, file_digests, read_json, write_json
@@ -172,7 +172,7 @@ def publish(bundle: Path | str, bundles: Path | str, *, pointer: str = CURRENT) 
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     _checked_manifest(target)
-    _replace(bundles / pointer, digest + "\n")
+    rewrite(bundles / pointer, digest + "\n")
     return target
 
 
@@ -229,9 +229,3 @@ def _check_fit(study: str, model: Model, features: FeatureSet) -> None:
     unknown = [name for name in model.preparation.names if name not in features.names]
     if unknown:
         raise BundleError(f"model {study!r} needs the feature {unknown[0]!r}, which the bundle does not compute.")
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

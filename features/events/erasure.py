@@ -9,6 +9,7 @@ from typing import Self
 
 import polars as pl
 
+from features.document import rewrite
 from features.errors import LogError
 from features.events import quarantine
 from features.events.parts import Part, write_json, write_parquet
@@ -73,9 +74,7 @@ class Tombstones:
 
     def write(self, path: Path) -> None:
         """Replace the file whole."""
-        temporary = path.with_name(path.name + ".new")
-        temporary.write_text(json.dumps({"version": 1, "erased": dict(self.erased)}, indent=1), encoding="utf-8")
-        temporary.replace(path)
+        rewrite(path, json.dumps({"version": 1, "erased": dict(self.erased)}, indent=1))
 
     def adding(self, ids: Iterable[str], key: bytes, at: int) -> "Tombstones":
         """These and the ids erased at `at`."""

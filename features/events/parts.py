@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.document import rewrite
 from features.errors import LogError
 from features.events import identity
 from features.events.batch import PERSON
@@ -214,9 +215,7 @@ def write_parquet(path: Path, frame: pl.DataFrame) -> None:
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Replace a small file whole."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    rewrite(path, json.dumps(value, indent=1) + "\n")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from features.document import Definition, parsed, text_of, validated
+from features.document import Definition, parsed, rewrite, text_of, validated
 from features.errors import PlanError, nearest
 from features.events.devices import BROWSERS, LABELS
 
@@ -256,9 +256,7 @@ class Codes:
         text = json.dumps({"version": 1, "events": self.codes}, indent=1) + "\n"
         if path.exists() and path.read_text(encoding="utf-8") == text:
             return
-        temporary = path.with_suffix(".lock.new")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        rewrite(path, text)
 
 
 @lru_cache(maxsize=16)
