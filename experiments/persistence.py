@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import polars as pl
 
 from experiments.drift import FEWEST_USERS, DriftReport, Finding
@@ -38,13 +39,19 @@ class Window:
 def windows(answers: pl.DataFrame, length: int) -> list[Window]:
     """Stretches back from the last answer, the newest first; later ones than the first are left out if too small.
 
-    So a batch once a week is a window a week, and the length is the day of the batch.
+    So a batch once a week is a window a week, and the length is the day of the batch. One that took up to an hour of a
+    day longer than the newest is not cut: where nobody is asked for half of the length, windows end after the slowest.
 
     Args:
         answers: With columns `user` and `at`, at least one row.
         length: Of a window, microseconds.
     """
-    last = int(answers["at"].to_numpy().max())
+    at = answers["at"].to_numpy()
+    last = int(at.max())
+    phases = np.sort((last - at) % length)
+    gaps = np.diff(phases)
+    later = length - int(phases[gaps.argmax() + 1]) if gaps.max(initial=0) > length // 2 else 0
+    last += later if later <= length // 24 else 0
     places = (last - pl.col("at")) // length
     parts = answers.with_columns(places.alias("_place")).partition_by("_place", as_dict=True, include_key=False)
     found = []

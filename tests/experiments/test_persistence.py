@@ -6,7 +6,7 @@ import pytest
 
 from experiments.drift import DriftReport, compare
 from experiments.persistence import Window, persistent, windows
-from features.instants import DAY, parse_instant
+from features.instants import DAY, SECOND, parse_instant
 
 NOW = parse_instant("2026-03-02T10:00:00")
 REFERENCE = pl.DataFrame({"x": np.random.default_rng(0).normal(0, 1, 2000)})
@@ -77,6 +77,18 @@ def test_every_weekend_is_a_rhythm_and_no_alarm() -> None:
 def test_a_batch_a_week_is_a_window_a_week() -> None:
     assert looked(".!!", step=7 * DAY).verdict == "drift"
     assert len(windows(answers(".!!", step=7 * DAY), DAY)) == 3
+
+
+def test_a_batch_that_took_longer_than_the_newest_is_not_cut_in_two() -> None:
+    starts = [day * DAY + second * SECOND * slow for day, slow in ((0, 9), (1, 1), (2, 4)) for second in range(200)]
+    users = [f"u{second}" for _ in range(3) for second in range(200)]
+    seen = windows(pl.DataFrame({"user": users, "at": starts}), DAY)
+    assert [each.users for each in seen] == [200, 200, 200]
+    twice = pl.DataFrame({"user": users[:400], "at": [*starts[200:400], *(at - DAY // 2 for at in starts[200:400])]})
+    assert windows(twice, DAY)[0].users == 200
+    assert windows(twice, DAY)[0].rows.height == 400  # two batches a day are one window
+    around = pl.DataFrame({"user": users, "at": np.linspace(0, 3 * DAY, 600).astype(np.int64)})
+    assert windows(around, DAY)[0].last == 3 * DAY  # traffic around the clock ends with the newest answer
 
 
 def test_what_is_wrong_with_the_data_does_not_wait() -> None:
