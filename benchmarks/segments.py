@@ -177,7 +177,7 @@ def truths(features: FeatureSet, segments: SegmentSet, rows: Rows) -> Truths:
     """One bucket's, on one core."""
     histories = rows.histories(features.schema)
     matrix = features.compute(histories, shop.AT, threads=1)
-    return segments.evaluate(histories, shop.AT, features=matrix, timed=False, threads=1)
+    return segments.evaluate(histories, shop.AT, features=matrix, until=None, threads=1)
 
 
 def compare(ours: list[Truths], theirs: pl.DataFrame) -> None:

@@ -132,19 +132,19 @@ class Audience:
         at: int | NDArray[np.int64],
         segments: SegmentSet | None = None,
         *,
-        timed: bool = False,
+        until: int | None = None,
         threads: int | None = None,
     ) -> Truths:
-        """What these segments, by default all, say; `timed` also when time changes that."""
+        """What these segments, by default all, say; `until` an instant also when time changes that."""
         asked = segments or self.segments
         handed = {each.source for each in asked.inputs}
         matrix = self.features.compute(histories, at, threads=threads) if handed & {"feature", *STUDIES} else None
         scores = self.scores(matrix) if matrix is not None and handed & {*STUDIES} else None
-        return asked.evaluate(histories, at, features=matrix, scores=scores, timed=timed, threads=threads)
+        return asked.evaluate(histories, at, features=matrix, scores=scores, until=until, threads=threads)
 
     def judge(self, histories: Histories, segments: SegmentSet) -> Judge:
         """The same of some of the rows as of an instant each, in the thread that asks: `map` has one a core."""
-        return lambda rows, at: self.truths(histories.take(rows), at, segments, timed=True, threads=1)
+        return lambda rows, at: self.truths(histories.take(rows), at, segments, until=self.at, threads=1)
 
     def explain(self, person: Histories, at: int, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
         """Per segment, by default of all, the tree of one row as of an instant."""

@@ -47,8 +47,8 @@ def compare(facts: Facts, program: p.Program, node: int, truth: int) -> int:
     instant = NEVER
     for _ in range(STEPS):
         instant = min(_slide(facts, program, left, low, high), _slide(facts, program, right, start, end))
-        if instant >= change:
-            return change
+        if instant >= change or instant > facts.until:
+            return min(instant, change)
         low, high = _slid(facts, program, left, low, high, instant)
         start, end = _slid(facts, program, right, start, end, instant)
         if _compared(facts, program, node, low, high, start, end) != truth:

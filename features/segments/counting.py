@@ -46,7 +46,7 @@ class Facts(NamedTuple):
     ts: Ints
     n: int
     carry: Ints
-    timed: bool  # whether anybody asks when time changes a truth
+    until: int  # when time changes a truth is told exactly up to here, and never too late; MISSING: nobody asks
     room: Room
 
 
@@ -121,8 +121,8 @@ def _slides(facts: Facts, program: Program, row: Ints, low: int, high: int, hold
         low = high - left - 1
     while True:
         instant = next_slide(facts, end, low, high, back, ahead)
-        if instant == NEVER:
-            return NEVER
+        if instant == NEVER or instant > facts.until:
+            return instant
         low, high = slid(facts, end, low, high, back, ahead, instant)
         if passes(high - low, program.tests, row[TEST], row[TEST_END]) != holds:
             return instant

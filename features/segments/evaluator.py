@@ -120,7 +120,7 @@ def changing(facts: Facts, program: Program, at: int) -> None:
 
 @compiled
 def run(
-    slots: Ints, starts: Ints, ends: Ints, carry: Ints, at: Ints, settled: bool, first: int, last: int,
+    slots: Ints, starts: Ints, ends: Ints, carry: Ints, at: Ints, settled: bool, first: int, last: int, until: int,
     arrays: Ints, rest: Ints, numbers: Floats, ranges: Floats, inputs: Floats, scratched: Ints, roomy: Ints,
     truths: NDArray[np.int8], changes: Ints,
 ) -> None:  # fmt: skip
@@ -129,8 +129,7 @@ def run(
     What is told of numbers is told of many users at once; of one at a time where somebody asks when time changes it.
     """
     program, scratch, room = program_of(arrays, rest, numbers, ranges), room_of(scratched), _room_of(roomy)
-    timed = len(changes) > 0
-    column, width = 0, 1 if timed else room.truths.shape[1]
+    column, width = 0, 1 if len(changes) else room.truths.shape[1]
     for row in range(first, last):
         now, mine = at[row], carry[row if len(carry) > 1 else 0]
         boundary = boundary_of(now, program.horizon)
@@ -149,7 +148,7 @@ def run(
             program.windows, now, program.horizon, seen, open_session, midnight,
             program.zone_starts, program.zone_offsets, room.spans,
         )  # fmt: skip
-        facts = Facts(slots, scratch.rows, scratch.ts, n, mine, timed, room)
+        facts = Facts(slots, scratch.rows, scratch.ts, n, mine, until, room)
         room.known[place(column)] = seen != MISSING
         looks.settle(facts, program, scratch, column)
         lanes.separate(facts, program, scratch)
@@ -158,7 +157,7 @@ def run(
         if column == width or row == last - 1:
             together.evaluate(room, program, inputs, row + 1 - column, column, truths)
             column = 0
-        if timed:
+        if len(changes):
             changing(facts, program, now)
             for segment in range(len(program.roots)):
                 changes[row, segment] = room.changes[program.roots[segment]]
@@ -176,16 +175,17 @@ class Evaluator:
         self._rooms = threading.local()
 
     def run(
-        self, histories: Histories, at: Ints, inputs: Floats, *, timed: bool, threads: int | None = None
+        self, histories: Histories, at: Ints, inputs: Floats, *, until: int | None, threads: int | None = None
     ) -> tuple[NDArray[np.int8], Ints]:
         """(truths, next changes), shape (n_rows, n_segments); blocks of rows on `threads` threads."""
         n, n_segments = len(histories), len(self.program.roots)
-        truths, changes = np.empty((n, n_segments), np.int8), np.empty((n if timed else 0, n_segments), np.int64)
+        truths, changes = np.empty((n, n_segments), np.int8), np.empty((n * (until is not None), n_segments), np.int64)
+        exact = MISSING if until is None else until
         lengths, rows = histories.ends - histories.starts, self._rows(histories, at)
 
         def work(block: tuple[int, int]) -> None:
             rooms = self._room(int(lengths[slice(*block)].max()))
-            run(*rows, *block, *self._integers, *self._floats, inputs, *rooms, truths, changes)
+            run(*rows, *block, exact, *self._integers, *self._floats, inputs, *rooms, truths, changes)
 
         in_blocks(work, lengths, threads)
         return truths, changes
@@ -196,7 +196,7 @@ class Evaluator:
         shape = (1, len(self.program.roots))
         truths, changes = np.empty(shape, np.int8), np.empty(shape, np.int64)
         rooms = views(scratched), views(full)
-        run(*self._rows(histories, at), 0, 1, *self._integers, *self._floats, inputs, *rooms, truths, changes)
+        run(*self._rows(histories, at), 0, 1, NEVER, *self._integers, *self._floats, inputs, *rooms, truths, changes)
         return full, scratched
 
     def _rows(self, histories: Histories, at: Ints) -> tuple[Ints, Ints, Ints, Ints, Ints, bool]:

@@ -17,6 +17,7 @@ from features.behaviour.matrix import FeatureMatrix
 from features.behaviour.schema import StateSchema
 from features.errors import DefinitionError, SchemaError, nearest
 from features.events.plan import Codes, TrackingPlan
+from features.instants import NEVER
 from features.segments.inputs import Scored, matrix_of
 from features.segments.nodes import CLASSES, Input, Node, below
 from features.segments.program import FIRST_SEEN, TRUE, Snapshot, lifetimes, program
@@ -286,7 +287,7 @@ class SegmentSet:
         features: FeatureMatrix | None = None,
         scores: Mapping[str, Scored] | None = None,
         context: Mapping[str, object] | None = None,
-        timed: bool = True,
+        until: int | None = NEVER,
         threads: int | None = None,
     ) -> Truths:
         """Every segment's truth as of `at`, for every row of `histories`.
@@ -299,7 +300,8 @@ class SegmentSet:
             features: The same rows' features; missing where not given.
             scores: Per study, of the same rows; missing where not given.
             context: What the call says; missing where not given.
-            timed: Whether it matters when time changes a truth; otherwise `changes` has no rows, in half the time.
+            until: Next changes up to here are exact, and none is told too late; None where nobody asks, and `changes`
+                has no rows.
             threads: At most so many; by default one a core.
 
         Raises:
@@ -307,7 +309,7 @@ class SegmentSet:
         """
         instants = self._instants(histories, at)
         given = matrix_of(self.inputs, histories.users, instants, features=features, scores=scores, said=context)
-        values, changes = self.evaluator.run(histories, instants, given, timed=timed, threads=threads)
+        values, changes = self.evaluator.run(histories, instants, given, until=until, threads=threads)
         n, stays = len(self), values[:, : len(self)]
         if self._held:
             stays = stays.copy()

@@ -46,7 +46,7 @@ def sequence(facts: Facts, program: p.Program, node: int, at: int) -> tuple[int,
             soonest = min(soonest, change)
             if row[p.B] != ANY_MATCH or truth == p.TRUE:
                 break
-        if best == p.TRUE and not facts.timed:
+        if best == p.TRUE and held > facts.until:
             break
     if len(facts.room.evidence) and found >= 0:
         _testify(facts, program, node, found, best_combination)

@@ -58,7 +58,7 @@ def _figures(
     scores: Mapping[str, Scored],
 ) -> Columns:
     """Per cut the figures of its population among these rows."""
-    truths = asked.evaluate(histories, at, features=features, scores=scores, timed=False) if len(asked) else None
+    truths = asked.evaluate(histories, at, features=features, scores=scores, until=None) if len(asked) else None
     found = []
     for cut in cuts:
         values = features.column(cut.feature)

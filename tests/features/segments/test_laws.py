@@ -224,11 +224,11 @@ def naive(segments, log, at):
     return [found.member(name) for name in segments]
 
 
-def evaluated(segments, log, at):
+def evaluated(segments, log, at, until=NEVER):
     made = segment_set(segments)
     rows = histories(log, made).take(np.zeros(len(at), np.int64))
     matrix = FEATURES.on(made.schema).compute(rows, at)
-    return made.evaluate(rows, at, features=matrix, threads=1)
+    return made.evaluate(rows, at, features=matrix, until=until, threads=1)
 
 
 def instants(log):
@@ -244,7 +244,9 @@ def assert_agreement(segments, log, at):
     found = evaluated(segments, log, at)
     wanted = [naive(segments, log, each) for each in at]
     assert (found.values == TRUE).tolist() == wanted
-    return found
+    untold = evaluated(segments, log, at, until=None)
+    assert untold.values.tolist() == found.values.tolist()
+    assert untold.stays.tolist() == found.stays.tolist()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -286,6 +288,19 @@ def test_between_now_and_next_change_no_truth_changes_without_an_event(segments,
 def test_between_now_and_next_change_no_truth_changes_at_any_edge(segments, log, random):
     at = instants(log).tolist()
     assert_stillness(segments, log, random.choice(at), at)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(documents(), logs, st.randoms(use_true_random=False))
+def test_changes_up_to_an_instant_are_exact_and_none_is_told_too_late(segments, log, random):
+    at = np.array(random.sample(instants(log).tolist(), 4), np.int64)
+    until = random.choice(instants(log).tolist())
+    exact, told = evaluated(segments, log, at), evaluated(segments, log, at, until=until)
+    assert (told.values == exact.values).all()
+    soon = exact.changes <= until
+    assert (told.changes[soon] == exact.changes[soon]).all()
+    assert (told.changes[~soon] > until).all()
+    assert (told.changes[~soon] <= exact.changes[~soon]).all()
 
 
 sliding = st.builds(counted, kinds(), st.builds(lambda last: {"last": last}, spans), ranges)
