@@ -161,7 +161,7 @@ def simulated(
 def test_a_shop_that_stays_as_it_is_raises_hardly_an_alarm(
     tmp_path: Path, seasons: bool, seeds: tuple[int, ...], library: bool
 ) -> None:
-    """200 windows with seasons off; with them on a figure that is told: weekly rhythms are not taken out here."""
+    """200 windows with seasons off. Weekly rhythms are not taken out here, and the library knows of weekends."""
     moved = alarms = tried = 0
     for seed in seeds:
         history = simulated(tmp_path / str(seed), seed, seasons=seasons, library=library)
@@ -171,7 +171,7 @@ def test_a_shop_that_stays_as_it_is_raises_hardly_an_alarm(
         moved += sum(any(f.moved and f.tier != "young log" for f in report.findings) for report in reports)
         print(seed, "moved", Share(moved, tried), "alarms", Share(alarms, tried), flush=True)  # noqa: T201 - likewise
     assert tried >= WINDOWS * len(seeds)
-    assert seasons or alarms <= 0.02 * tried
+    assert alarms <= (0.1 if seasons or library else 0.02) * tried
 
 
 @pytest.mark.prove
