@@ -171,12 +171,12 @@ def serve(application: str, port: int) -> None:
 
     if os.environ.get("COLLECTS") == "0":
         gc.disable()
-    from serving.protocol import Protocol
+    from serving.protocol import OPTIONS
 
-    options = {"log_level": "error", "access_log": False, "server_header": False, "http": Protocol}
+    options = {**OPTIONS, "factory": True, "port": port}
     if application.startswith("benchmarks."):
         options |= {"http": "httptools", "lifespan": "off"}  # the echo has nothing to open or close
-    uvicorn.run(application, factory=True, port=port, loop="uvloop", **options)
+    uvicorn.run(application, **options)
 
 
 def echo() -> object:

@@ -47,24 +47,14 @@ def serve(
     signal.signal(signal.SIGTERM, _leave)  # the server raises the signal again once it has finished
     import uvicorn
 
-    from serving.protocol import Protocol
+    from serving.protocol import OPTIONS
     from serving.service import application
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     url = f"http://{host}:{listening.getsockname()[1]}"
     answer({"url": url, "pid": os.getpid()}, f"{url}\n  ready when {url}/readyz answers 200", as_json=as_json)
-    config = uvicorn.Config(
-        application(),
-        loop="uvloop",
-        http=Protocol,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        backlog=2048,
-        timeout_keep_alive=75,  # longer than load balancers keep an idle connection, so that they close it, not we
-    )
     with _following(settings), suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(uvicorn.Config(application(), **OPTIONS)).run(sockets=[listening])
 
 
 def stream(

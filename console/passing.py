@@ -209,7 +209,7 @@ class Passing:
         import uvicorn
 
         from serving.door import Door, nothing
-        from serving.protocol import Protocol
+        from serving.protocol import OPTIONS
         from serving.runtime import Runtime
         from serving.settings import Settings
 
@@ -217,7 +217,7 @@ class Passing:
         given["ETHOGRAM_CLOCK"] = iso(self.begin)
         self.runtime = Runtime(Settings.from_environment(given))
         door = Door(nothing, make=lambda: self.runtime)
-        config = uvicorn.Config(door, http=Protocol, log_config=None, access_log=False, timeout_keep_alive=600)
+        config = uvicorn.Config(door, **{**OPTIONS, "timeout_keep_alive": 600})
         server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="service")

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -14,13 +14,14 @@ from serving.draining import drain_on_sigterm
 from serving.gate import admit, body_of
 from serving.problems import Problem
 from serving.request import JSON, Reply, Request
-from serving.routes import route_of
+from serving.routes import ROUTES, route_of
 from serving.runtime import Runtime
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOGGER = logging.getLogger("ethogram.door")
@@ -62,6 +63,27 @@ class Door:
             await receive()
             await send({"type": "websocket.close", "code": 1003})
 
+    def at_once(self, scope: Scope, body: bytes) -> tuple[int, Headers, bytes] | None:
+        """Status, headers and body of the response to a request that came whole, without a task and what it awaits.
+
+        None where the application has to be asked: another route, a request that fails before it is read, a drain.
+        """
+        route = ROUTES.get(scope["path"], {}).get(scope["method"])
+        if route is None or not route.at_once or len(body) > route.limit or self.runtime.draining:
+            return None
+        begun = time.perf_counter()
+        request = Request(scope, self.runtime)
+        request.body = body
+        try:
+            if not route.open:
+                admit(request, route.scope, own=route.own)
+            reply = cast("Reply", route.answer(request))
+        except Exception as error:  # noqa: BLE001 - every failure is a response
+            reply = _failed(error, route.template)
+        headers = self._headers(reply, request)
+        self.runtime.metrics.request(route.template, reply.status, time.perf_counter() - begun)
+        return reply.status, headers, reply.body
+
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = time.perf_counter()
         request = Request(scope, self.runtime)
@@ -79,23 +101,21 @@ class Door:
                     admit(request, route.scope, own=route.own)
                 if route.limit:
                     request.body = await body_of(request, receive, route.limit)
-                reply = await route.answer(request)
-        except Problem as problem:
-            reply = Reply(problem.document(), problem.status, b"application/problem+json", problem.headers)
-        except Exception:
-            LOGGER.exception("a request to %s failed", template)
-            failed = Problem(500, "the service failed at this request; its log says why.")
-            reply = Reply(failed.document(), 500, b"application/problem+json")
-        await self._send(reply, request, send)
+                told = route.answer(request)
+                reply = told if isinstance(told, Reply) else await told
+        except Exception as error:  # noqa: BLE001 - every failure is a response
+            reply = _failed(error, template)
+        await send({"type": "http.response.start", "status": reply.status, "headers": self._headers(reply, request)})
+        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else reply.body})
         self.runtime.metrics.request(template, reply.status, time.perf_counter() - begun)
 
     def _passes(self, path: str) -> bool:
         return path in self.passes or path.startswith(self.below) if self.below else path in self.passes
 
-    async def _send(self, reply: Reply, request: Request, send: Send) -> None:
+    def _headers(self, reply: Reply, request: Request) -> Headers:
         headers = [
             (b"content-type", reply.content_type),
-            (b"content-length", str(len(reply.body)).encode()),
+            (b"content-length", b"%d" % len(reply.body)),
             (b"x-request-id", request.id.encode()),
             *(PAGE if reply.content_type.startswith(b"text/html") else PLAIN),
         ]
@@ -106,8 +126,7 @@ class Door:
             headers += shared(request)
         if self.runtime.draining:
             headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else reply.body})
+        return headers
 
     async def _pass(self, request: Request, receive: Receive) -> Reply:
         """What BentoML answers, after the same key and size checks; its errors become problems."""
@@ -146,7 +165,15 @@ class Door:
         await self.app(scope, opening, closing)
 
 
-def _passed(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Reply:
+def _failed(error: Exception, template: str) -> Reply:
+    """What is said instead of an answer."""
+    if not isinstance(error, Problem):
+        LOGGER.error("a request to %s failed", template, exc_info=error)
+        error = Problem(500, "the service failed at this request; its log says why.")
+    return Reply(error.document(), error.status, b"application/problem+json", error.headers)
+
+
+def _passed(status: int, headers: Headers, body: bytes) -> Reply:
     told = {name.lower(): value for name, value in headers}
     kind = told.get(b"content-type", JSON)
     if status < 400:

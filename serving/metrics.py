@@ -1,15 +1,61 @@
 """Metrics: what the service counts, for Prometheus; routes are templates, never a caller's text."""
 
-from collections.abc import Sequence
+import threading
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from training.bundle import Bundle
 
 NAMESPACE = "ethogram"
 BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Tally(Collector):
+    """What every request adds to: plain numbers, made into series when Prometheus asks."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._requests: Counts[tuple[str, int]] = Counts()
+        self._places: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._answers: Counts[str] = Counts()
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        with self._turn:
+            self._requests[route, status] += 1
+            self._places[route][bisect_left(BUCKETS, seconds)] += 1
+            self._seconds[route] += seconds
+
+    def answer(self, source: str, n: int = 1) -> None:
+        """Count answers about users."""
+        with self._turn:
+            self._answers[source] += n
+
+    def collect(self) -> Iterator[Metric]:
+        """Requests by route and status, their seconds by route, answers by source."""
+        requests = CounterMetricFamily("ethogram_requests", "Requests answered.", labels=("route", "status"))
+        seconds = HistogramMetricFamily("ethogram_request_seconds", "Time to answer.", labels=("route",))
+        answers = CounterMetricFamily("ethogram_answers", "Answers by where they came from.", labels=("source",))
+        with self._turn:
+            for (route, status), n in self._requests.items():
+                requests.add_metric((route, str(status)), n)
+            for route, places in self._places.items():
+                edges = (*map(str, BUCKETS), "+Inf")
+                seconds.add_metric((route,), list(zip(edges, accumulate(places), strict=True)), self._seconds[route])
+            for source, n in self._answers.items():
+                answers.add_metric((source,), n)
+        yield from (requests, seconds, answers)
 
 
 class Metrics:
@@ -25,10 +71,7 @@ class Metrics:
         def histogram(name: str, meaning: str, *labels: str, buckets: Sequence[float] = BUCKETS) -> Histogram:
             return Histogram(name, meaning, labels, namespace=NAMESPACE, registry=registry, buckets=buckets)
 
-        self.requests = counter("requests", "Requests answered.", "route", "status")
-        self.seconds = histogram("request_seconds", "Time to answer.", "route")
         self.events = counter("events", "Events received.", "outcome")
-        self.answers = counter("answers", "Answers by where they came from.", "source")
         self.skew = histogram("skew_seconds", "Newest known event ahead of the clock.", buckets=(0.001, 0.1, 1, 2, 10))
         self.commit_seconds = histogram("commit_seconds", "Time of a group commit.")
         self.rolled = counter("rolled_events", "Events moved from the journal into the event log.")
@@ -41,27 +84,10 @@ class Metrics:
         self.predictions = counter("predictions", "Rows of the prediction log.", "outcome")
         about = ("name", "version", "digest")
         self.bundle = Gauge("bundle_info", "The bundle in service.", about, namespace=NAMESPACE, registry=registry)
-        self._routes: dict[tuple[str, int], Counter] = {}
-        self._seconds: dict[str, Histogram] = {}
-        self._sources: dict[str, Counter] = {}
+        self._tally = Tally()
+        self.request, self.answer = self._tally.request, self._tally.answer
+        registry.register(self._tally)
         self._bundle: Gauge | None = None
-
-    def request(self, route: str, status: int, seconds: float) -> None:
-        """Count one answered request."""
-        key = (route, status)
-        counter = self._routes.get(key)
-        if counter is None:
-            counter = self._routes[key] = self.requests.labels(route, str(status))
-            self._seconds.setdefault(route, self.seconds.labels(route))
-        counter.inc()
-        self._seconds[route].observe(seconds)
-
-    def answer(self, source: str, n: int) -> None:
-        """Count answers about users."""
-        counter = self._sources.get(source)
-        if counter is None:
-            counter = self._sources[source] = self.answers.labels(source)
-        counter.inc(n)
 
     def swapped(self, bundle: Bundle) -> None:
         """A bundle was taken into service."""

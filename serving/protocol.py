@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 HEADERS_S = 10.0
 """How long a request's line and headers may take, from the connection on or from their first byte on."""
@@ -35,39 +35,106 @@ class Joined:
         """Let the caller go."""
         self._transport.close()
 
+    def is_closing(self) -> bool:
+        """Whether the caller is being let go."""
+        return bool(self._transport.is_closing())
+
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, which by itself waits for headers without an end, and sends a response in two pieces."""
+    """uvicorn's protocol, which by itself waits for headers without an end, and sends a response in two pieces.
+
+    A request that came whole is answered at once where the application knows how to (`Door.at_once`): no task is made,
+    nothing is awaited. All others go the way of ASGI.
+    """
 
     _patience: asyncio.TimerHandle | None = None
+    _reading = False
+    _begun = False
+    _held: tuple[Any, Any] | None = None
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - uvicorn's signature
         """A caller connected."""
         super().connection_made(transport)
+        self._at_once = getattr(self.app, "at_once", None)
         self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """What has not come whole is waited for: headers by a timer, a body by its task."""
+        self._reading = True
+        super().data_received(data)
+        self._reading = False
+        if self._held is not None:
+            held, self._held = self._held, None
+            super()._start_asgi_task(*held)
+        if self._begun and self._patience is None:
+            self._wait()
 
     def on_message_begin(self) -> None:
         """The first byte of a request arrived."""
         super().on_message_begin()
-        self._wait()
+        self._begun = True
 
     def on_headers_complete(self) -> None:
         """All headers arrived."""
         self._leave()
         super().on_headers_complete()
-        if self.scope["method"] != "HEAD":  # whose response has no second piece
-            self.cycle.transport = cast("Any", Joined(self.transport))
+
+    def on_message_complete(self) -> None:
+        """The body arrived."""
+        super().on_message_complete()
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._start_asgi_task(*held)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller left."""
         self._leave()
+        self._held = None
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401 - uvicorn's signature
+        if cycle.more_body and self._reading and self._at_once is not None:
+            self._held = cycle, app
+        elif cycle.more_body or not self._answered(cycle):
+            if cycle.scope["method"] != "HEAD":  # whose response has no second piece
+                cycle.transport = cast("Any", Joined(self.transport))
+            super()._start_asgi_task(cycle, app)
+
+    def _answered(self, cycle: Any) -> bool:  # noqa: ANN401 - uvicorn's own
+        """Whether the response went out at once."""
+        if self._at_once is None or not cycle.keep_alive or self.flow.write_paused or cycle.waiting_for_100_continue:
+            return False
+        told = self._at_once(cycle.scope, bytes(cycle.body))
+        if told is None:
+            return False
+        status, headers, body = told
+        parts = [STATUS_LINE[status]]
+        for name, value in (*self.server_state.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(b"".join((*parts, b"\r\n", body)))
+        self.on_response_complete()
+        return True
 
     def _wait(self) -> None:
         self._leave()
         self._patience = self.loop.call_later(HEADERS_S, self.transport.close)
 
     def _leave(self) -> None:
+        self._begun = False
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+
+
+OPTIONS: dict[str, Any] = {
+    "http": Protocol,
+    "loop": "uvloop",
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "proxy_headers": False,  # the door itself turns those away who come through a proxy and show no key
+    "backlog": 2048,
+    "timeout_keep_alive": 75,  # longer than load balancers keep an idle connection, so that they close it, not we
+}
+"""Of uvicorn, wherever it runs the door."""

@@ -77,7 +77,7 @@ def _read(decoder: "msgspec.json.Decoder[Any]", body: bytes, hint: str) -> Any: 
 # -- one user
 
 
-async def ask(request: Request) -> Reply:
+def ask(request: Request) -> Reply:
     """POST /v1/segments."""
     question = _read(QUESTION, request.body, '{"user_id": "..."}')
     return _one(request, question.user, question.context)
@@ -92,7 +92,7 @@ async def explain(request: Request) -> Reply:
     return Reply(body, headers={"x-model-version": str(release.bundle.version), "cache-control": "no-store"})
 
 
-async def look_up(request: Request) -> Reply:
+def look_up(request: Request) -> Reply:
     """GET /v1/segments?user_id=...; with `scores=false` the answer can be revalidated."""
     given = request.query()
     names = [name for name in ("user_id", "userId", "anonymous_id", "anonymousId") if name in given]

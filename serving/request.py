@@ -1,9 +1,11 @@
 """Request and reply: what the handlers are given and what they give back."""
 
-import secrets
+import os
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
+from inspect import iscoroutinefunction
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -40,7 +42,7 @@ class Request:
         self.body = b""
         self.subject: str | None = None
         given = self.header(b"x-request-id")
-        self.id = given if given.isascii() and given.isprintable() and 0 < len(given) <= 64 else secrets.token_hex(16)
+        self.id = given if given.isascii() and given.isprintable() and 0 < len(given) <= 64 else os.urandom(16).hex()
 
     def header(self, name: bytes) -> str:
         """A header's value, empty where it is not sent."""
@@ -82,11 +84,16 @@ class Route:
     """
 
     template: str
-    answer: Callable[[Request], Awaitable[Reply]]
+    answer: Callable[[Request], Reply | Awaitable[Reply]]
     limit: int = 0
     open: bool = False
     scope: str = "read"
     own: bool = False
+
+    @cached_property
+    def at_once(self) -> bool:
+        """Whether the handler waits for nothing."""
+        return not iscoroutinefunction(self.answer)
 
 
 def revalidated(request: Request, reply: Reply, *meaning: object) -> Reply:

@@ -35,7 +35,7 @@ def route_of(request: Request) -> Route:
 # -- what is in service
 
 
-async def model(request: Request) -> Reply:
+def model(request: Request) -> Reply:
     """GET /v1/model: what is in service."""
     release = request.runtime.release()
     bundle = release.bundle
@@ -59,7 +59,7 @@ async def model(request: Request) -> Reply:
     return revalidated(request, Reply(ENCODER.encode(told), headers={"x-model-version": str(bundle.version)}))
 
 
-async def catalogue(request: Request) -> Reply:
+def catalogue(request: Request) -> Reply:
     """GET /v1/catalogue: the segments that answers may name."""
     bundle = request.runtime.release().bundle
     declared = bundle.segments.segments if bundle.segments else ()
@@ -87,7 +87,7 @@ def contract(form: str) -> bytes:
     return ENCODER.encode(YAML(typ="safe", pure=True).load(CONTRACT.read_text(encoding="utf-8")))
 
 
-async def describe(request: Request) -> Reply:
+def describe(request: Request) -> Reply:
     """GET /openapi.yaml and /openapi.json."""
     form = request.path.rpartition(".")[2]
     return revalidated(request, Reply(contract(form), content_type=JSON if form == "json" else b"application/yaml"))
@@ -139,12 +139,12 @@ async def _deliver(runtime: Runtime, prepare: collection.Preparation, messages: 
 # -- operations
 
 
-async def live(_: Request) -> Reply:
+def live(_: Request) -> Reply:
     """GET /livez."""
     return Reply(b"ok\n", content_type=b"text/plain")
 
 
-async def ready(request: Request) -> Reply:
+def ready(request: Request) -> Reply:
     """GET /readyz: 200 while a bundle answers and the process is not being stopped."""
     runtime = request.runtime
     if runtime.draining or runtime.releases.current is None:
@@ -152,7 +152,7 @@ async def ready(request: Request) -> Reply:
     return Reply(b"ok\n", content_type=b"text/plain")
 
 
-async def exposition(request: Request) -> Reply:
+def exposition(request: Request) -> Reply:
     """GET /metrics."""
     return Reply(request.runtime.metrics.text(), content_type=metrics.CONTENT_TYPE.encode())
 
