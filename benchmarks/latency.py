@@ -1,13 +1,16 @@
 """Latency of single answers under an open load: requests come when they are due, whether or not others were answered.
 
-Each caller has a connection and instants of its own, drawn from a Poisson process. What is measured begins when a
-request was due, so that nobody who waits behind a slow answer is left out of the figures.
+They are due at instants drawn from a Poisson process, and go out on the first free connection. What is measured begins
+when a request was due, so that nobody who waits behind a slow answer is left out of the figures.
 """
 
 import random
+import select
 import socket
-import threading
+import subprocess
+import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import Figure, at_most, note
-from benchmarks.servers import Server, ask, running
+from benchmarks.servers import Server, answered, running
 from training.bundle import Bundle, publish
 
-CALLERS = 16
+CALLERS = 32
 OURS = "serving.service:application"
 LOAD = 0.6
 SWAP_S = 1.3
@@ -43,10 +46,9 @@ def figures(home: Path, size: int, questions: Sequence[bytes], cpu_s: float, *, 
         tails = opened(server, questions, rate, seconds)
         note(f"{rate:,.0f} requests a second for {seconds:g} s; then {n_swaps} swaps")
         still = opened(server, questions, rate / 2, n_swaps * SWAP_S)
-        swapping = threading.Thread(target=swap, args=(home, other, n_swaps))
-        swapping.start()
-        moved = opened(server, questions, rate / 2, n_swaps * SWAP_S)
-        swapping.join()
+        command = [sys.executable, "-m", "benchmarks.latency", str(home), str(other), str(n_swaps)]
+        with subprocess.Popen(command):  # a process of its own: what it does must not delay the callers
+            moved = opened(server, questions, rate / 2, n_swaps * SWAP_S)
     with running(OURS, home, size, collects=False) as server:
         opened(server, questions, rate, 3)
         kept = opened(server, questions, rate, seconds)
@@ -73,7 +75,7 @@ def second(home: Path) -> Path:
     return made.path
 
 
-def swap(home: Path, other: Path, n: int) -> None:
+def publish_in_turn(home: Path, other: Path, n: int) -> None:
     """Publish one bundle and the other in turn, so many times."""
     for turn in range(n):
         publish(home / "bundle" if turn % 2 else other, home / "bundles")
@@ -81,22 +83,34 @@ def swap(home: Path, other: Path, n: int) -> None:
 
 
 def opened(server: Server, questions: Sequence[bytes], rate: float, seconds: float) -> NDArray[np.float64]:
-    """Seconds from when each request was due until it was answered."""
-    told: list[float] = []
-    begin = time.perf_counter() + 0.2
-
-    def call(caller: int) -> None:
-        draw, due = random.Random(caller), begin
-        with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while (due := due + draw.expovariate(rate / CALLERS)) < begin + seconds:
-                time.sleep(max(0.0, due - time.perf_counter()))
-                ask(connection, draw.choice(questions))
-                told.append(time.perf_counter() - due)
-
-    threads = [threading.Thread(target=call, args=(caller,)) for caller in range(CALLERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    """Seconds from when each request was due until it was answered; one thread, so that no caller delays another."""
+    draw, told, waiting = random.Random(1), list[float](), deque[float]()
+    idle, busy = [_connected(server) for _ in range(CALLERS)], dict[socket.socket, float]()
+    now = time.perf_counter()
+    due, end = now + draw.expovariate(rate), now + seconds
+    while due < end or waiting or busy:
+        now = time.perf_counter()
+        while due <= min(now, end):
+            waiting.append(due)
+            due += draw.expovariate(rate)
+        while waiting and idle:
+            connection = idle.pop()
+            busy[connection] = waiting.popleft()
+            connection.sendall(draw.choice(questions))
+        for connection in select.select(list(busy), [], [], max(0.0, due - time.perf_counter()))[0]:
+            answered(connection)
+            told.append(time.perf_counter() - busy.pop(connection))
+            idle.append(connection)
+    for connection in idle:
+        connection.close()
     return np.array(told)
+
+
+def _connected(server: Server) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+if __name__ == "__main__":  # the other process of `swap`
+    publish_in_turn(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -154,6 +154,11 @@ def request(path: str, body: bytes) -> bytes:
 def ask(connection: socket.socket, request: bytes) -> bytes:
     """The body of the answer, which is 200."""
     connection.sendall(request)
+    return answered(connection)
+
+
+def answered(connection: socket.socket) -> bytes:
+    """The body of the answer that is due on a connection, which is 200."""
     reply = connection.recv(65_536)
     head, _, body = reply.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200"):

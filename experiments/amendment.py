@@ -20,8 +20,8 @@ from features.project import Project
 from serving import exposures
 from serving.abtests import OTHER, AbTests, Experiment
 from serving.assignment import ranges, stratum
-from serving.scorer import segments_of
 from training.bundle import Bundle, current
+from training.model import Scores
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,15 @@ def _inside(audience: Audience, histories: Histories) -> list[set[str]]:
     """Per row what the person is in: declared segments, and those of studies."""
     truths = audience.truths(histories, audience.at)
     scores = audience.scores(audience.matrix(histories, audience.at)).values()
-    told = [segments_of(each) for each in scores]
+    told = [_segments(each) for each in scores]
     return [{*truths.of(row), *(each[row] for each in told)} for row in range(len(histories))]
+
+
+def _segments(scores: Scores) -> list[str]:
+    """The segment that these scores put each row in; empty for none."""
+    if scores.cluster is not None:
+        return [f"{scores.study}:{scores.names[place]}" for place in scores.cluster.tolist()]
+    return [scores.study if inside else "" for inside in scores.chosen.tolist()]
 
 
 def _unevenness(test: Experiment, seed: str, strata: Mapping[str, list[str]]) -> float:

@@ -125,7 +125,7 @@ def names(log: EventLog, key: bytes, hidden: list[str]) -> tuple[dict[str, str],
 def _compared(bundle: Bundle, histories: Histories, rows: pl.DataFrame) -> Replay:
     """Values as of each answer's instant against what was served; `rows` and `histories` go together."""
     at = rows["at"].to_numpy()
-    told = seen(histories, at - bundle.schema.horizon, at)
+    told = seen(histories, at)
     same = (told[:, : len(FINGERPRINT)] == rows.select(FINGERPRINT).to_numpy()).all(axis=1)
     matrix = bundle.computed.compute(histories, at)
     wrong, served, fresh = {}, {}, {}

@@ -55,7 +55,7 @@ class Fallback:
             self._failures = 0
         if self.store.remote:
             self._remember(schema, users, states, now)
-        if any(state.source == "lost" for state in states):
+        if self.store.remote and any(state.source == "lost" for state in states):
             self.on_failure()
             return [
                 self._last(schema, user, now) if state.source == "lost" else state

@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 from features.behaviour.compiled import compiled
 from features.behaviour.histories import Histories
 from features.behaviour.schema import CONSENT_SAID, CONSENT_SHIFT, HEAD, ID, KNOWN, SEQ_SHIFT, TS
+from features.instants import NEVER
 
-N_EVENTS, SUM_IDS, LAST_TS, LAST_KNOWN, CONSENT = range(5)
+N_EVENTS, SUM_IDS, LAST_TS, LAST_KNOWN, CONSENT, AS_OF = range(6)
+FIXED = -1
+"""As of an instant and not a microsecond later."""
 
 
 class Fingerprint(NamedTuple):
@@ -28,29 +31,32 @@ class Fingerprint(NamedTuple):
     schema: str
 
 
-def seen(histories: Histories, floors: NDArray[np.int64], until: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Per row: records, sum of ids, newest ts, newest known, and the purposes agreed to; shape (n_rows, 5).
+def seen(histories: Histories, at: NDArray[np.int64], *, ahead: int = FIXED) -> NDArray[np.int64]:
+    """Per row: records, sum of ids, newest ts, newest known, the purposes agreed to, and as of when; shape (n_rows, 6).
 
     Args:
         histories: What was read.
-        floors: Shape (n_rows,), or (1,) for all: what happened up to here is not counted; stores trim it at times of
+        at: Shape (n_rows,), or (1,) for all. What happened a horizon before is not counted: stores trim it at times of
             their own.
-        until: Shape (n_rows,), or (1,) for all: what was known later is not seen.
+        ahead: Everything known counts, and the instant is that of the newest known where it is later than `at`, at most
+            by so much; without it what was known after `at` is not seen.
     """
-    told = np.zeros((len(histories), 5), np.int64)
-    _see(histories.slots, histories.starts, histories.ends, floors, until, histories.schema.consent, told)
+    told = np.zeros((len(histories.starts), 6), np.int64)
+    schema = histories.schema
+    see(histories.slots, histories.starts, histories.ends, at, ahead, schema.horizon, schema.consent, told)
     return told
 
 
 @compiled
-def _see(
-    slots: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], floors: NDArray[np.int64],
-    until: NDArray[np.int64], consent: int, told: NDArray[np.int64],
+def see(
+    slots: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], at: NDArray[np.int64], ahead: int,
+    horizon: int, consent: int, told: NDArray[np.int64],
 ) -> None:  # fmt: skip
+    """Fill `told` as `seen` gives it."""
     for row in range(len(starts)):
-        said = -1
+        said, now = -1, at[row if len(at) > 1 else 0]
         told[row, CONSENT] = consent
-        floor, known = floors[row if len(floors) > 1 else 0], until[row if len(until) > 1 else 0]
+        floor, known = now - horizon, now if ahead == FIXED else NEVER
         for record in range(starts[row], ends[row]):
             if slots[record, KNOWN] > known:
                 continue
@@ -63,6 +69,7 @@ def _see(
                 said = record
         if said >= 0:
             told[row, CONSENT] = slots[said, HEAD] >> CONSENT_SHIFT & (CONSENT_SAID - 1)
+        told[row, AS_OF] = now if ahead == FIXED else min(max(now, told[row, LAST_KNOWN]), now + ahead)
 
 
 @compiled

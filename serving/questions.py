@@ -44,9 +44,8 @@ class Question(msgspec.Struct):
     @property
     def user(self) -> str | None:
         """The id asked for: the first that is given; all that are given must be ids."""
-        given = [each for each in (self.user_id, self.userId, self.anonymous_id, self.anonymousId) if each is not None]
-        for each in given:
-            named(each)
+        ids = (self.user_id, self.userId, self.anonymous_id, self.anonymousId)
+        given = [named(each) for each in ids if each is not None]
         return given[0] if given else None
 
 
@@ -136,16 +135,14 @@ def _fresh(request: Request, answered: tuple[Json, str]) -> tuple[Json, str]:
     return answered
 
 
-def answer(runtime: Runtime, user: str | None, request_id: str, context: Json | None = None) -> tuple[Json, str]:
+def answer(runtime: Runtime, user: str, request_id: str, context: Json | None = None) -> tuple[Json, str]:
     """One user's answer as a document, logged and counted; also for BentoML's typed endpoint.
 
     Raises:
-        Problem: 400 for an id that cannot be one, 503 where nothing is in service yet.
+        Problem: 503, nothing is in service yet.
     """
-    name = named(user)
     release = runtime.release()
-    at = runtime.now()
-    found = release.scorer.answer(name, at, context)
+    found = release.scorer.answer(user, runtime.now(), context)
     runtime.note(release, request_id, [found])
     told = document(found, release.about, runtime, request_id)
     return told, str(release.bundle.version)

@@ -18,7 +18,7 @@ JSON = b"application/json"
 ENCODER = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Reply:
     """A response."""
 

@@ -37,8 +37,8 @@ from serving.state import LOOK_S, State, keep
 from serving.store import store_of
 from training.bundle import CHALLENGER, Bundle
 
-SWITCH_S = 0.0005
-"""How long the intake may keep the interpreter from the thread that answers; Python's own 5 ms are felt."""
+SWITCH_S = 0.0001
+"""How long another thread may keep the interpreter from the one that answers, which asks for it again and again."""
 
 LOGGER = logging.getLogger("ethogram.runtime")
 

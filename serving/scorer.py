@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.behaviour.histories import Histories
+from features.behaviour.matrix import FeatureMatrix
 from features.events.identity import is_denied
 from features.events.plan import Purpose
-from features.instants import NEVER, SECOND, iso
+from features.instants import SECOND, iso
 from features.segments.segment_set import SegmentSet, Truths
 from serving.fallback import Fallback
-from serving.fingerprint import CONSENT, LAST_KNOWN, LAST_TS, N_EVENTS, SUM_IDS, Fingerprint, seen
+from serving.fingerprint import AS_OF, CONSENT, FIXED, Fingerprint, seen
+from serving.glance import Glance, Sight
 from serving.rules import Context, Rules, Told
 from serving.state import State, StateStore
 from training.bundle import Bundle
@@ -23,13 +25,10 @@ from training.contributions import Paths, moved, paths_of_all
 from training.trees import Forest
 
 if TYPE_CHECKING:
-    from training.model import Scores
+    from training.model import Model, Scores
 
 AHEAD = 2 * SECOND
 """How far beyond the clock an answer's instant may follow the newest known event."""
-
-
-ALL_KNOWN = np.array([NEVER])
 
 UNAGREED = "the person has not agreed to personalisation"
 UNKNOWN = "nothing is known of this id yet"
@@ -96,6 +95,7 @@ class Scorer:
         self.store = store
         self.schema = bundle.schema
         self.rules = Rules(bundle, memberships)
+        self.glance = Glance(bundle)
         self.studies = tuple(sorted(bundle.models))
         self._columns = {study: _places(bundle, bundle.models[study].preparation.names) for study in self.studies}
 
@@ -115,9 +115,8 @@ class Scorer:
         """Why the user is in every declared segment or not, as of the instant of an answer: plain values."""
         (state,) = self._states([user])
         histories = Histories.from_states(self.schema, [state.user], [state.records], [state.carry])
-        (told,) = self._seen(histories, now)
-        at = min(max(now, told[LAST_KNOWN]), now + AHEAD)
-        reason = _reason(state, told[CONSENT])
+        (told,) = seen(histories, np.array([now]), ahead=AHEAD).tolist()
+        at, reason = told[AS_OF], _reason(state, told[CONSENT])
         if reason in (UNAGREED, UNREADABLE):
             return {"user_id": user, "as_of": iso(at), "reason": reason, "segments": {}, "contributions": {}}
         matrix = self.bundle.computed.compute(histories, at)
@@ -139,19 +138,12 @@ class Scorer:
         heads = {study: self.bundle.models[study].head for study in self.studies}
         return {study: paths_of_all(head) for study, head in heads.items() if isinstance(head, Forest)}
 
-    def _seen(self, histories: Histories, now: int) -> list[list[int]]:
-        told: list[list[int]] = seen(histories, np.array([now - self.schema.horizon]), ALL_KNOWN).tolist()
-        return told
-
-    def _seen_at(self, histories: Histories, ats: Sequence[int]) -> list[list[int]]:
-        at = np.array(ats, np.int64)
-        told: list[list[int]] = seen(histories, at - self.schema.horizon, at).tolist()
-        return told
-
     def _states(self, users: Sequence[str]) -> list[State]:
-        asked = [user for user in users if not is_denied(user)]
-        found = dict(zip(asked, self.store.read(self.schema, asked), strict=True))
-        return [found.get(user) or State(user) for user in users]
+        denied = [is_denied(user) for user in users]
+        if not any(denied):
+            return self.store.read(self.schema, users)
+        asked = iter(self.store.read(self.schema, [user for user, no in zip(users, denied, strict=True) if not no]))
+        return [State(user) if no else next(asked) for user, no in zip(users, denied, strict=True)]
 
     def answer_states(
         self,
@@ -165,55 +157,60 @@ class Scorer:
         """The same for states that have been read, one per user; `ats` fixes the instants, whatever is known since."""
         if not states:
             return []
-        names, records = [state.user for state in states], [state.records for state in states]
-        histories = Histories.from_states(self.schema, names, records, [state.carry for state in states])
-        told = self._seen(histories, now) if ats is None else self._seen_at(histories, ats)
-        reasons = [_reason(state, row[CONSENT]) for state, row in zip(states, told, strict=True)]
         if ats is None:
-            ats = [min(max(now, row[LAST_KNOWN]), now + AHEAD) for row in told]
-        live = [row for row, reason in enumerate(reasons) if not reason]
-        values, verdicts = self._live(histories, ats, live, context)
-        if len(live) < len(reasons):
-            unknown = [k for k, reason in enumerate(reasons) if reason == UNKNOWN]
-            verdicts |= self._unknown(histories, ats, unknown, context)
-        answers = []
-        for row, (user, state, reason, said) in enumerate(zip(users, states, reasons, told, strict=True)):
-            held = Fingerprint(said[N_EVENTS], said[SUM_IDS], said[LAST_TS], self.schema.fingerprint)
-            source = "default" if reason else state.source
-            skew = max(0, said[LAST_KNOWN] - (now or ats[row]))
-            verdict, vector = verdicts.get(row, self.cold), values.get(row)
-            consent, degraded = CONSENTS[said[CONSENT]], state.source != "live"
+            sight = self.glance(states, np.array([now]), AHEAD)
+        else:
+            sight = self.glance(states, np.array(ats, np.int64), FIXED)
+        reasons = [_reason(state, row[CONSENT]) for state, row in zip(states, sight.told, strict=True)]
+        verdicts = self._judged(states, sight, reasons, context)
+        fingerprint, answers = self.schema.fingerprint, []
+        rows = zip(users, states, reasons, sight.told, sight.values, verdicts, strict=True)
+        for user, state, reason, (n, ids, last, known, mask, at), vector, verdict in rows:
+            source, skew = "default" if reason else state.source, max(0, known - (now or at))
+            vector = None if reason else vector
+            held, degraded = Fingerprint(n, ids, last, fingerprint), state.source != "live"
+            agreed, age = CONSENTS[mask], state.age
             answers.append(
-                Answer(
-                    user,
-                    state.user,
-                    ats[row],
-                    skew,
-                    source,
-                    reason,
-                    verdict,
-                    consent,
-                    held,
-                    vector,
-                    state.age,
-                    degraded,
-                )
+                Answer(user, state.user, at, skew, source, reason, verdict, agreed, held, vector, age, degraded)
             )
         return answers
 
-    def _live(
-        self, histories: Histories, ats: Sequence[int], rows: list[int], context: Context
-    ) -> tuple[dict[int, NDArray[np.float64]], dict[int, Verdict]]:
-        """Features and verdicts of these rows."""
-        if not rows:
-            return {}, {}
-        if len(rows) < len(ats):
-            histories, ats = histories.take(np.array(rows)), [ats[row] for row in rows]
-        at = np.array(ats, np.int64)
-        matrix = self.bundle.computed.compute(histories, at, threads=1)
-        scored = self._scored(matrix.values)
-        rules = self.rules.of(histories, at, features=matrix, scores=scored, context=context, judge=self._judge)
-        return dict(zip(rows, matrix.values, strict=True)), dict(zip(rows, self._verdicts(scored, rules), strict=True))
+    def _judged(self, states: Sequence[State], sight: Sight, reasons: Sequence[str], context: Context) -> list[Verdict]:
+        """The verdict of every row; with a reason against it, what is said of anybody."""
+        rules: Sequence[Told] = [{}] * len(states)
+        if self.rules.names:
+            rules = self._ruled(states, sight, reasons, context)
+        verdicts = []
+        for row, reason, rule in zip(sight.figures.tolist(), reasons, rules, strict=True):
+            if not reason:
+                verdicts.append(self._verdict(row, rule))
+            else:
+                verdicts.append(Verdict(self.cold.scores, _inside(rule), rules=rule) if rule else self.cold)
+        return verdicts
+
+    def _ruled(self, states: Sequence[State], sight: Sight, reasons: Sequence[str], context: Context) -> list[Told]:
+        """What the declared segments say of who may be looked at; of the unknown the call alone decides."""
+        names, carries = [state.user for state in states], [state.carry for state in states]
+        histories = Histories.from_states(self.schema, names, [state.records for state in states], carries)
+        computed, told = self.bundle.computed, list[Told]([{}] * len(states))
+        matrix = FeatureMatrix(
+            sight.values, histories.users, sight.at, computed.names, computed.fingerprint, sight.capped
+        )
+        live = np.array([row for row, reason in enumerate(reasons) if not reason], np.int64)
+        if len(live):
+            scores = {study: each.scores(sight.figures[live]) for study, each in self.glance.readings.items()}
+            mine, at = histories.take(live), sight.at[live]
+            said = self.rules.of(
+                mine, at, features=matrix.take(live), scores=scores, context=context, judge=self._judge
+            )
+            for row, each in zip(live.tolist(), said, strict=True):
+                told[row] = each
+        unknown = np.array([row for row, reason in enumerate(reasons) if reason == UNKNOWN], np.int64)
+        if len(unknown):
+            said = self.rules.of(histories.take(unknown), sight.at[unknown], context=context)
+            for row, each in zip(unknown.tolist(), said, strict=True):
+                told[row] = each
+        return told
 
     def _judge(self, segments: SegmentSet, histories: Histories, at: NDArray[np.int64]) -> Truths:
         """What segments say as of other instants than the answer's."""
@@ -222,32 +219,20 @@ class Scorer:
         matrix = self.bundle.computed.compute(histories, at, threads=1)
         return segments.evaluate(histories, at, features=matrix, scores=self._scored(matrix.values), threads=1)
 
-    def _unknown(
-        self, histories: Histories, ats: Sequence[int], rows: list[int], context: Context
-    ) -> dict[int, Verdict]:
-        """Verdicts of rows of whom nothing is known: what the call alone decides."""
-        if not rows or not self.rules.names:
-            return {}
-        found = self.rules.of(histories.take(np.array(rows)), np.array(ats, np.int64)[rows], context=context)
-        return {
-            row: Verdict(self.cold.scores, _inside(told), rules=told) for row, told in zip(rows, found, strict=True)
-        }
-
     def verdicts(self, values: NDArray[np.float64]) -> list[Verdict]:
         """What the models say of features that are computed already, shape (n_rows, n_features)."""
-        return self._verdicts(self._scored(values), [{}] * len(values))
+        parts = [each.figures(self.score(study, values)) for study, each in self.glance.readings.items()]
+        return [self._verdict(row, {}) for row in np.concatenate(parts, axis=1).tolist()]
 
-    def _verdicts(self, scored: "Mapping[str, Scores]", rules: Sequence[Told]) -> list[Verdict]:
-        if not scored:
-            return [Verdict({}, _inside(rule), (), rule) for rule in rules]
-        told = zip(*(plain(each) for each in scored.values()), strict=True)
-        inside = zip(*(segments_of(each) for each in scored.values()), strict=True)
-        figures = zip(*(each.column().astype(np.float64).tolist() for each in scored.values()), strict=True)
-        studies = tuple(scored)
-        return [
-            Verdict(dict(zip(studies, scores, strict=True)), (*_inside(rule), *filter(None, mine)), figure, rule)
-            for rule, scores, mine, figure in zip(rules, told, inside, figures, strict=True)
-        ]
+    def _verdict(self, figures: Sequence[float], rule: Told) -> Verdict:
+        """What one row's figures say, and the declared segments."""
+        told, segments, kept = {}, [*_inside(rule)], []
+        for study, reading in self.glance.readings.items():
+            told[study], segment = opinion(reading.model, figures, reading.at)
+            kept.append(figures[reading.at])
+            if segment:
+                segments.append(segment)
+        return Verdict(told, tuple(segments), tuple(kept), rule)
 
     def _scored(self, values: NDArray[np.float64]) -> "dict[str, Scores]":
         return {study: self.score(study, values) for study in self.studies}
@@ -255,7 +240,7 @@ class Scorer:
     def score(self, study: str, values: NDArray[np.float64]) -> "Scores":
         """One study's scores of features that this bundle's set computed."""
         columns = self._columns[study]
-        return self.bundle.models[study].score_values(values if columns is None else values[:, columns])
+        return self.bundle.models[study].score_values(values if columns is None else values.take(columns, axis=1))
 
     @cached_property
     def cold(self) -> Verdict:
@@ -283,33 +268,21 @@ def _reason(state: State, mask: int) -> str:
     return "" if state.records or state.carry is not None else UNKNOWN
 
 
-def plain(scores: "Scores") -> list[Mapping[str, object]]:
-    """Every row of scores as an answer shows it."""
-    kind, threshold = scores.kind, scores.threshold
-    if scores.probability is not None:
-        return [
-            {"kind": kind, "probability": each, "threshold": threshold, "in": each >= threshold}
-            for each in scores.probability.tolist()
-        ]
-    if scores.cluster is not None and scores.probabilities is not None:
-        return [
-            {"kind": kind, "name": scores.names[place], "probabilities": dict(zip(scores.names, each, strict=True))}
-            for place, each in zip(scores.cluster.tolist(), scores.probabilities.tolist(), strict=True)
-        ]
-    if scores.cluster is None or scores.distances is None or scores.confidence is None:
-        return [{"kind": kind} for _ in range(len(scores))]
-    rows = zip(scores.cluster.tolist(), scores.distances.tolist(), scores.confidence.tolist(), strict=True)
-    return [
-        {
-            "kind": kind,
-            "cluster": place,
-            "id": scores.ids[place],
-            "name": scores.names[place],
-            "distances": dict(zip(scores.names, far, strict=True)),
-            "confidence": sure,
-        }
-        for place, far, sure in rows
-    ]
+def opinion(model: "Model", figures: Sequence[float], at: int) -> tuple[Mapping[str, object], str]:
+    """One row's figures, of which the model's begin at `at`, as an answer shows them; the segment, empty for none."""
+    kind, names, first = model.kind, model.names, figures[at]
+    if kind == "propensity":
+        inside, threshold = first >= model.threshold, model.threshold
+        shown = {"kind": kind, "probability": first, "threshold": threshold, "in": inside}
+        return shown, model.study if inside else ""
+    place = int(first)
+    name, segment = names[place], f"{model.study}:{names[place]}"
+    if kind == "classes":
+        chances = dict(zip(names, figures[at + 1 : at + 1 + len(names)], strict=True))
+        return {"kind": kind, "name": name, "probabilities": chances}, segment
+    far = dict(zip(names, figures[at + 2 : at + 2 + len(names)], strict=True))
+    about = {"kind": kind, "cluster": place, "id": model.ids[place], "name": name}
+    return {**about, "distances": far, "confidence": figures[at + 1]}, segment
 
 
 def unknown(kind: str, threshold: float) -> Mapping[str, object]:
@@ -319,11 +292,3 @@ def unknown(kind: str, threshold: float) -> Mapping[str, object]:
     if kind == "classes":
         return {"kind": kind, "name": None, "probabilities": None}
     return {"kind": kind, "probability": None, "threshold": threshold, "in": False}
-
-
-def segments_of(scores: "Scores") -> list[str]:
-    """The segment that these scores put each row in; empty for none."""
-    if scores.cluster is not None:
-        names = [f"{scores.study}:{name}" for name in scores.names]
-        return [names[place] for place in scores.cluster.tolist()]
-    return [scores.study if inside else "" for inside in scores.chosen.tolist()]

@@ -13,7 +13,7 @@ from bentoml.exceptions import BentoMLException, InvalidArgument, NotFound, Serv
 from serving.door import Door
 from serving.packing import FOLDER
 from serving.problems import Problem
-from serving.questions import answer
+from serving.questions import answer, named
 from serving.runtime import Runtime
 from serving.settings import Settings
 
@@ -70,7 +70,7 @@ class Ethogram:
         """The answer of POST /v1/segments, for BentoML's clients."""
         request_id = ctx.request.headers.getlist("x-request-id")[-1]  # the last is the door's
         try:
-            document, _ = answer(runtime(), user_id, request_id)
+            document, _ = answer(runtime(), named(user_id), request_id)
         except Problem as problem:
             raise _exception(problem) from None
         return document

@@ -37,7 +37,7 @@ LOOK_S = 0.5
 """How often a remote store is looked at for what is new there, and given what it could not take."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class State:
     """What the store holds of one user under one schema.
 

@@ -342,9 +342,11 @@ def _state(user: str, rows: Sequence[Any]) -> State:
     """What was read of an id: its base, then its tails."""
     if not rows:
         return State(user)
-    carry = next((row[2] for row in rows if row[2] is not None), None)
-    records = rows[0][1] if len(rows) == 1 else b"".join([row[1] for row in rows])
-    return State(rows[0][0], records, carry)
+    canonical, records, carry = rows[0]
+    if len(rows) > 1:
+        carry = next((row[2] for row in rows if row[2] is not None), None)
+        records = b"".join([row[1] for row in rows])
+    return State(canonical, records, carry)
 
 
 def store_of(settings: Settings, *, owner: bool = False) -> StateStore:

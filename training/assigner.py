@@ -6,6 +6,7 @@ Nearest is the least distance to a few points, or what a mixture of distribution
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -113,21 +114,27 @@ class Centroids:
 
         The terms are added in the order of the columns, so that one row alone gives the bits it gives among many.
         """
-        owners = np.array(self.owners or range(len(self.centres)), np.int64)
-        out = np.full((len(x), len(self)), np.inf)
-        _distances(rows_of(x, self.n_features), np.ascontiguousarray(self.centres), owners, out)
+        out = np.empty((len(x), len(self)))
+        distances_to(rows_of(x, self.n_features), *self.points, out)
         return out
+
+    @cached_property
+    def points(self) -> tuple[Array, NDArray[np.int64]]:
+        """Centres and their owners, as the loop takes them."""
+        return np.ascontiguousarray(self.centres), np.array(self.owners or range(len(self.centres)), np.int64)
 
     def confidence(self, distances: Array) -> Array:
         """How much nearer the nearest is: second / (nearest + second): 0.5 between two, 1 at the centre."""
         sure = np.empty(len(distances))
-        _confidence(distances, sure)
+        confidence_of(distances, sure)
         return sure
 
 
 @compiled
-def _distances(x: Array, centres: Array, owners: NDArray[np.int64], out: Array) -> None:
+def distances_to(x: Array, centres: Array, owners: NDArray[np.int64], out: Array) -> None:
+    """Of every row to the nearest centre of every owner."""
     for row in range(x.shape[0]):
+        out[row] = np.inf
         for centre in range(centres.shape[0]):
             total = 0.0
             for column in range(x.shape[1]):
@@ -139,7 +146,8 @@ def _distances(x: Array, centres: Array, owners: NDArray[np.int64], out: Array) 
 
 
 @compiled
-def _confidence(distances: Array, sure: Array) -> None:
+def confidence_of(distances: Array, sure: Array) -> None:
+    """Of every row: second / (nearest + second)."""
     for row in range(len(sure)):
         first, second = np.inf, np.inf
         for cluster in range(distances.shape[1]):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -41,8 +42,15 @@ class Calibration:
         if wide.ndim == 2:
             return softmax(self.slope * wide + (np.array(self.intercepts) if self.intercepts else 0.0))
         if self.method == "isotonic":
-            return np.interp(wide, self.x, self.y)
+            out = np.empty(len(wide))
+            between(np.ascontiguousarray(wide), *self.points, out)
+            return out
         return sigmoid(wide, slope=self.slope, intercept=self.intercept)
+
+    @cached_property
+    def points(self) -> tuple[Array, Array]:
+        """Of `isotonic`, as the loop takes them."""
+        return np.array(self.x, np.float64), np.array(self.y, np.float64)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
@@ -76,16 +84,38 @@ class Calibration:
 def sigmoid(values: Array, *, slope: float = 1.0, intercept: float = 0.0) -> Array:
     """The logistic function of `slope * values + intercept`, without overflow; shape (n_rows,)."""
     out = np.empty(len(values))
-    _logistic(np.ascontiguousarray(values, np.float64), slope, intercept, out)
+    logistic(np.ascontiguousarray(values, np.float64), slope, intercept, out)
     return out
 
 
 @compiled
-def _logistic(margins: Array, slope: float, intercept: float, out: Array) -> None:
+def logistic(margins: Array, slope: float, intercept: float, out: Array) -> None:
+    """The logistic function of a line, without overflow."""
     for row in range(len(margins)):
         value = slope * margins[row] + intercept
         small = math.exp(-abs(value))
         out[row] = (1.0 if value >= 0 else small) / (1.0 + small)
+
+
+@compiled
+def between(margins: Array, x: Array, y: Array, out: Array) -> None:
+    """On the straight lines between points, level beyond them, computed as numpy does."""
+    for row in range(len(margins)):
+        value, last = margins[row], len(x) - 1
+        low, high = 0, last
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if x[middle] <= value else (low, middle)
+        if np.isnan(value):
+            out[row] = value
+        elif value >= x[last]:
+            out[row] = y[last]
+        elif value <= x[0]:
+            out[row] = y[0]
+        elif value == x[low]:
+            out[row] = y[low]
+        else:
+            out[row] = (y[low + 1] - y[low]) / (x[low + 1] - x[low]) * (value - x[low]) + y[low]
 
 
 def softmax(values: Array) -> Array:

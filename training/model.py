@@ -21,7 +21,7 @@ GOLDEN_TOLERANCE = 1e-12
 """Margins must agree to the bit; what passes through exp or log may differ in the last places across platforms."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Scores:
     """What a model says of rows.
 

@@ -1,15 +1,18 @@
 """Preparation: everything that was learned from data before a model sees it, frozen; `training.steps` fits one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
 
 from features.behaviour.matrix import FeatureMatrix
 from features.errors import BundleError
-from training.stages import CHANGES, Array, Stage
+from training.stages import CHANGES, COLUMNWISE, Array, Columns, Stage
+
+KNOWN = CHANGES.keys() | COLUMNWISE.keys()
+"""Every step there is."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,33 @@ class Preparation:
 
     def apply(self, values: Array) -> Array:
         """The same on bare values whose columns are `names`."""
-        for stage, names in self._before:
-            values = stage.apply(values, names)
+        for part in self._parts:
+            values = part(values)
         return values
 
     @cached_property
-    def _before(self) -> tuple[tuple[Stage, tuple[str, ...]], ...]:
-        """Every stage with the columns there are before it."""
-        names, before = self.names, []
+    def columns(self) -> Columns | None:
+        """All of it as one loop over columns; None where a stage looks at more than one value."""
+        parts = self._parts
+        if not parts:
+            none = np.zeros((0, len(self.names)))
+            return Columns(none.astype(np.int64), none, none)
+        return parts[0] if len(parts) == 1 and isinstance(parts[0], Columns) else None
+
+    @cached_property
+    def _parts(self) -> list[Callable[[Array], Array]]:
+        """What is done, in order: neighbouring stages that change each column by itself are one loop."""
+        names, parts = self.names, list[Callable[[Array], Array]]()
         for stage in self.stages:
-            before.append((stage, names))
+            columns = stage.columnwise(names)
+            if columns is None:
+                parts.append(partial(stage.apply, names=names))
+            elif parts and isinstance(parts[-1], Columns):
+                parts[-1] = parts[-1].then(columns)
+            else:
+                parts.append(columns)
             names = stage.after(names)
-        return tuple(before)
+        return parts
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
@@ -87,7 +105,7 @@ def _stage(data: Mapping[str, Any], names: tuple[str, ...]) -> Stage:
     try:
         learned = {key: np.array(value, np.float64) for key, value in data["learned"].items()}
         stage = Stage(step, tuple(data["columns"]), tuple(data["outputs"]), learned)
-        row = stage.apply(np.zeros((1, len(names))), names) if step in CHANGES else None
+        row = stage.apply(np.zeros((1, len(names))), names) if step in KNOWN else None
     except (KeyError, ValueError, IndexError, TypeError):
         row = None
     if row is None or row.shape != (1, len(stage.after(names))):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,53 @@ from features.behaviour.compiled import Ints, compiled
 Array = NDArray[np.float64]
 Learned = Mapping[str, Array]
 
+KEEP, FILL, CLIP, LOG, SCALE = range(5)
+COLUMNWISE: Mapping[str, tuple[Any, ...]] = {
+    "impute": (FILL, "fill"),
+    "cap": (CLIP, "low", "high"),
+    "iqr": (CLIP, "low", "high"),
+    "log": (LOG,),
+    "standardise": (SCALE, "middle", "width"),
+    "robust": (SCALE, "middle", "width"),
+    "min_max": (SCALE, "middle", "width"),
+}
+"""What these steps do to a value by itself, and the names of what they learned for it.
+
+`log` is sign(x) log(1 + |x|); `cap` leaves what is missing; scaling takes the middle away and divides by the width.
+"""
+
 VALUE, MISSING, OTHER = range(3)
 """What a column of `one_hot` stands for."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Steps that change each column by itself, one after the other: `COLUMNWISE`.
+
+    Attributes:
+        kinds: Shape (n_steps, n_columns): what each step does to each column.
+        first: The same shape: what was learned of it.
+        second: The same.
+    """
+
+    kinds: Ints
+    first: Array
+    second: Array
+
+    def __call__(self, values: Array) -> Array:
+        """The values behind the steps, shape (n_rows, n_columns)."""
+        if values.shape[1] != self.kinds.shape[1]:
+            raise ValueError(f"{self.kinds.shape[1]} columns are prepared, not {values.shape[1]}.")
+        out = np.empty(values.shape)
+        columnwise(np.ascontiguousarray(values), self.kinds, self.first, self.second, out)
+        return out
+
+    def then(self, other: "Columns") -> "Columns":
+        """These steps and, behind them, others."""
+        first, second = (
+            np.concatenate([getattr(each, name) for each in (self, other)]) for name in ("first", "second")
+        )
+        return Columns(np.concatenate([self.kinds, other.kinds]), first, second)
 
 
 @dataclass(frozen=True)
@@ -40,6 +86,8 @@ class Stage:
 
     def apply(self, values: Array, names: tuple[str, ...]) -> Array:
         """The values behind this stage, columns as in `after(names)`; each row depends on itself alone."""
+        if columns := self.columnwise(names):
+            return columns(values)
         change = CHANGES[self.step]
         if self.columns == names:
             return change(values, self.learned)
@@ -51,37 +99,36 @@ class Stage:
         values[:, places] = changed
         return values
 
+    def columnwise(self, names: tuple[str, ...]) -> Columns | None:
+        """The stage as steps of a loop, where it looks at one value at a time; columns that it does not take stay."""
+        if self.step not in COLUMNWISE or "column" in self.learned:
+            return None
+        mine = alone(self.step, self.learned, len(self.columns))
+        if self.columns == names:
+            return mine
+        places = [names.index(name) for name in self.columns]
+        kinds, first, second = np.zeros((1, len(names)), np.int64), *np.zeros((2, 1, len(names)))
+        kinds[:, places], first[:, places], second[:, places] = mine.kinds, mine.first, mine.second
+        return Columns(kinds, first, second)
+
+
+def alone(step: str, learned: Learned, n_columns: int) -> Columns:
+    """One step of all columns, or a ValueError: the loop looks at no bounds."""
+    kind, *names = COLUMNWISE[step]
+    found = [learned[name] for name in names]
+    if any(each.shape != (n_columns,) for each in found):
+        raise ValueError(f"{names[0]} of {found[0].shape} for {n_columns} columns.")
+    first, second = (found * 2)[:2] if found else (np.zeros(n_columns), np.zeros(n_columns))
+    return Columns(np.full((1, n_columns), kind), first[None], second[None])
+
 
 def filled(values: Array, learned: Learned) -> Array:
     """No value is missing any more; those that are there stay."""
     values = np.ascontiguousarray(values)
-    out = np.empty_like(values)
-    (fill,) = _each(values, learned, "fill")
-    _filled(values, fill, out)
-    if "column" in learned:
-        column, others = learned["column"].astype(np.int64), learned["others"].astype(np.int64)
-        weights, bias, low, high = (learned[name] for name in ("weights", "bias", "low", "high"))
-        _chained(values, column, others, weights, bias, low, high, out)
-    return out
-
-
-def _each(values: Array, learned: Learned, *names: str) -> tuple[Array, ...]:
-    """What was learned of each column, or a ValueError: the loops look at no bounds."""
-    found = tuple(learned[name] for name in names)
-    if any(each.shape != values.shape[1:] for each in found):
-        raise ValueError(f"{names[0]} of {found[0].shape} for {values.shape[1]} columns.")
-    return found
-
-
-def clipped(values: Array, learned: Learned) -> Array:
-    """Within the ends; missing stays missing."""
-    return np.clip(values, learned["low"], learned["high"])
-
-
-def logarithms(values: Array, learned: Learned) -> Array:
-    """sign(x) log(1 + |x|)."""
-    out = np.empty(values.shape)
-    _logarithms(np.ascontiguousarray(values), out)
+    out = alone("impute", learned, values.shape[1])(values)
+    column, others = learned["column"].astype(np.int64), learned["others"].astype(np.int64)
+    weights, bias, low, high = (learned[name] for name in ("weights", "bias", "low", "high"))
+    _chained(values, column, others, weights, bias, low, high, out)
     return out
 
 
@@ -92,14 +139,6 @@ def powers(values: Array, learned: Learned) -> Array:
     flat = np.abs(exponent) < np.finfo(np.float64).eps
     raised = np.where(flat, size, np.expm1(exponent * size) / np.where(flat, 1.0, exponent))
     return np.copysign(raised, values)
-
-
-def scaled(values: Array, learned: Learned) -> Array:
-    """The middle taken away, divided by the width."""
-    out = np.empty(values.shape)
-    middle, width = _each(values, learned, "middle", "width")
-    _scaled(np.ascontiguousarray(values), middle, width, out)
-    return out
 
 
 def weighted(values: Array, learned: Learned) -> Array:
@@ -137,20 +176,14 @@ def hashed(values: Array, learned: Learned) -> Array:
 
 CHANGES: Mapping[str, Callable[[Array, Learned], Array]] = {
     "impute": filled,
-    "cap": clipped,
-    "iqr": clipped,
-    "log": logarithms,
     "power": powers,
-    "standardise": scaled,
-    "robust": scaled,
-    "min_max": scaled,
     "smooth": weighted,
     "one_hot": hot,
     "hash": hashed,
     "pca": weighted,
     "autoencoder": encoded,
 }
-"""What each step does once it is fitted."""
+"""What the steps do, once they are fitted, that look at more than one value or at none of the compiled ways."""
 
 
 def linear(x: Array, weights: Array, bias: Array) -> Array:
@@ -172,26 +205,22 @@ def linear(x: Array, weights: Array, bias: Array) -> Array:
 
 
 @compiled
-def _filled(values: Array, fill: Array, out: Array) -> None:
+def columnwise(values: Array, kinds: Ints, first: Array, second: Array, out: Array) -> None:
+    """Every step of a column on one value after the other: a request's row is walked through once."""
     for row in range(values.shape[0]):
         for column in range(values.shape[1]):
             value = values[row, column]
-            out[row, column] = fill[column] if np.isnan(value) else value
-
-
-@compiled
-def _logarithms(values: Array, out: Array) -> None:
-    for row in range(values.shape[0]):
-        for column in range(values.shape[1]):
-            value = values[row, column]
-            out[row, column] = math.copysign(math.log1p(abs(value)), value)
-
-
-@compiled
-def _scaled(values: Array, middle: Array, width: Array, out: Array) -> None:
-    for row in range(values.shape[0]):
-        for column in range(values.shape[1]):
-            out[row, column] = (values[row, column] - middle[column]) / width[column]
+            for step in range(kinds.shape[0]):
+                kind, one, other = kinds[step, column], first[step, column], second[step, column]
+                if kind == FILL:
+                    value = one if np.isnan(value) else value
+                elif kind == CLIP:
+                    value = value if np.isnan(value) else min(max(value, one), other)
+                elif kind == LOG:
+                    value = math.copysign(math.log1p(abs(value)), value)
+                elif kind == SCALE:
+                    value = (value - one) / other
+            out[row, column] = value
 
 
 @compiled

@@ -14,11 +14,11 @@ from features.errors import StudyError, nearest
 from training.encoding import Hash, OneHot
 from training.imputation import Impute
 from training.outliers import Cap, Iqr
-from training.preparation import Preparation
+from training.preparation import KNOWN, Preparation
 from training.reduction import Autoencoder, Pca
 from training.scaling import Log, MinMax, Power, Robust, Scale, Standardise
 from training.smoothing import Smooth
-from training.stages import CHANGES, Array, Stage
+from training.stages import Array, Stage
 from training.step import Lesson, Step
 
 LEAST_SHARE = 0.5
@@ -39,8 +39,8 @@ def _entry(value: object) -> object:
     name, options = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else (value, None)
     if not isinstance(name, str) or not isinstance(options, Mapping | None):
         raise ValueError(f"a step is a name, or a name with options such as {{cap: {{low: 0.01}}}}. Got {value!r}.")
-    if name not in CHANGES:
-        text, hint = f"unknown preparation step {name!r}.", nearest(name, CHANGES)
+    if name not in KNOWN:
+        text, hint = f"unknown preparation step {name!r}.", nearest(name, KNOWN)
         raise PydanticCustomError("unknown_key", "{text} {hint}", {"text": text, "hint": hint, "at": name})
     return {"step": name, **(options or {})}
 

@@ -86,7 +86,7 @@ class Forest:
             raise BundleError(f"the trees need {self.n_features} columns. Got an array of shape {x.shape}.")
         margins = np.empty((len(self.base), len(x)), np.float32)
         x = np.ascontiguousarray(x, dtype=np.float32)
-        _walk(x, self.base, self.roots, self.depths, self.output, *self.packed, margins)
+        walk(x, self.base, self.roots, self.depths, self.output, *self.packed, margins)
         return margins[0] if len(self.base) == 1 else np.ascontiguousarray(margins.T)
 
     def only(self, output: int) -> "Forest":
@@ -230,7 +230,7 @@ def below(
 
 
 @compiled
-def _walk(
+def walk(
     x: NDArray[np.float32],
     base: NDArray[np.float32],
     roots: NDArray[np.int32],

@@ -104,7 +104,7 @@ def place(typing: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
     return types.uint64(k), generate
 
 
-def views(arrays: Sequence[Ints]) -> Ints:
+def views(arrays: Sequence[NDArray[Any]]) -> Ints:
     """Where arrays are: address, length, width; handed to a loop as one array, which is a hundred times cheaper.
 
     The caller keeps the arrays alive. They are contiguous, of one dimension or two.
@@ -127,8 +127,61 @@ def grid(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own
     return _view(2)(arrays, k)
 
 
-def _view(n_dimensions: int) -> Any:  # noqa: ANN401 - numba's own types
-    kind = types.Array(types.int64, n_dimensions, "C")
+@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
+def reals(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """The k-th of `views`' arrays, which has one dimension and holds float64."""
+    return _view(1, types.float64)(arrays, k)
+
+
+@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
+def plane(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """The k-th of `views`' arrays, which has two dimensions and holds float64."""
+    return _view(2, types.float64)(arrays, k)
+
+
+@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
+def singles(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """The k-th of `views`' arrays, which has one dimension and holds float32."""
+    return _view(1, types.float32)(arrays, k)
+
+
+@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
+def singles_grid(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """The k-th of `views`' arrays, which has two dimensions and holds float32."""
+    return _view(2, types.float32)(arrays, k)
+
+
+@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
+def shorts(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """The k-th of `views`' arrays, which has one dimension and holds int32."""
+    return _view(1, types.int32)(arrays, k)
+
+
+@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
+def shorts_grid(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """The k-th of `views`' arrays, which has two dimensions and holds int32."""
+    return _view(2, types.int32)(arrays, k)
+
+
+@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
+def table_of(typing: Any, words: Any, width: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """The memory of an array of one dimension, which may be a text's bytes, as rows so wide; nobody writes to it."""
+    kind = types.Array(types.int64, 2, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        given, size = make_array(signature.args[0])(context, builder, arguments[0]), context.get_constant(types.intp, 8)
+        columns = context.cast(builder, arguments[1], signature.args[1], types.intp)
+        shape = [builder.sdiv(given.nitems, columns), columns]
+        array = make_array(kind)(context, builder)
+        strides = [builder.mul(columns, size), size]
+        populate_array(array, data=given.data, shape=shape, strides=strides, itemsize=size, meminfo=None)
+        return array._getvalue()
+
+    return kind(words, width), generate
+
+
+def _view(n_dimensions: int, dtype: Any = types.int64) -> Any:  # noqa: ANN401 - numba's own types
+    kind = types.Array(dtype, n_dimensions, "C")
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
         word = context.get_value_type(types.int64)
@@ -136,7 +189,7 @@ def _view(n_dimensions: int) -> Any:  # noqa: ANN401 - numba's own types
         data = make_array(signature.args[0])(context, builder, arguments[0]).data
         cells = [builder.gep(data, [builder.add(first, Constant(word, cell))]) for cell in range(3)]
         address, *shape = (builder.load(cell) for cell in cells[: n_dimensions + 1])
-        array, size = make_array(kind)(context, builder), Constant(word, 8)
+        array, size = make_array(kind)(context, builder), Constant(word, dtype.bitwidth // 8)
         strides = [size] if n_dimensions == 1 else [builder.mul(shape[1], size), size]
         pointer = builder.inttoptr(address, array.data.type)
         populate_array(array, data=pointer, shape=shape, strides=strides, itemsize=size, meminfo=None)

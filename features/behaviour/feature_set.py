@@ -1,6 +1,6 @@
 """Feature set: declared features, and the only place where they are computed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from hashlib import sha256
@@ -202,8 +202,9 @@ class FeatureSet:
             )
         instants = np.empty(len(histories), np.int64)
         instants[:] = at
-        self._check_carry(histories, instants)
-        values, capped = self._kernel.compute(histories, instants, threads=threads)
+        if histories.carry is not None:
+            self.check_carry(histories.users, histories.carry, instants)
+        values, capped = self.kernel.compute(histories, instants, threads=threads)
         if len(self.names) < len(self.features):
             values = np.ascontiguousarray(values[:, : len(self.names)])
         return FeatureMatrix(values, histories.users, instants, self.names, self.fingerprint, capped)
@@ -214,7 +215,8 @@ class FeatureSet:
         return tuple(feature.name for feature in self.features if feature.waits)
 
     @cached_property
-    def _kernel(self) -> "Kernel":
+    def kernel(self) -> "Kernel":
+        """The loops that compute them."""
         from features.behaviour.kernel import Kernel
 
         if self.waiting:
@@ -224,15 +226,16 @@ class FeatureSet:
             )
         return Kernel(self.features, self.schema)
 
-    def _check_carry(self, histories: Histories, at: NDArray[np.int64]) -> None:
-        if histories.carry is None or not len(histories):
-            return
-        beyond = np.flatnonzero(histories.carry[:, 0] > (at - self.schema.horizon) // DAY * DAY)
+    def check_carry(
+        self, users: Sequence[str] | NDArray[np.object_], carry: NDArray[np.int64], at: NDArray[np.int64]
+    ) -> None:
+        """Nothing is folded that still counts as of these instants, one a row, or a SchemaError."""
+        beyond = np.flatnonzero(carry[:, 0] > (at - self.schema.horizon) // DAY * DAY)
         if len(beyond):
             row = beyond[0]
-            folded, asked = iso(int(histories.carry[row, 0])), iso(int(at[row]))
+            folded, asked = iso(int(carry[row, 0])), iso(int(at[row]))
             raise SchemaError(
-                f"the state of {histories.users[row]!r} is folded up to {folded}, too far for features as of {asked}. "
+                f"the state of {users[row]!r} is folded up to {folded}, too far for features as of {asked}. "
                 "Hint: compute them from the event log."
             )
 

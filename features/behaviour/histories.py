@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Self
 
 import numpy as np
@@ -93,15 +92,10 @@ class Histories:
         Raises:
             SchemaError: a state is not a whole number of records of this schema.
         """
-        width = 8 * schema.n_slots
-        sizes = [len(state) for state in states]
-        if any(size % width for size in sizes):
-            (user, *_) = (user for user, size in zip(users, sizes, strict=True) if size % width)
-            raise SchemaError(f"the state of {user!r} is not made of {width}-byte records. Hint: rebuild the state.")
+        cuts = edges_of(schema, users, states)
         slots = np.frombuffer(bytearray().join(states), np.int64).reshape(-1, schema.n_slots)
-        edges = np.array([0, *accumulate(sizes)], np.int64) // width
-        carry = _carries(schema, carries) if carries is not None and any(carries) else None
-        return cls(schema, np.array(users, dtype=object), slots, edges[:-1], edges[1:], carry)
+        carry = carries_of(schema, carries) if carries is not None and any(carries) else None
+        return cls(schema, np.array(users, dtype=object), slots, cuts[:-1], cuts[1:], carry)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -134,7 +128,23 @@ class Histories:
         return masks
 
 
-def _carries(schema: StateSchema, carries: Sequence[bytes | None]) -> NDArray[np.int64]:
+def edges_of(schema: StateSchema, users: Sequence[str], states: Sequence[bytes]) -> NDArray[np.int64]:
+    """Where the records of each of these states begin, once they are joined, and the last one's end: shape (n + 1,).
+
+    Raises:
+        SchemaError: a state is not a whole number of records of this schema.
+    """
+    width, edges = 8 * schema.n_slots, [0]
+    for user, state in zip(users, states, strict=True):
+        size, rest = divmod(len(state), width)
+        if rest:
+            raise SchemaError(f"the state of {user!r} is not made of {width}-byte records. Hint: rebuild the state.")
+        edges.append(edges[-1] + size)
+    return np.array(edges, np.int64)
+
+
+def carries_of(schema: StateSchema, carries: Sequence[bytes | None]) -> NDArray[np.int64]:
+    """Stored carries as rows; of whom nothing is folded, the empty one."""
     empty = empty_carry(schema).tobytes()
     return np.frombuffer(bytearray().join(each or empty for each in carries), np.int64).reshape(len(carries), -1)
 

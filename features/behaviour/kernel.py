@@ -159,15 +159,22 @@ def run(
 
 
 class Kernel:
-    """The loops for one set of definitions; may be called from many threads at once."""
+    """The loops for one set of definitions; may be called from many threads at once.
+
+    Attributes:
+        program: What the loops read.
+        n_features: Columns, the hidden ones included.
+        no_carry: For `run` where nothing is folded.
+        extension: What is computed in Python.
+    """
 
     def __init__(self, features: Sequence[Feature], schema: StateSchema) -> None:
         self.schema = schema
         self.n_features = len(features)
         self.program = Program(features, schema)
         self._cells = max([1, *(f.cells(s) for f in FAMILIES for s in f.sources(features, schema))])
-        self._no_carry = empty_carry(schema)[None]
-        self._extension = extension.Extension(features, schema)
+        self.no_carry = empty_carry(schema)[None]
+        self.extension = extension.Extension(features, schema)
         self._rooms = threading.local()
 
     def compute(
@@ -176,21 +183,24 @@ class Kernel:
         """(values, capped) of every row; blocks of rows on `threads` threads, by default one a core."""
         values = np.empty((len(histories), self.n_features))
         capped = np.zeros(len(histories), np.bool_)
-        carry = histories.carry if histories.carry is not None else self._no_carry
+        carry = histories.carry if histories.carry is not None else self.no_carry
         rows = histories.slots, histories.starts, histories.ends, carry, at, histories.settled
         program = self.program.arrays, self.program.numbers
+        if len(values) == 1 and not self.extension:
+            run(*rows, 0, 1, *program, self.room(int(histories.ends[0] - histories.starts[0])), values, capped)
+            return values, capped
         lengths = histories.ends - histories.starts
-        if self._extension:  # before the loops, whose formulas may be made of it
-            self._extension.fill(histories, at, carry, self._room(int(lengths.max(initial=0))), values)
+        if self.extension:  # before the loops, whose formulas may be made of it
+            self.extension.fill(histories, at, carry, self.room(int(lengths.max(initial=0))), values)
 
         def work(block: tuple[int, int]) -> None:
-            room = self._room(int(lengths[slice(*block)].max()))
+            room = self.room(int(lengths[slice(*block)].max()))
             run(*rows, *block, *program, room, values, capped)
 
         in_blocks(work, lengths, threads)
         return values, capped
 
-    def _room(self, n_events: int) -> Ints:
+    def room(self, n_events: int) -> Ints:
         """The views of this thread's scratch, made anew when a longer history comes."""
         if getattr(self._rooms, "n_events", -1) < n_events:
             tables = self.program.tables

@@ -38,7 +38,8 @@ class Lessons(FeatureSet):
         return cls(tuple(needed), features.schema)
 
     @cached_property
-    def _kernel(self) -> "Kernel":
+    def kernel(self) -> "Kernel":
+        """The loops, though something is still to be learnt."""
         from features.behaviour.kernel import Kernel
 
         return Kernel(self.features, self.schema)

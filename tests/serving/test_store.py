@@ -171,7 +171,7 @@ def test_what_was_last_said_about_consent_outlives_the_horizon(house, plan):
             made.take([shop.message("ann", "page_viewed", shop.NOW - step * HOUR)])
         (state,) = made.store.read(made.features.schema, ["ann"])
         histories = Histories.from_states(made.features.schema, ["ann"], [state.records])
-        (told,) = seen(histories, np.array([made.received - 90 * DAY]), np.array([made.received]))
+        (told,) = seen(histories, np.array([made.received]))
         assert not told[CONSENT] & Purpose.PERSONALISATION.bit
         assert len(histories.slots) == 71
         made.take([shop.message("ann", "page_viewed", shop.NOW - 199 * DAY)])

@@ -9,7 +9,7 @@ from sklearn.neural_network import MLPRegressor
 
 from features.errors import StudyError
 from tests.training.matrices import matrix
-from training.stages import scaled
+from training.stages import alone
 from training.steps import fit
 
 
@@ -39,7 +39,8 @@ def test_the_code_is_the_middle_layer_of_scikit_learn_s_network():
     options = {"components": 2, "hidden": 8, "rounds": 60, "seed": 3}
     ours = fit(matrix(train), ["impute", "standardise", {"autoencoder": options}])
     scale = ours.stages[1].learned
-    x = scaled(train, scale)
+    scaled = alone("standardise", scale, train.shape[1])
+    x = scaled(train)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = MLPRegressor(
@@ -48,7 +49,7 @@ def test_the_code_is_the_middle_layer_of_scikit_learn_s_network():
     code = ours.apply(served)
     # Through scikit-learn's other half, our code gives scikit-learn's own answer.
     behind = np.tanh(code @ theirs.coefs_[2] + theirs.intercepts_[2]) @ theirs.coefs_[3] + theirs.intercepts_[3]
-    assert np.abs(behind - theirs.predict(scaled(served, scale))).max() < 1e-12
+    assert np.abs(behind - theirs.predict(scaled(served))).max() < 1e-12
     assert ours.outputs == ("code#0", "code#1")
 
 
