@@ -13,7 +13,7 @@ from training.label import InCluster, Label
 from training.model import Model
 from training.outcome import Membership, Source, Truth
 
-TELLS = ("feature", "bucket")
+TELLS = ("feature", "count", "bucket")
 """What a segment may be handed beside events: all else is known only at a call, or to a model."""
 
 

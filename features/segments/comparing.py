@@ -155,7 +155,7 @@ def trait(facts: Facts, program: p.Program, node: int) -> int:
 def given(facts: Facts, program: p.Program, node: int, at: int) -> int:
     """The next change of the truth about a number that is handed in."""
     row = program.nodes[place(node)]
-    if row[p.A] < 0:
+    if row[p.A] == p.UNBOUND:
         return NEVER
     if row[p.C] == EXPIRY:
         low, high = within(facts, row[p.LOOK])

@@ -273,7 +273,7 @@ class Compiler:
         tenure = (int(feature.stat == "tenure"),)
         return Node(
             "input", says, level, kind=kind, window=window, ranges=ranges, numbers=tenure, change=change,
-            input=Input("feature", name),
+            input=Input("count" if feature.family == "totals" and feature.stat == "count" else "feature", name),
         )  # fmt: skip
 
     def _context(self, said: Mapping[str, object], path: Path) -> list[Node]:

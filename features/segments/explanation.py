@@ -12,8 +12,8 @@ import numpy as np
 from features.behaviour.histories import Histories
 from features.behaviour.schema import CODE_MASK, HEAD, ID, TS
 from features.instants import NEVER, iso
-from features.segments.nodes import CLASSES, PROMISES
-from features.segments.program import TRUE, Snapshot
+from features.segments.nodes import CLASSES, PROMISES, Input
+from features.segments.program import LOOK, TRUE, Snapshot
 
 if TYPE_CHECKING:
     from features.segments.counting import Room
@@ -62,7 +62,7 @@ class _Tree:
         truth, change = SPOKEN[self.room.truths[place, 0]], int(self.room.changes[place])
         told: dict[str, Any] = {"condition": json.loads(node.says), "truth": truth, "class": CLASSES[node.level]}
         if node.input is not None:
-            told["value"] = _number(self.inputs[self.segments.inputs.index(node.input)])
+            told["value"] = self._value(place, node.input)
         if node.cut is not None:
             told["snapshot"] = snapshot_of(self.segments.snapshots.get(node.cut.key))
         events = [self._event(int(k)) for k in self.room.evidence[place] if k >= 0]
@@ -75,6 +75,11 @@ class _Tree:
         if node.children:
             told["of"] = [self.node(child) for child in node.children]
         return told
+
+    def _value(self, place: int, asked: Input) -> float | None:
+        if asked.source == "count":
+            return float(self.room.numbers[self.segments.evaluator.program.nodes[place, LOOK], 0])
+        return _number(self.inputs[self.segments.inputs.index(asked)])
 
     def _event(self, k: int) -> dict[str, object]:
         record = self.histories.slots[self.rows[k]]

@@ -109,7 +109,8 @@ class Input:
     """A number that is handed in, beside the events.
 
     Attributes:
-        source: feature, bucket, model, cluster, confidence, context or listed.
+        source: feature, count (a feature that counts what the node looks at: it is not handed in, but counted), bucket,
+            model, cluster, confidence, context or listed.
         name: The feature, salt, study or path.
         among: The clusters, or users, that count as 1.
         test: What is asked of a context value, as it was written.

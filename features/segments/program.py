@@ -46,9 +46,12 @@ events of its first lane it needs.
 An nth has in A the place of its life-time count in the carry, and n in B; regularly its four numbers in A to D;
 resumed `last`, `after_gap` and the place of the count in A to C; compare in A the operator, in B whether of counts
 alone; a sequence `last`, match, scope and max_duration in A to D, in E its last step that has to come; a trait its
-slot, its place in the carry, and what missing data is in A to C; an input its column (-1: not known yet), what missing
+slot, its place in the carry, and what missing data is in A to C; an input its column, what missing
 data is, how time changes it, whether it is a tenure, and the place of the first instant in the carry in A to E; a
 member in A whether unknown users are out."""
+
+UNBOUND, COUNTED = -1, -2
+"""Instead of an input's column: its bounds are not known yet; it is the number of events of its look."""
 
 SIDE_KIND, SIDE_WINDOW, SIDE_LOOK, AGG, SIDE_SLOT, SIDE_CARRY, SIDE_FACTOR = range(7)
 LANE, ABSENT, N, NEEDED, WITHIN, SINCE, AFTER, IMMEDIATE, UNTIL_NEXT = range(9)
@@ -246,7 +249,7 @@ class _Maker:
         if op == TRAIT:
             return [self.schema.slot(node.trait), *(self._carry(each) for each in lifetimes(node)), missing]
         if op == INPUT and node.input is not None:
-            column = -1 if ranges_of(node, self.snapshots) is None else self.inputs[node.input]
+            column = UNBOUND if ranges_of(node, self.snapshots) is None else self.inputs.get(node.input, COUNTED)
             first = [self._carry(each) for each in lifetimes(node)] or [-1]
             return [column, missing, CHANGES.index(node.change), int(node.numbers == (1,)), *first]
         return []

@@ -122,7 +122,8 @@ class SegmentSet:
         self.gap = gap
         self.snapshots = dict(snapshots or {})
         self.names = tuple(segment.name for segment in segments)
-        self.inputs: tuple[Input, ...] = tuple(dict.fromkeys(node.input for node in nodes if node.input is not None))
+        asked = [node.input for node in nodes if node.input is not None and node.input.source != "count"]
+        self.inputs: tuple[Input, ...] = tuple(dict.fromkeys(asked))
         self._held = [place for place, segment in enumerate(segments) if segment.stays != segment.root]
 
     @classmethod

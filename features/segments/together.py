@@ -28,7 +28,7 @@ def evaluate(
         elif row[p.OP] == nodes.COUNT:
             _counted(program, row, room.numbers[place(row[p.LOOK])], n, said)
         elif row[p.OP] == nodes.INPUT:
-            _handed_in(program, row, inputs, first, n, said)
+            _handed_in(room, program, row, inputs, first, n, said)
         elif row[p.OP] == nodes.COMPARE and row[p.B]:
             _compared(room, program, node, n, said)
     for column in range(n):
@@ -72,12 +72,15 @@ def _counted(program: p.Program, row: Ints, numbers: Ints, n: int, said: Ints) -
 
 
 @compiled_inside
-def _handed_in(program: p.Program, row: Ints, inputs: Floats, first: int, n: int, said: Ints) -> None:
+def _handed_in(room: Room, program: p.Program, row: Ints, inputs: Floats, first: int, n: int, said: Ints) -> None:
     """UNKNOWN where the bounds it is compared with are; what missing data is where the number is missing."""
     for k in range(n):
         truth = p.UNKNOWN
-        if row[p.A] >= 0:
-            value = inputs[place(first + k), place(row[p.A])]
+        if row[p.A] != p.UNBOUND:
+            if row[p.A] == p.COUNTED:
+                value = float(room.numbers[place(row[p.LOOK]), place(k)])
+            else:
+                value = inputs[place(first + k), place(row[p.A])]
             truth = row[p.B] if np.isnan(value) else p.FALSE
             for each in range(row[p.TEST], row[p.TEST_END]):
                 if program.ranges[place(each), 0] <= value <= program.ranges[place(each), 1]:
