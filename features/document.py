@@ -1,6 +1,7 @@
 """Documents: YAML 1.2 files read into pydantic models, with errors that name file, line and nearest match."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -134,6 +135,8 @@ def _fault(data: object, where: str, fault: Any) -> str:  # noqa: ANN401 - pydan
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "missing":
         message = f"the key {fault['loc'][-1]!r} is missing"
+    if fault["type"] == "literal_error" and (words := re.findall("'([^']*)'", fault["ctx"]["expected"])):
+        message += f". {nearest(str(fault['input']), words)}"
     return f"{located(data, path, where)}{message}"
 
 

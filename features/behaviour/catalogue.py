@@ -127,7 +127,7 @@ def for_nobody(entries: list[Mapping[str, Any]]) -> dict[str, float]:
 def _section(kind: type[Declaration], empty: Mapping[str, float]) -> Iterator[str]:
     yield from (" ".join((kind.__doc__ or "").split("Attributes:")[0].split()), "")
     yield from ("| feature | formula | meaning | for nobody |", "|---|---|---|---|")
-    words = Words.of(PLAN, {})
+    words = Words(PLAN)
     given = [each for entry in examples(kind) for each in kind.model_validate(entry).features(words) if not each.hidden]
     first = {each.stat: each for each in reversed(given)}
     for each in sorted(first.values(), key=given.index):

@@ -152,10 +152,7 @@ def declared(
 ) -> tuple[Feature, ...]:
     """The features of a parsed document, in its order, then `own`, then hidden ones; of two equal ones one counts."""
     document = validated(Document, data, where=where)
-    try:
-        words = Words.of(plan, document.events)
-    except DefinitionError as error:
-        raise DefinitionError(f"{where}: events: {error}") from None
+    words = Words.of(plan, document.events, data, where=where)
     features = {feature.name: feature for feature in own}
     said: list[tuple[str, Feature]] = []
     faults = []

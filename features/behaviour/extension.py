@@ -155,7 +155,7 @@ def declared(source: str, plan: TrackingPlan) -> Iterator[Feature]:
     """
     for each in written(source).values():
         try:
-            kind = Words.of(plan, {}).kind(each.events)
+            kind = Words(plan).kind(each.events)
             specs = [_spec(name, kind, plan) for name in each.properties]
             windows = {text: parse_duration(text) for text in each.windows}
         except DefinitionError as error:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 from features.behaviour.kinds import Kind
 from features.behaviour.where import conditions
-from features.document import Definition
+from features.document import Definition, located
 from features.errors import DefinitionError, nearest
 from features.events.plan import PropertySpec, TrackingPlan
 
@@ -19,7 +19,11 @@ def _names(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_names),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
 """One name or several."""
 
 
@@ -44,20 +48,28 @@ class Words:
     kinds: Mapping[str, Kind] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, plan: TrackingPlan, specs: Mapping[str, KindSpec]) -> Self:
-        """The plan's words and these.
+    def of(cls, plan: TrackingPlan, specs: Mapping[str, KindSpec], data: Mapping[str, object], *, where: str) -> Self:
+        """The plan's words and these, which stand under `events:` of the document `data`.
 
         Raises:
-            DefinitionError: a name is taken, or a kind says what the plan does not know.
+            DefinitionError: a name is taken, or a kind says what the plan does not know; every fault with its line.
         """
-        words, kinds = cls(plan), {}
+        words, kinds, faults = cls(plan), {}, []
         for name, spec in specs.items():
-            if name == ANY or name in plan.specs:
-                raise DefinitionError(f"{name!r} is an event of the plan. Hint: give what you define another name.")
+            path = ["events", name]
             try:
+                if name == ANY or name in plan.specs:
+                    raise DefinitionError(f"{name!r} is an event of the plan. Hint: give what you define another name.")
+                path[2:] = ["event"]
+                words.kind(spec.event)
+                for prop, predicate in spec.where.items():
+                    path[2:] = ["where", prop]
+                    words.kind(spec.event, {prop: predicate})
                 kinds[name] = words.kind(spec.event, spec.where)
             except DefinitionError as error:
-                raise DefinitionError(f"{name!r}: {error}") from None
+                faults.append(f"{located(data, path, where)}{error}")
+        if faults:
+            raise DefinitionError("\n".join(faults))
         return cls(plan, kinds)
 
     def kind(self, name: str | tuple[str, ...], where: Mapping[str, object] | None = None) -> Kind:

@@ -14,7 +14,7 @@ from features.events.plan import RESERVED
 from features.instants import format_duration
 from features.segments import context
 from features.segments import definitions as d
-from features.segments.names import Fault, Names, Path, kind_of, relaxed, window_of, within
+from features.segments.names import Fault, Names, Path, blaming, kind_of, relaxed, window_of, within
 from features.segments.nodes import CLASSES, Cut, Input, Node, Ranges, Side, Window, sources
 from features.segments.predicates import EVERYTHING, counts, numbers
 from features.segments.steps import moves
@@ -140,10 +140,8 @@ class Compiler:
         if name == "segment":
             return self._segment(value, path)
         compile_one: Callable[[Any, Path], Node | list[Node]] = getattr(self, f"_{name}")
-        try:
+        with blaming(path):
             made = compile_one(value, path)
-        except DefinitionError as error:
-            raise Fault(path, str(error)) from None
         nodes = made if isinstance(made, list) else [made]
         if len(nodes) == 1:
             whole = self._add(replace(nodes[0], says=_plain(says)))
@@ -215,10 +213,8 @@ class Compiler:
     def _side(self, said: d.Aggregate, path: Path) -> Side:
         kind, window = self._kind(said, path), self._window(said, path)
         if said.property is not None:
-            try:
+            with blaming((*path, "property")):
                 spec = self.names.words.spec(said.property, kind)
-            except DefinitionError as error:
-                raise Fault((*path, "property"), str(error)) from None
             if spec.type in ("category", "text"):
                 raise Fault((*path, "property"), f"{said.property!r} is {spec.type}, and this needs numbers.")
         if said.agg == "mean" and window.mode == "ever":
@@ -242,7 +238,9 @@ class Compiler:
             if name not in plan.traits:
                 raise Fault((*path, name), f"unknown trait {name!r}. {nearest(name, plan.traits)}")
             decided = isinstance(predicate, Mapping) and "exists" in predicate
-            for prop, intervals in conditions({name: predicate}, lambda each: plan.traits[each]):
+            with blaming((*path, name)):
+                tests = conditions({name: predicate}, lambda each: plan.traits[each])
+            for prop, intervals in tests:
                 says = _plain({"trait": {name: predicate}})
                 kind = Kind((TRAITS,))
                 nodes.append(Node("trait", says, STREAM, kind=kind, tests=intervals, trait=prop, decided=decided))
@@ -253,7 +251,8 @@ class Compiler:
     def _feature(self, said: Mapping[str, object], path: Path) -> list[Node]:
         nodes = []
         for name, predicate in said.items():
-            ranges, decided = numbers(name, predicate)
+            with blaming((*path, name)):
+                ranges, decided = numbers(name, predicate)
             node = self._of_feature(name, (*path, name), ranges, _plain({"feature": {name: predicate}}))
             nodes.append(replace(node, decided=decided, absent=decided and not ranges))
         return nodes
@@ -279,10 +278,8 @@ class Compiler:
     def _context(self, said: Mapping[str, object], path: Path) -> list[Node]:
         nodes = []
         for name, predicate in said.items():
-            try:
+            with blaming((*path, name)):
                 written = json.dumps(context.check(name, predicate), sort_keys=True, default=str)
-            except DefinitionError as error:
-                raise Fault((*path, name), str(error)) from None
             says = _plain({"context": {name: predicate}})
             nodes.append(Node("input", says, REQUEST, ranges=((1.0, 1.0),), input=Input("context", name, test=written)))
         return nodes
@@ -333,7 +330,8 @@ class Compiler:
             if predicate is not None:
                 node = self._of_feature(feature, path, EVERYTHING, _plain({"rfm": {key: predicate}}))
                 cut = Cut("fifths", feature, recency, side=side, refresh=said.refresh or 0)
-                nodes.append(replace(node, level=BATCH, cut=cut, tests=counts(predicate)))
+                with blaming((*path, key)):
+                    nodes.append(replace(node, level=BATCH, cut=cut, tests=counts(predicate)))
         return nodes
 
     def _rfm_features(self, event: str | None, path: Path) -> tuple[str, str, str]:
@@ -361,10 +359,8 @@ class Compiler:
 
 
 def _counts(predicate: object, path: Path) -> Any:  # noqa: ANN401 - intervals
-    try:
+    with blaming((*path, "count")):
         return counts(predicate)
-    except DefinitionError as error:
-        raise Fault((*path, "count"), str(error)) from None
 
 
 def _plain(said: object) -> str:

@@ -20,9 +20,6 @@ Predicate = Annotated[
     WithJsonSchema({"anyOf": [VALUE, {"type": "object", "properties": OPERATORS, "additionalProperties": False}]}),
 ]
 """A value, or operators of which all have to hold."""
-Named = Annotated[
-    Names, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
-]
 Where = dict[str, Predicate]
 EVENT_NAMES = "A name, several, or `any`."
 
@@ -56,7 +53,7 @@ class Between(Definition):
 class Which(Definition):
     """Which events."""
 
-    event: Named = Field(description=EVENT_NAMES)
+    event: Names = Field(description=EVENT_NAMES)
     where: Where = {}
 
 
@@ -138,7 +135,7 @@ class Occurrence(Events):
 class Step(Windowed):
     """A step of a sequence: events that come, or (`not`) events that stay away; only those in its window count."""
 
-    event: Named = Field((), description=EVENT_NAMES)
+    event: Names = Field((), description=EVENT_NAMES)
     where: Where = {}
     count: Predicate = None
     not_: Occurrence | None = Field(None, alias="not")
@@ -166,7 +163,7 @@ class Sequence(Definition):
 
     scope: Literal["user", "session"] = "user"
     match: Literal["any", "first", "last"] = "last"
-    same: Named = Field((), description="Properties that all steps share.")
+    same: Names = Field((), description="Properties that all steps share.")
     last: Duration | None = None
     max_duration: Duration | None = None
     steps: tuple[Step, ...] = Field(min_length=1)
@@ -234,7 +231,7 @@ class Cluster(Definition):
     """`{study: behaviour, in: [bargain], min_confidence: 0.6}`."""
 
     study: str
-    in_: Named = Field(alias="in", min_length=1)
+    in_: Names = Field(alias="in", min_length=1)
     min_confidence: float | None = Field(None, ge=0.5, le=1)
 
 

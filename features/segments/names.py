@@ -1,6 +1,7 @@
 """Names: what definitions may name, and the words of events and windows resolved; each fault knows its place."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from features.behaviour.kinds import Kind
@@ -45,17 +46,22 @@ class Fault(Exception):  # noqa: N818 - becomes a DefinitionError once its line 
         self.path = path
 
 
+@contextmanager
+def blaming(path: Path) -> Iterator[None]:
+    """A mistake found within is one of what stands at `path`."""
+    try:
+        yield
+    except DefinitionError as error:
+        raise Fault(path, str(error)) from None
+
+
 def kind_of(words: Words, event: tuple[str, ...], where: Mapping[str, object], path: Path) -> Kind:
     """The kind of events that a definition names; faults at the key that is to blame."""
-    try:
+    with blaming((*path, "event")):
         bare = words.kind(event)
-    except DefinitionError as error:
-        raise Fault((*path, "event"), str(error)) from None
     for name, predicate in where.items():
-        try:
+        with blaming((*path, "where", name)):
             conditions({name: predicate}, lambda each: words.spec(each, bare))
-        except DefinitionError as error:
-            raise Fault((*path, "where", name), str(error)) from None
     return words.kind(event, where)
 
 

@@ -186,10 +186,7 @@ class SegmentSet:
         from features.segments.names import Names
 
         document = validated(Document, data, where=where)
-        try:
-            words = Words.of(plan, document.events)
-        except DefinitionError as error:
-            raise DefinitionError(f"{where}: events: {error}") from None
+        words = Words.of(plan, document.events, data, where=where)
         known = {feature.name: feature for feature in features.features if not feature.hidden}
         made = Compiler(document, data, Names(words, known, studies, features.schema.horizon))
         made.compile(where=where)

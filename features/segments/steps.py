@@ -3,7 +3,7 @@
 from features.behaviour.words import Words
 from features.errors import DefinitionError
 from features.segments import definitions as d
-from features.segments.names import Fault, Path, kind_of, window_of, within
+from features.segments.names import Fault, Path, blaming, kind_of, window_of, within
 from features.segments.nodes import Move
 from features.segments.predicates import counts
 
@@ -41,10 +41,8 @@ def moves(said: d.Sequence, path: Path, words: Words, *, horizon: int) -> tuple[
 def _least(step: d.Step, path: Path) -> tuple[int, int]:
     """The fewest and the most events of a step; the fewest is 0 where it is about absence."""
     body, where = (step.not_, (*path, "not")) if step.not_ is not None else (step, path)
-    try:
+    with blaming((*where, "count")):
         intervals = counts(body.count)
-    except DefinitionError as error:
-        raise Fault((*where, "count"), str(error)) from None
     if len(intervals) != 1:
         raise Fault((*where, "count"), "the count of a step is one range, such as {gte: 2} or {between: [2, 4]}.")
     least, most = intervals[0]

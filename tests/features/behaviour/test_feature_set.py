@@ -102,6 +102,13 @@ def test_a_fault_names_its_line_and_the_way_out(tmp_path, entry: str, message: s
     assert message in str(error.value)
 
 
+def test_a_fault_of_a_named_kind_names_its_line(tmp_path) -> None:
+    path = tmp_path / "features.yaml"
+    path.write_text("events:\n  b:\n    event: page_viewd\nfeatures:\n- {count: [any], windows: [1d]}\n")
+    with pytest.raises(DefinitionError, match=r"^features\.yaml:3: events\.b\.event: .*did you mean 'page_viewed'"):
+        FeatureSet.from_yaml(path, PLAN, CODES)
+
+
 def test_one_name_cannot_have_two_meanings(tmp_path) -> None:
     path = tmp_path / "features.yaml"
     path.write_text("features:\n- {sessions: {gap: 30m}, windows: [7d]}\n- {sessions: {gap: 10m}, windows: [7d]}\n")

@@ -77,9 +77,13 @@ def test_a_property_has_to_be_one_of_every_event_of_the_kind() -> None:
 def test_named_kinds_narrow_further_and_cannot_take_an_events_name() -> None:
     from features.behaviour.words import KindSpec
 
-    words = Words.of(PLAN, {"dear": KindSpec(event="seen", where={"price": {"gte": 10}})})
+    def words_of(**kinds: dict) -> Words:
+        specs = {name: KindSpec(**kind) for name, kind in kinds.items()}
+        return Words.of(PLAN, specs, {"events": kinds}, where="features")
+
+    words = words_of(dear={"event": "seen", "where": {"price": {"gte": 10}}})
     assert words.kind("dear", {"by": "mail"}).properties == {"price", "by"}
     with pytest.raises(DefinitionError, match="is an event of the plan"):
-        Words.of(PLAN, {"seen": KindSpec(event="left")})
-    with pytest.raises(DefinitionError, match=r"'dire': unknown event 'sen'\. Hint: did you mean 'seen'"):
-        Words.of(PLAN, {"dire": KindSpec(event="sen")})
+        words_of(seen={"event": "left"})
+    with pytest.raises(DefinitionError, match=r"events\.dire\.event: unknown event 'sen'\. Hint: did you mean 'seen'"):
+        words_of(dire={"event": "sen"})

@@ -1,16 +1,21 @@
 """Laying out, the schema for editors, and what mistakes are told."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from features.document import load
+from features.document import load, parsed
 from features.errors import DefinitionError
 from features.segments.format import formatted, schema
 from features.segments.segment_set import SegmentSet
 from tests.features.segments.shop import CODES, FEATURES, PLAN, STUDIES
 
-SHOP = Path(__file__).parents[3] / "examples" / "shop" / "segments.yaml"
+ROOT = Path(__file__).parents[3]
+SHOP = ROOT / "examples" / "shop" / "segments.yaml"
+SHOWN = re.findall(r"```yaml\n(version.*?)```", (ROOT / "docs" / "segments.md").read_text(), re.DOTALL)
 
 
 def test_the_shops_file_is_laid_out_as_it_should_be():
@@ -44,6 +49,29 @@ def test_the_schema_names_every_condition_and_durations_as_texts():
     assert "from" in made["$defs"]["Ago"]["properties"]
 
 
+def complaints(text):
+    """What an editor would mark: the places that break the schema."""
+    written = json.loads(json.dumps(parsed(text, "segments.yaml"), default=str))
+    return [error.json_path for error in Draft202012Validator(schema()).iter_errors(written)]
+
+
+@pytest.mark.parametrize("text", [SHOP.read_text(), *SHOWN])
+def test_the_schema_accepts_the_shops_file_and_what_the_page_shows(text):
+    assert SHOWN
+    assert complaints(text) == []
+
+
+@pytest.mark.parametrize(
+    ("events", "when", "place"),
+    [
+        ("{b: {event: 3}}", "{did: {event: b}}", "$.events.b.event"),
+        ("{b: {event: buy}}", "{did: {event: b, calendar: dya}}", "$.segments.s.when.did"),
+    ],
+)
+def test_the_schema_marks_what_is_wrong(events, when, place):
+    assert complaints(f"version: 1\nevents: {events}\nsegments: {{s: {{when: {when}}}}}\n") == [place]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -72,6 +100,20 @@ def test_the_schema_names_every_condition_and_durations_as_texts():
         ("    when: {sequence: {same: section, steps: [{event: add}]}}", "segments.yaml:4: .*`same` needs 'section'"),
         ("    when: {}", "segments.yaml:4: .*a condition says something"),
         ("    when: {all: []}", "segments.yaml:4: segments.s.when.all"),
+        (
+            "    when:\n      feature:\n        count_any_7d: {gt: 1}\n        count_view_7d: {gtee: 3}",
+            "yaml:7: .*'gte'",
+        ),
+        ("    when:\n      trait:\n        age: {gt: 1}\n        country: {inn: [DE]}", "yaml:7: .*'in'"),
+        ("    when:\n      rfm:\n        r: 5\n        f: {gtee: 4}", "yaml:7: segments.s.when.rfm.f: .*'gte'"),
+        ("    when: {sequence: {match: lst, steps: [{event: add}]}}", "yaml:4: .*did you mean 'last'"),
+        ("    when: {did: {event: buy}}\n    status: activ", "yaml:5: segments.s.status: .*did you mean 'active'"),
+        ("    when: {did: {event: buy, calendar: dya}}", "yaml:4: .*did you mean 'day'"),
+        ("    when: {did: {event: buy}}\nevents:\n  b: {event: byu}", "yaml:6: events.b.event: .*did you mean 'buy'"),
+        (
+            "    when: {did: {event: any}}\nevents:\n  c:\n    event: add\n    where:\n      prise: 3\n  buy: {}",
+            "yaml:9: events.c.where.prise: .*did you mean 'price'.*\nsegments.yaml:10: events.buy: 'buy' is an event",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_the_nearest_name(tmp_path, text, told):
