@@ -3,7 +3,7 @@
 What was written of a segment as of an instant is replaced whole, so a run that is repeated leaves one copy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,10 @@ from features.segments.ledger import Ledger
 AT_ONCE = 10_000
 """Rows a statement."""
 TABLE = "memberships"
-READERS = {".parquet": pl.read_parquet, ".csv": lambda path: pl.read_csv(path, try_parse_dates=True)}
+READERS: dict[str, Callable[[Path, pl.Schema], pl.DataFrame]] = {
+    ".parquet": lambda path, _: pl.read_parquet(path),
+    ".csv": lambda path, schema: pl.read_csv(path, schema_overrides=schema),
+}
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,13 @@ class Export:
         rows: Columns segment, as_of, user and what else was asked for; instants are UTC.
         segments: Whose rows of these instants are replaced, those of nobody included.
         instants: Microseconds UTC.
+        hidden: Asked for too, but below their `min_size` or not applied: what was written of them goes.
     """
 
     rows: pl.DataFrame
     segments: tuple[str, ...]
     instants: tuple[int, ...]
+    hidden: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -71,20 +76,20 @@ class Export:
             raise AnalysisError(f"{until}. Hint: `ethogram segments apply`.")
         audience, as_of = Audience.of(project, at if at is not None else ledger.at), ledger.at if at is None else at
         known = {name: audience.segments.segment(name) for name in names or audience.segments.names}
-        large = tuple(
-            n for n, each in known.items() if n in ledger.segments and ledger.segments[n].size >= each.min_size
-        )
+        willing = [user for each in audience.everybody(Purpose.PERSONALISATION) for user in each.users.tolist()]
+        members = ledger.members(as_of).filter(pl.col("user").is_in(willing))
+        sizes = dict(members.group_by("segment").len().iter_rows())
+        large = tuple(n for n, each in known.items() if n in ledger.segments and sizes.get(n, 0) >= each.min_size)
+        about = large, (as_of,), tuple(name for name in known if name not in large)
         if changes:
             emitted = [(name, word == "entered") for name in large for word in known[name].emit]
-            return cls(_changes(ledger, as_of, emitted), large, (as_of,))
-        willing = [user for each in audience.everybody(Purpose.PERSONALISATION) for user in each.users.tolist()]
-        members = ledger.members(as_of).filter(pl.col("segment").is_in(large) & pl.col("user").is_in(willing))
-        rows = members.select(
+            return cls(_changes(ledger, as_of, emitted), *about)
+        rows = members.filter(pl.col("segment").is_in(large)).select(
             "segment", _instant(pl.lit(as_of)).alias("as_of"), "user", _instant(pl.col("since")), "cause"
         )
         if scores or features:
             rows = rows.join(_figures(audience, as_of, scores=scores, features=features), on="user", how="left")
-        return cls(rows.sort("segment", "user"), large, (as_of,))
+        return cls(rows.sort("segment", "user"), *about)
 
     def write(self, to: str, *, table: str = TABLE) -> int:
         """Write the rows, in place of those of the same segments and instant; how many there are.
@@ -106,16 +111,20 @@ class Export:
         return self.rows.height
 
     @property
+    def _replaced(self) -> tuple[str, ...]:
+        return self.segments + self.hidden
+
+    @property
     def _moments(self) -> list[datetime]:
         return pl.Series(self.instants, dtype=pl.Datetime("us")).to_list()
 
     def _to_file(self, path: Path) -> None:
         rows = self.rows
         if path.exists():
-            before = READERS[path.suffix](path)
+            before = READERS[path.suffix](path, rows.schema)
             if before.columns != rows.columns:
                 raise AnalysisError(f"{path} has other columns: {', '.join(before.columns)}. Hint: another file.")
-            same = pl.col("segment").is_in(self.segments) & pl.col("as_of").is_in(self._moments)
+            same = pl.col("segment").is_in(self._replaced) & pl.col("as_of").is_in(self._moments)
             rows = pl.concat([before.cast(rows.schema).filter(~same), rows])
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".parquet":
@@ -135,7 +144,7 @@ class Export:
             raise DefinitionError(f"the database cannot be opened: {error}. Hint: its driver may be missing.") from None
         columns = [sql.Column(column, _type(sql, kind)) for column, kind in self.rows.schema.items()]
         table = sql.Table(name, sql.MetaData(), *columns)
-        same = sql.and_(table.c.segment.in_(self.segments), table.c.as_of.in_(self._moments))
+        same = sql.and_(table.c.segment.in_(self._replaced), table.c.as_of.in_(self._moments))
         try:
             with engine.begin() as connection:
                 table.create(connection, checkfirst=True)

@@ -1,14 +1,23 @@
 """Exports: to files and databases, once and again, and what is handed on of changes."""
 
+import sqlite3
+from shutil import copytree
+
 import polars as pl
 import pytest
 
+from experiments.audience import Audience
 from experiments.enrolment import Enrolment
 from experiments.export import Export
 from features.errors import AnalysisError, DefinitionError
+from features.events.batch import EventBatch
+from features.events.log import EventLog
 from features.instants import DAY
+from features.project import Project
 from features.segments.ledger import Ledger
 from tests.experiments import projects
+from tests.serving.test_memberships import bundled
+from training.bundle import publish
 
 SEGMENTS = """version: 1
 segments:
@@ -44,6 +53,68 @@ def test_a_file_holds_every_instant_once_however_often_it_is_written(project, tm
     assert "few" not in rows["segment"].to_list()
 
 
+def test_ids_in_a_csv_file_stay_as_they_are(tmp_path):
+    path, ids = tmp_path / "out.csv", [[f"{k:04}" for k in range(200)], ["u1"], ["1e3"]]
+    for at, users in enumerate(ids):
+        rows = pl.DataFrame({"segment": "all", "as_of": pl.Series([at] * len(users), dtype=pl.Datetime), "user": users})
+        Export(rows, ("all",), (at,)).write(str(path))
+    assert pl.read_csv(path, infer_schema=False)["user"].to_list() == [user for users in ids for user in users]
+
+
+def edited(project, folder, before, after):
+    """A copy of the project whose segments are others."""
+    assert before in SEGMENTS
+    copytree(project.root, folder)
+    (folder / "segments.yaml").write_text(SEGMENTS.replace(before, after))
+    return Project.find(folder)
+
+
+def written(to):
+    """The instants and segments of which there are rows."""
+    path = to.removeprefix("sqlite:///")
+    if path != to:
+        rows = pl.read_database("SELECT * FROM memberships", sqlite3.connect(path))
+    else:
+        rows = pl.read_parquet(path) if path.endswith("parquet") else pl.read_csv(path)
+    return {(str(as_of)[:10], segment) for as_of, segment in rows.select("as_of", "segment").rows()}
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.csv", "crm.db"])
+def test_what_was_written_of_a_segment_that_falls_away_goes(project, tmp_path, name):
+    to = f"sqlite:///{tmp_path}/{name}" if name.endswith("db") else str(tmp_path / name)
+    for at in (END - DAY, END):
+        Export.of(project, at=at).write(to)
+    both = {(day, segment) for day in ("2026-02-23", "2026-02-24") for segment in ("lately", "regulars")}
+    assert written(to) == both
+    small = edited(project, tmp_path / "small", "last: 7d}}", "last: 7d}}, min_size: 5000")
+    assert Export.of(small, names=["regulars"]).write(to) == 0
+    assert written(to) == both - {("2026-02-24", "regulars")}
+    archived = edited(project, tmp_path / "archived", "emit: [entered]", "status: archived")
+    Enrolment.plan(archived, at=END).apply()
+    Export.of(archived, at=END).write(to)
+    assert written(to) == both - {("2026-02-24", "lately")}
+
+
+def test_min_size_counts_who_is_handed_on_as_of_the_instant(project, tmp_path):
+    ledger = Ledger.read(project.path("memberships"))
+    sizes = {at: ledger.members(at, segment="lately").height for at in (END - DAY, END)}
+    least = max(sizes.values())
+    assert min(sizes.values()) < least
+    edit = "emit: [entered]", f"emit: [entered], min_size: {least}"
+    limited = edited(project, tmp_path / "limited", *edit)
+    for at, size in sizes.items():
+        for changes in (False, True):
+            found = Export.of(limited, at=at, changes=changes)
+            assert ("lately" in found.segments, "lately" in found.rows["segment"]) == (size == least,) * 2
+            assert ("lately" in found.hidden) == (size < least)
+    full = max(sizes, key=lambda at: sizes[at])
+    said = {"source": "made", "id": 10**6, "event": "viewed", "seq": 0, "offset": 0, "consent": 0}
+    said |= {"user_id": min(ledger.members(full, segment="lately")["user"]), "ts": END + 1, "received": END + 1}
+    log = EventLog.of(limited)
+    log.append(EventBatch(pl.DataFrame([said]), log.plan), name="no")
+    assert "lately" in Export.of(limited, at=full).hidden
+
+
 def test_features_come_along_and_another_layout_is_refused(project, tmp_path):
     found = Export.of(project, names=["regulars"], features=True)
     assert found.rows["count_viewed_7d"].min() >= 3
@@ -57,6 +128,20 @@ def test_features_come_along_and_another_layout_is_refused(project, tmp_path):
         Export.of(project, names=["regular"])
     with pytest.raises(AnalysisError, match="the last `apply` was as of"):
         Export.of(project, at=END + 1)
+
+
+def test_scores_are_what_every_model_says_of_each_alone(tmp_path):
+    project = projects.make(tmp_path / "shop", n_users=40, segments_yaml=SEGMENTS)
+    publish(bundled(project, tmp_path / "made").path, project.path("bundles"))
+    Enrolment.plan(project, at=END).apply()
+    rows, path = Export.of(project, names=["regulars"], scores=True), tmp_path / "out.csv"
+    assert rows.write(str(path)) == rows.write(str(path)) == pl.read_csv(path).height > 10
+    audience = Audience.of(project, END)
+    for user, chance, kind in rows.rows.select("user", "purchase_7d", "behaviour").iter_rows():
+        said = audience.scores(audience.matrix(audience.person(user), END))
+        assert chance == pytest.approx(float(said["purchase_7d"].probability[0]))
+        assert kind == said["behaviour"].names[int(said["behaviour"].column()[0])]
+    assert rows.rows["purchase_7d"].n_unique() > 1
 
 
 def test_changes_are_those_that_emit_names(project):
