@@ -19,6 +19,7 @@ from features.events.log import EventLog
 from features.events.plan import Purpose
 from features.events.rows import Rows
 from features.project import Project
+from features.segments.ledger import Ledger
 from features.segments.membership import Judge
 from features.segments.nodes import below, sources
 from features.segments.program import Snapshot
@@ -67,8 +68,9 @@ class Audience:
         newest = log.span()[1]
         bundle = _served(project, features)
         models = bundle.models if bundle is not None else {}
-        told = bundle.told if bundle is not None else None
-        known = _kept(declared, told.snapshots if told is not None else {}, newest)
+        told, before = bundle.told if bundle is not None else None, Ledger.read(project.path("memberships"))
+        applied = before.bounds if before.features == features.fingerprint else {}
+        known = _kept(declared, told.snapshots if told is not None else applied, newest)
         segments = release.bounded(declared, log, features, models, known)
         schema = features.schema.union(declared.schema)
         return cls(log, features.on(schema), segments.on(schema), models, newest if at is None else at, told)
@@ -152,11 +154,12 @@ class Audience:
         return segments.explain(person, at, features=matrix, scores=self.scores(matrix))
 
     def fit(self, segment: Segment) -> str:
-        """A digest of the bounds and models that a segment compares with; empty where there are none."""
-        nodes = list(below(self.segments.nodes, segment.root))
+        """A digest of the bounds and models that a segment, of any set, compares with; empty where there are none."""
+        mine = self.segments.segment(segment.name)
+        nodes = list(below(self.segments.nodes, mine.root))
         studies = {node.input.name for node in nodes if node.input is not None and node.input.source in STUDIES}
         digests = [self.models[name].digest for name in sorted(studies & set(self.models))]
-        told = [*map(repr, self.segments.compared(segment)), *digests]
+        told = [*map(repr, self.segments.compared(mine)), *digests]
         return sha256("|".join(told).encode()).hexdigest()[:16] if told else ""
 
     def unanswered(self, segment: Segment) -> str:
@@ -178,7 +181,7 @@ class Audience:
 
 
 def _kept(segments: SegmentSet, served: Mapping[str, Snapshot], at: int) -> dict[str, Snapshot]:
-    """The bounds in service that are needed and not due for a refresh."""
+    """The bounds in service, or applied last, that are needed and not due for a refresh."""
     cuts = [node.cut for node in segments.nodes if node.cut is not None and node.cut.key in served]
     due = {cut.key for cut in cuts if cut.refresh and served[cut.key].at + cut.refresh <= at}
     return {cut.key: served[cut.key] for cut in cuts if cut.key not in due}

@@ -11,6 +11,7 @@ import polars as pl
 from experiments import release
 from experiments.audience import Audience
 from experiments.proposals import flow
+from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.errors import AnalysisError
 from features.events.plan import Purpose
@@ -111,7 +112,7 @@ class Enrolment:
         served, declared = self.audience.served, self.audience.segments
         if served is not None and served.fingerprint != declared.fingerprint:
             release.promote(self.project, versions=release.served(self.project), bounds=declared.snapshots)
-        self.ledger.forget(self.erased)
+        ledger = self.ledger.forget(self.erased)
         sizes = {line.name: line.after for line in self.lines}
         newest = dict(self.changes.filter("entered").group_by("segment").agg(pl.col("at").max()).iter_rows())
         applied = {
@@ -119,15 +120,14 @@ class Enrolment:
                 segment.version,
                 self.audience.fit(segment),
                 sizes[segment.name],
-                newest.get(
-                    segment.name, before.entered if (before := self.ledger.segments.get(segment.name)) else None
-                ),
+                newest.get(segment.name, before.entered if (before := ledger.segments.get(segment.name)) else None),
             )
             for segment in self._kept()
         }
-        if self.ledger.at == self.audience.at and applied == self.ledger.segments and not self.changes.height:
-            return self.ledger
-        return self.ledger.written(self.audience.at, applied, self.states, self.changes)
+        if ledger.at == self.audience.at and applied == ledger.segments and not self.changes.height:
+            return ledger
+        features = FeatureSet.of(self.project, self.audience.log.plan, self.audience.log.codes).fingerprint
+        return ledger.written(self.audience.at, applied, declared.snapshots, features, self.states, self.changes)
 
     def __str__(self) -> str:
         head = f"as of {iso(self.audience.at)}"
@@ -167,7 +167,7 @@ class Enrolment:
         asked = audience.segments.only([each.name for each in audience.segments.segments if self._enrolled(each)])
         before = ledger.state_frame()
         states, changes, willing = [before.clear()], [], set[str]()
-        known, course = audience.log.by_bucket(before), _Course.of(ledger, asked)
+        known, course = audience.log.by_bucket(before), _Course.of(ledger, asked, audience)
         for part in audience.map(lambda people: _Part(self, course, people, known), Purpose.PERSONALISATION):
             states.append(part.states)
             changes.append(part.changes)
@@ -210,13 +210,14 @@ class Enrolment:
             for changed, comes, cause, count in moved:
                 causes[cause] += count if changed == name else 0
                 entered += count if changed == name and comes else 0
-            left = causes.total() - entered + lost.get(name, 0)
-            causes["erase"] += lost.get(name, 0)
+            forgotten = lost.get(name, 0) + self.ledger.erased.get(name, 0)
+            left = causes.total() - entered + forgotten
+            causes["erase"] += forgotten
             note = self.audience.unanswered(segment) if segment.status == "active" else segment.status
             size = now.get(name, 0)
             hidden = size < segment.min_size
             shown = () if hidden else tuple(samples.get(name, ()))
-            sizes = was.get(name, 0), size, entered, left
+            sizes = was.get(name, 0) + self.ledger.erased.get(name, 0), size, entered, left
             yield Line(name, *sizes, dict(sorted((+causes).items())), note, shown, hidden)
 
     def _samples(self) -> dict[str, list[Mapping[str, str]]]:
@@ -246,13 +247,14 @@ class _Course(NamedTuple):
     anew: SegmentSet
 
     @classmethod
-    def of(cls, ledger: Ledger, asked: SegmentSet) -> "_Course":
-        """What goes on: a definition that is the same, of which it is known when time may change it."""
+    def of(cls, ledger: Ledger, asked: SegmentSet, audience: Audience) -> "_Course":
+        """What goes on: the same definition and bounds, of which it is known when time may change a truth."""
         names = []
         for segment in asked.segments:
             before = ledger.segments.get(segment.name)
             ticks = any(node.change == "tick" for node in below(asked.nodes, segment.root))
-            if before and before.version == segment.version and (segment.membership is not None or not ticks):
+            same = before and (before.version, before.fit) == (segment.version, audience.fit(segment))
+            if same and (segment.membership is not None or not ticks):
                 names.append(segment.name)
         return cls(asked.only(names), asked.only([name for name in asked.names if name not in names]))
 
@@ -291,10 +293,7 @@ class _Part:
         audience, n, since = self.whole.audience, len(histories), self.whole.ledger.at or 0
         instants, terms = (np.full(n, since), np.full(n, audience.at)), Terms.of(segments.segments)
         states, changes, _ = fold(held, terms, audience.judge(histories, segments), moments, *instants)
-        anew = np.array([self._refitted(segment) for segment in segments.segments])
-        return states, changes._replace(
-            cause=np.where(anew[changes.segment] & (changes.at == since), REFIT, changes.cause)
-        )
+        return states, changes
 
     def _stepped(
         self, histories: Histories, segments: SegmentSet, held: States, moments: Moments
@@ -308,13 +307,10 @@ class _Part:
             before = known.get(segment.name)
             if before is None or before.version != segment.version:
                 cause[:, k] = EDIT
-            elif self._refitted(segment):
+            elif before.fit != audience.fit(segment):
                 cause[:, k] = REFIT
         truths = audience.truths(histories, audience.at, segments, threads=1)
         return step(held, Terms.of(segments.segments), truths, np.full(cause.shape, np.iinfo(np.int64).min), cause)
-
-    def _refitted(self, segment: Segment) -> bool:
-        return self.whole.audience.fit(segment) != self.whole.ledger.segments[segment.name].fit
 
     def _named(self, segments: SegmentSet, row: Ints, segment: Ints) -> tuple[pl.Series, pl.Series]:
         return self.users["user"].gather(row), pl.Series(segments.names, dtype=pl.String).gather(segment)

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self, TypeVar
 
+import numpy as np
 import polars as pl
 
 from features.behaviour.histories import Histories
@@ -198,7 +199,8 @@ class EventLog:
 
     def by_bucket(self, frame: pl.DataFrame) -> Callable[[str], pl.DataFrame]:
         """The rows of a frame whose `user`, a canonical id, is in the same bucket as the user that is asked for."""
-        n_buckets, number = self._current().n_buckets, pl.lit(stable_hash(frame["user"]))
+        n_buckets, runs = self._current().n_buckets, frame["user"].rle().struct.unnest()
+        number = np.repeat(stable_hash(runs["value"]).to_numpy(), runs["len"].to_numpy())
         parts = frame.with_columns(bucket=number & (n_buckets - 1)).partition_by("bucket", as_dict=True)
         return lambda user: parts.get((bucket_of(user, n_buckets),), frame.clear())
 

@@ -1,8 +1,9 @@
 """Ledger: who was in which segment when: Parquet, written by `segments apply`, read as of any instant."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -10,6 +11,7 @@ import polars as pl
 
 from features.errors import AnalysisError
 from features.events.parts import locked, write_json, write_parquet
+from features.segments.program import Snapshot
 
 MANIFEST = "ledger.json"
 CHANGES = {"user": pl.String, "segment": pl.String, "at": pl.Int64, "entered": pl.Boolean, "cause": pl.String}
@@ -44,6 +46,9 @@ class Ledger:
         folder: Where.
         at: As of, microseconds UTC; None where nothing was applied yet.
         segments: By name.
+        bounds: Those of percentiles and fifths that were compared with, by `Cut.key`.
+        features: The fingerprint of the features that the bounds are of.
+        erased: Per segment how many members were erased since.
         parts: Files of changes, the oldest first.
         states: The file of states.
     """
@@ -51,6 +56,9 @@ class Ledger:
     folder: Path
     at: int | None = None
     segments: Mapping[str, Applied] = field(default_factory=dict)
+    bounds: Mapping[str, Snapshot] = field(default_factory=dict)
+    features: str = ""
+    erased: Mapping[str, int] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
     states: str = ""
 
@@ -62,7 +70,9 @@ class Ledger:
         except FileNotFoundError:
             return cls(folder)
         applied = {name: Applied(**each) for name, each in said["segments"].items()}
-        return cls(folder, said["at"], applied, tuple(said["parts"]), said["states"])
+        bounds = {key: Snapshot.load(each) for key, each in said.get("bounds", {}).items()}
+        known = bounds, said.get("features", ""), said.get("erased", {})
+        return cls(folder, said["at"], applied, *known, tuple(said["parts"]), said["states"])
 
     def state_frame(self) -> pl.DataFrame:
         """Columns of STATES: everybody who is in a segment, or of whom it matters how they left."""
@@ -88,7 +98,13 @@ class Ledger:
         return told.collect()
 
     def written(
-        self, at: int, segments: Mapping[str, Applied], states: pl.DataFrame, changes: pl.DataFrame
+        self,
+        at: int,
+        segments: Mapping[str, Applied],
+        bounds: Mapping[str, Snapshot],
+        features: str,
+        states: pl.DataFrame,
+        changes: pl.DataFrame,
     ) -> "Ledger":
         """The ledger with these changes; killed at any moment, the one before stands."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,29 +116,33 @@ class Ledger:
             if changes.height:
                 parts = (*parts, f"changes-{name}.parquet")
                 write_parquet(self.folder / parts[-1], changes.select(*CHANGES))
-            made = Ledger(self.folder, at, segments, parts, f"states-{name}.parquet")
+            made = Ledger(self.folder, at, segments, bounds, features, {}, parts, f"states-{name}.parquet")
             write_parquet(self.folder / made.states, states.select(*STATES))
             made._keep()
         return made
 
-    def forget(self, users: Iterable[str]) -> int:
-        """Remove everything about these users; how many rows went."""
+    def forget(self, users: Iterable[str]) -> "Ledger":
+        """Remove everything about these users, but for how many of them were in which segment."""
+        gone = pl.col("user").is_in(list(users))
+        members = self.state_frame().filter("inside", gone)["segment"].to_list()
         if self.at is None:
-            return 0
-        gone, removed = pl.col("user").is_in(list(users)), 0
+            return self
         with locked(self.folder / ".lock"):
-            for name in (*self.parts, self.states):
+            now = Ledger.read(self.folder)
+            made = replace(now, erased=dict(Counter(now.erased) + Counter(members)))
+            made._keep()
+            for name in (*now.parts, now.states):
                 frame = pl.read_parquet(self.folder / name)
                 kept = frame.filter(~gone)
-                removed += frame.height - kept.height
                 if kept.height < frame.height:
                     write_parquet(self.folder / name, kept)
-        return removed
+        return made if now == self else self
 
     def _keep(self) -> None:
         """Write the manifest, then remove what it does not name."""
-        told = {"version": 1, "at": self.at, "parts": self.parts, "states": self.states}
-        write_json(self.folder / MANIFEST, {**told, "segments": {k: asdict(v) for k, v in self.segments.items()}})
+        told = {name: getattr(self, name) for name in ("at", "features", "erased", "parts", "states")}
+        described = {name: {k: asdict(v) for k, v in getattr(self, name).items()} for name in ("segments", "bounds")}
+        write_json(self.folder / MANIFEST, {"version": 1, **told, **described})
         for file in self.folder.glob("*.parquet"):
             if file.name not in (*self.parts, self.states):
                 file.unlink()

@@ -126,15 +126,21 @@ def step(states: States, terms: Terms, truths: Truths, ended: Ints, cause: Ints)
         states: Before.
         terms: Of the segments.
         truths: As of the instant, of the same rows and segments.
-        ended: Shape (n_rows, n_segments): ts of an event that ends a membership and became known now; MISSING.
+        ended: Shape (n_rows, n_segments), or (n_rows, 1) where no event ends any: ts of an event that ends a membership
+            and became known now; MISSING.
         cause: Per row or per (row, segment), what brought the instant.
     """
     now, enters, stays = truths.at[:, None], truths.values == TRUE, truths.stays == TRUE
-    over = states.inside & (terms.ttl > 0) & (now - states.entered >= terms.ttl)
-    put_out = states.inside & (ended > states.entered)
-    failing = states.inside & ~stays & (now - states.entered >= terms.min_dwell)
+    put_out, failing, comes = states.inside & (ended > states.entered), states.inside & ~stays, ~states.inside & enters
+    over = np.zeros((1, 1), np.bool_)
+    if terms.ttl.any():
+        over = states.inside & (terms.ttl > 0) & (now - states.entered >= terms.ttl)
+    if terms.min_dwell.any():
+        failing &= now - states.entered >= terms.min_dwell
+    if terms.after.any() or terms.never.any():
+        comes &= now >= _back(states, terms)
+    comes &= states.ready
     goes = over | put_out | failing
-    comes = ~states.inside & enters & states.ready & (now >= _back(states, terms))
     later = States(
         (states.inside | comes) & ~goes,
         np.where(comes, now, states.entered),
@@ -162,8 +168,6 @@ def due(states: States, terms: Terms, truths: Truths) -> Ints:
 
 def _back(states: States, terms: Terms) -> Ints:
     """The instant from which somebody may come back."""
-    if not (terms.after.any() or terms.never.any()):
-        return states.left
     was_in = states.left != MISSING
     return np.where(was_in, np.where(terms.never, NEVER, np.where(was_in, states.left, 0) + terms.after), MISSING)
 
@@ -174,13 +178,14 @@ class Moments(NamedTuple):
     starts: Ints
     at: Ints
     cause: Ints
-    ended: Ints  # shape (n_moments, n_segments): ts of the newest event that ends a membership; MISSING
+    ended: Ints  # shape (n_moments, n_segments): ts of the newest event that ends a membership; MISSING. One column
+    # where no event ends any.
 
     @classmethod
     def none(cls, n: int) -> "Moments":
         """Of n rows of whom nothing became known."""
         nothing = np.empty(0, np.int64)
-        return cls(np.zeros(n + 1, np.int64), nothing, nothing, nothing.reshape(0, 0))
+        return cls(np.zeros(n + 1, np.int64), nothing, nothing, nothing.reshape(0, 1))
 
     @classmethod
     def of(
@@ -209,7 +214,7 @@ class Moments(NamedTuple):
         kept = kept[np.lexsort((known[kept], row[kept]))]
         row, known, slots = row[kept], known[kept], histories.slots[place[kept]]
         first = np.flatnonzero(np.diff(row, prepend=-1).astype(bool) | np.diff(known, prepend=MISSING).astype(bool))
-        ended = np.full((len(first), len(segments)), MISSING)
+        ended = np.full((len(first), len(segments) if any(each.exits for each in segments) else 1), MISSING)
         for k, segment in enumerate(segments):
             if segment.exits and len(first):
                 meant = np.any([means(kind, histories.schema, slots) for kind in segment.exits], axis=0)
@@ -253,7 +258,7 @@ def fold(
         now = upcoming[rows]
         told = place[rows] < moments.starts[rows + 1]
         told[told] = moments.at[place[rows[told]]] == now[told]
-        cause, ended = np.full(len(rows), TIME), np.full((len(rows), states.inside.shape[1]), MISSING)
+        cause, ended = np.full(len(rows), TIME), np.full((len(rows), moments.ended.shape[1]), MISSING)
         cause[told], ended[told] = moments.cause[place[rows[told]]], moments.ended[place[rows[told]]]
         place[rows] += told
         truths = judge(rows, now)

@@ -216,9 +216,7 @@ class SegmentSet:
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
         """The segment set that `to_dict`, and JSON, described."""
-        snapshots = {
-            key: Snapshot(**{**each, "values": tuple(each["values"])}) for key, each in data["snapshots"].items()
-        }
+        snapshots = {key: Snapshot.load(each) for key, each in data["snapshots"].items()}
         return cls(
             tuple(map(Segment.load, data["segments"])),
             tuple(map(Node.load, data["nodes"])),

@@ -128,6 +128,41 @@ def test_who_was_erased_is_in_no_ledger(project):
     assert user not in ledger.state_frame()["user"].to_list()
 
 
+def test_who_was_erased_by_command_is_told_by_the_next_plan(project):
+    ledger = applied(project, END)
+    user, size = min(inside(ledger, END, "regulars")), len(inside(ledger, END, "regulars"))
+    EventLog.of(project).erase(user, at=END + HOUR)
+    ledger.forget([user])
+    line = next(each for each in Enrolment.plan(project, at=END + HOUR).lines if each.name == "regulars")
+    assert (line.before, line.after, line.left, line.causes) == (size, size - 1, 1, {"erase": 1})
+    assert not applied(project, END + HOUR).erased
+
+
+def test_bounds_are_frozen_until_they_are_due_and_a_refit_is_told_when_it_happened(project):
+    path = project.file("segments.yaml")
+    said = "percentile: {feature: count_viewed_7d, gte: "
+    path.write_text(
+        f"{path.read_text()}  most: {{when: {{{said}80, refresh: 1d}}}}}}\n  half: {{when: {{{said}50}}}}}}\n"
+    )
+    first, log, later = applied(project, END), EventLog.of(project), END + 2 * DAY + HOUR
+    one = {"source": "made", "event": "viewed", "seq": 0, "offset": 0}
+    views = [
+        {**one, "id": 10**6 + k, "user_id": f"u{k % 50}", "ts": END + 2 * DAY + k, "received": later}
+        for k in range(1500)
+    ]
+    log.append(EventBatch(pl.DataFrame(views), log.plan), name="more")
+    lines = {line.name: line for line in Enrolment.plan(project, at=later).lines}
+    assert set(lines["most"].causes) == {"refit"}
+    assert set(lines["half"].causes) == {"event", "time"}
+    second = applied(project, later)
+    most, half = (next(key for key in first.bounds if key.endswith(q)) for q in ("80", "50"))
+    assert second.bounds[half] == first.bounds[half]
+    assert second.bounds[most].values != first.bounds[most].values
+    assert inside(second, END, "most") == inside(first, END, "most")
+    refits = second.changes().filter(pl.col("segment") == "most", pl.col("cause") == "refit").collect()
+    assert set(refits["at"]) == {later}
+
+
 def test_a_merge_is_told_as_one(project):
     ledger = applied(project, END)
     one, other = sorted(inside(ledger, END, "regulars"))[:2]
