@@ -24,7 +24,6 @@ from features.errors import BundleError, DefinitionError, StudyError
 from features.events.log import EventLog
 from features.instants import DAY, iso, parse_instant
 from features.project import Project
-from serving.scorer import plain
 from tests.experiments import projects
 from tests.serving.test_service import free_port, running
 from training.bundle import Bundle, current
@@ -262,9 +261,7 @@ def test_which_of_several_is_promoted_and_answered_from_the_bundle(made, which):
     assert (scores.probabilities.argmax(axis=1) != scores.cluster).any()
     truths = bundle.told.evaluate(histories, at, features=matrix, scores={"next_week": scores})
     assert np.array_equal(truths.column("stays"), scores.cluster == 0)
-    said = plain(scores)[0]
-    assert said["name"] == model.names[scores.cluster[0]]
-    assert list(said["probabilities"]) == list(model.names)
+    assert served.names == model.names
     assert rerun(project, result.run_id).holds
 
 
@@ -291,8 +288,10 @@ def test_which_of_several_is_answered_and_explained_over_http(which, tmp_path):
 
     for answer in told:
         assert answer["source"] == "live"
-        assert answer["scores"]["next_week"] == plain(scored(answer))[0]
-        name = answer["scores"]["next_week"]["name"]
+        wanted = scored(answer)
+        chances = dict(zip(model.names, wanted.probabilities[0].tolist(), strict=True))
+        name = model.names[wanted.cluster[0]]
+        assert answer["scores"]["next_week"] == {"kind": "classes", "name": name, "probabilities": chances}
         assert f"next_week:{name}" in answer["segments"]
         assert ("stays" in answer["segments"]) == (name == model.names[0])
     assert {answer["scores"]["next_week"]["name"] for answer in told} == set(model.names)
