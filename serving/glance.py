@@ -75,7 +75,9 @@ class Reading(NamedTuple):
         if kind == "clusters":
             sure, far = mine[:, 1], mine[:, 2:]
             return Scores(study, kind, cluster=place, confidence=sure, distances=far, names=names, ids=model.ids)
-        return Scores(study, kind, cluster=place, probabilities=mine[:, 1:], names=names)
+        chances = mine[:, 1:]
+        sure = chances[np.arange(len(place)), place]
+        return Scores(study, kind, cluster=place, confidence=sure, probabilities=chances, names=names)
 
     def figures(self, scores: Scores) -> Floats:
         """What the model says as figures, shape (n_rows, width)."""

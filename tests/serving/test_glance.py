@@ -49,7 +49,9 @@ def agrees(bundle, states):
         scores = bundle.models[study].score(matrix)
         mine = sight.figures[:, reading.at : reading.at + reading.width]
         np.testing.assert_array_equal(mine, reading.figures(scores))
-        np.testing.assert_array_equal(reading.scores(sight.figures).column(), scores.column())
+        found = reading.scores(sight.figures)
+        for told in ("probability", "cluster", "confidence", "distances", "probabilities"):
+            np.testing.assert_array_equal(getattr(found, told), getattr(scores, told), err_msg=told)
     return glance
 
 
