@@ -197,7 +197,7 @@ class SegmentSet:
         for name, spec in document.segments.items():
             root = made.roots[name]
             member = spec.membership.model_dump(exclude_none=True) if spec.membership else None
-            version = _version(made.nodes, root, document.session_gap, member)
+            version = _version(made.nodes, root, document.session_gap, member, features)
             kind, exits = CLASSES[made.nodes[root].level], made.exits.get(name, ())
             about = spec.description, spec.status, member, spec.emit, spec.min_size
             segments.append(Segment(name, root, version, kind, *about, made.stays.get(name, root), exits))
@@ -362,12 +362,17 @@ def _schema(nodes: list[Node], exits: list[Kind], plan: TrackingPlan, codes: Cod
     return StateSchema.of(plan, codes.codes, properties, lifetime=own, **options)
 
 
-def _version(nodes: list[Node], root: int, gap: int, membership: object) -> str:
-    """A digest over a node and all below it; where things are written changes nothing."""
+def _version(nodes: list[Node], root: int, gap: int, membership: object, features: "FeatureSet") -> str:
+    """A digest over a node, all below it and the features that these read; where things are written changes nothing."""
+    defined = {feature.name: feature for feature in features.features}
+
+    def read(name: str) -> list[object]:
+        return [repr(defined[name]), *map(read, defined[name].of)]
 
     def told(place: int) -> dict[str, Any]:
         node = replace(nodes[place], says="", children=())
-        return {**node.to_dict(), "of": [told(child) for child in nodes[place].children]}
+        named = [node.input.name] if node.input is not None and node.input.source in ("feature", "count") else []
+        return {**node.to_dict(), "of": [told(child) for child in nodes[place].children], "read": [*map(read, named)]}
 
-    said = [told(root), gap] if membership is None else [told(root), gap, membership]
+    said = [told(root), gap, features.schema.zone, features.schema.horizon, membership]
     return sha256(dumps(said, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from features.behaviour.feature_set import FeatureSet
 from features.errors import DefinitionError
 from features.instants import DAY, HOUR, MINUTE, NEVER, SECOND, parse_instant
 from features.segments.program import TRUE
-from tests.features.segments.shop import FEATURES, histories, holds, node_truth, segment_set
+from features.segments.segment_set import SegmentSet
+from tests.features.segments.shop import CODES, FEATURES, PLAN, SETTINGS, histories, holds, node_truth, segment_set
 
 T = parse_instant("2026-05-04T08:00:00")
 """A Monday."""
@@ -399,6 +401,23 @@ def test_an_edited_definition_is_a_new_version_and_so_is_one_that_refers_to_it()
     one, again, other = versions(7), versions(7), versions(8)
     assert one == again
     assert [a == b for a, b in zip(one, other, strict=True)] == [False, False, True]
+
+
+@pytest.mark.parametrize("window", ["7d", "14d"])
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_what_a_feature_means_and_the_projects_zone_are_part_of_the_version(window, zone) -> None:
+    """A formula over a window of days, under the same name."""
+
+    def version(window, zone):
+        counts = [{"count": ["view", "buy"], "windows": [window]}]
+        ratio = {"ratio": {"of": f"count_view_{window}", "by": f"count_buy_{window}"}, "as": "ease"}
+        declared = {"features": [ratio], "inputs": counts}
+        features = FeatureSet.from_dict(declared, PLAN, CODES, **{**SETTINGS, "zone": zone})
+        document = {"segments": {"s": {"when": {"feature": {"ease": {"gt": 1}}}}}}
+        return SegmentSet.from_dict(document, PLAN, CODES, features).segments[0].version
+
+    one, other = version("7d", "UTC"), version(window, zone)
+    assert (one == other) == (window == "7d" and zone == "UTC")
 
 
 def test_the_class_of_a_segment_is_its_worst_nodes() -> None:
