@@ -331,7 +331,10 @@ class Compiler:
                 node = self._of_feature(feature, path, EVERYTHING, _plain({"rfm": {key: predicate}}))
                 cut = Cut("fifths", feature, recency, side=side, refresh=said.refresh or 0)
                 with blaming((*path, key)):
-                    nodes.append(replace(node, level=BATCH, cut=cut, tests=counts(predicate)))
+                    tests = counts(predicate)
+                    if not any(low <= fifth <= high for low, high in tests for fifth in range(1, 6)):
+                        raise DefinitionError("scores are 1 to 5, and none of them passes.")
+                nodes.append(replace(node, level=BATCH, cut=cut, tests=tests))
         return nodes
 
     def _rfm_features(self, event: str | None, path: Path) -> tuple[str, str, str]:

@@ -106,6 +106,7 @@ def test_the_schema_marks_what_is_wrong(events, when, place):
         ),
         ("    when:\n      trait:\n        age: {gt: 1}\n        country: {inn: [DE]}", "yaml:7: .*'in'"),
         ("    when:\n      rfm:\n        r: 5\n        f: {gtee: 4}", "yaml:7: segments.s.when.rfm.f: .*'gte'"),
+        ("    when:\n      rfm:\n        r: 5\n        f: 6", "yaml:7: segments.s.when.rfm.f: scores are 1 to 5"),
         ("    when: {sequence: {match: lst, steps: [{event: add}]}}", "yaml:4: .*did you mean 'last'"),
         ("    when: {did: {event: buy}}\n    status: activ", "yaml:5: segments.s.status: .*did you mean 'active'"),
         ("    when: {did: {event: buy, calendar: dya}}", "yaml:4: .*did you mean 'day'"),
