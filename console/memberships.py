@@ -83,6 +83,7 @@ def history(
     ledger = Ledger.read(_found(project).path("memberships"))
     instant = _instant(at)
     members = ledger.members(NEVER if instant is None else instant, segment=segment, user=user)
+    members = members.filter(~members["segment"].is_in(sorted(ledger.small)))
     rows = [(name, who, iso(since), cause) for who, name, since, cause in members.iter_rows()]
     header = ("segment", "user", "since", "cause")
     told = [dict(zip(header, row, strict=True)) for row in rows]

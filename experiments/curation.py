@@ -40,7 +40,8 @@ class Review:
         """
         found, ledger = Preview.of(project, days=0, points=1, told=told), Ledger.read(project.path("memberships"))
         since = (ledger.at or 0) - days * DAY
-        silent = [(name, each.entered) for name, each in ledger.segments.items() if (each.entered or 0) < since]
+        applied = [(name, each.entered) for name, each in ledger.segments.items() if name not in ledger.small]
+        silent = [(name, entered) for name, entered in applied if (entered or 0) < since]
         return cls(days, tuple(silent), tuple(found.alike(share)))
 
     def __str__(self) -> str:

@@ -68,7 +68,9 @@ class Difference:
                 counts[name] += [was.sum(), now.sum(), (was & now).sum()]
             seen += len(histories)
             told(f"{seen:,} users")
-        lines = [Line(name, change, *counts[name].tolist()) for name, change in changes.items()]
+        least = {each.name: each.min_size for side in sides for each in side.segments}
+        shown = {name: change for name, change in changes.items() if max(counts[name]) >= least[name]}
+        lines = [Line(name, change, *counts[name].tolist()) for name, change in shown.items()]
         return cls(str(other) if other is not None else "what is served", audience.at, tuple(lines))
 
     def __str__(self) -> str:

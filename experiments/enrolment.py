@@ -114,15 +114,13 @@ class Enrolment:
             release.promote(self.project, versions=release.served(self.project), bounds=declared.snapshots)
         ledger = self.ledger.forget(self.erased)
         sizes = {line.name: line.after for line in self.lines}
-        newest = dict(self.changes.filter("entered").group_by("segment").agg(pl.col("at").max()).iter_rows())
+        entered = {name: each.entered for name, each in ledger.segments.items()}
+        entered |= dict(self.changes.filter("entered").group_by("segment").agg(pl.col("at").max()).iter_rows())
         applied = {
-            segment.name: Applied(
-                segment.version,
-                self.audience.fit(segment),
-                sizes[segment.name],
-                newest.get(segment.name, before.entered if (before := ledger.segments.get(segment.name)) else None),
+            each.name: Applied(
+                each.version, self.audience.fit(each), sizes[each.name], entered.get(each.name), each.min_size
             )
-            for segment in self._kept()
+            for each in self._kept()
         }
         if ledger.at == self.audience.at and applied == ledger.segments and not self.changes.height:
             return ledger

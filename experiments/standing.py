@@ -24,7 +24,7 @@ class Standing:
     Attributes:
         user: The canonical id.
         at: As of, microseconds UTC.
-        trees: Per segment, as `SegmentSet.explain` gives it.
+        trees: Per segment that is told of, as `SegmentSet.explain` gives it.
         since: Per segment that was applied and holds the person, since when and by which cause.
         contributions: Per propensity, how much each prepared column moves the margin.
     """
@@ -53,7 +53,8 @@ class Standing:
         for name in names:
             audience.segments.segment(name)
         person, ledger = audience.person(user), Ledger.read(project.path("memberships"))
-        trees = audience.explain(person, audience.at, names)
+        shown = [name for name in names or audience.segments.names if name not in ledger.small]
+        trees = audience.explain(person, audience.at, shown) if shown else {}
         matrix, canonical = audience.matrix(person, audience.at), str(person.users[0])
         held = ledger.members(audience.at, user=canonical).iter_rows() if ledger.at is not None else ()
         since = {name: (begun, cause) for _, name, begun, cause in held if name in trees}

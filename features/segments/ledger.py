@@ -30,12 +30,14 @@ class Applied:
         fit: A digest of the bounds and models that it compares with; empty where there are none.
         size: Members.
         entered: When somebody last entered, microseconds UTC; None where nobody ever did.
+        min_size: With fewer members nothing is told of it.
     """
 
     version: str
     fit: str
     size: int
     entered: int | None
+    min_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class Ledger:
         """Columns of CHANGES, in the order in which they were written."""
         files = [self.folder / each for each in self.parts]
         return pl.scan_parquet(files) if files else pl.LazyFrame(schema=CHANGES)
+
+    @property
+    def small(self) -> set[str]:
+        """Segments of which nothing is told: too few are in."""
+        return {name for name, each in self.segments.items() if each.size < each.min_size}
 
     def members(self, at: int, *, segment: str | None = None, user: str | None = None) -> pl.DataFrame:
         """Who was in what as of an instant: columns user, segment, since, cause; by segment and user.

@@ -2,10 +2,15 @@
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from console.cli import app
 from experiments.audience import Audience
+from experiments.curation import Review
+from experiments.difference import Difference
 from experiments.enrolment import Enrolment
 from experiments.export import Export
+from experiments.standing import Standing
 from features.errors import AnalysisError
 from features.events.batch import EventBatch
 from features.events.log import EventLog
@@ -161,6 +166,20 @@ def test_bounds_are_frozen_until_they_are_due_and_a_refit_is_told_when_it_happen
     assert inside(second, END, "most") == inside(first, END, "most")
     refits = second.changes().filter(pl.col("segment") == "most", pl.col("cause") == "refit").collect()
     assert set(refits["at"]) == {later}
+
+
+def test_of_a_segment_with_too_few_members_nothing_is_told(project, tmp_path):
+    path = project.file("segments.yaml")
+    path.write_text(f"{path.read_text()}  sparse: {{when: {{did: {{event: viewed, last: 1d}}}}, min_size: 60}}\n")
+    ledger, other = applied(project, END), tmp_path / "other.yaml"
+    (user, *_) = inside(ledger, END, "sparse")
+    edits = path.read_text().replace("viewed, last: 1d", "viewed, last: 2d").replace("bought, last", "any, last")
+    other.write_text(edits)
+    listed = CliRunner().invoke(app, ["segments", "history", "-C", str(project.root), "--json"]).stdout
+    told = [listed, Standing.of(project, user, at=END), Review.of(project, days=-1, share=0.99)]
+    for each in map(str, [*told, Difference.of(project, other=other)]):
+        assert "sparse" not in each
+        assert "kept" in each
 
 
 def test_a_merge_is_told_as_one(project):
