@@ -40,8 +40,8 @@ class Review:
         """
         found, ledger = Preview.of(project, days=0, points=1, told=told), Ledger.read(project.path("memberships"))
         since = (ledger.at or 0) - days * DAY
-        applied = [(name, each.entered) for name, each in ledger.segments.items() if name not in ledger.small]
-        silent = [(name, entered) for name, entered in applied if (entered or 0) < since]
+        shown = [(name, each) for name, each in ledger.segments.items() if name not in ledger.small]
+        silent = [(name, each.entered) for name, each in shown if max(each.entered or 0, each.since) < since]
         return cls(days, tuple(silent), tuple(found.alike(share)))
 
     def __str__(self) -> str:

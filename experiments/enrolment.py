@@ -114,14 +114,14 @@ class Enrolment:
             release.promote(self.project, versions=release.served(self.project), bounds=declared.snapshots)
         ledger = self.ledger.forget(self.erased)
         sizes = {line.name: line.after for line in self.lines}
-        entered = {name: each.entered for name, each in ledger.segments.items()}
-        entered |= dict(self.changes.filter("entered").group_by("segment").agg(pl.col("at").max()).iter_rows())
-        applied = {
-            each.name: Applied(
-                each.version, self.audience.fit(each), sizes[each.name], entered.get(each.name), each.min_size
-            )
-            for each in self._kept()
-        }
+        newest = dict(self.changes.filter("entered").group_by("segment").agg(pl.col("at").max()).iter_rows())
+        applied = {}
+        for each in self._kept():
+            before = ledger.segments.get(each.name)
+            entered = newest.get(each.name, before.entered if before else None)
+            since = before.since if before else self.audience.at
+            fit = self.audience.fit(each)
+            applied[each.name] = Applied(each.version, fit, sizes[each.name], entered, each.min_size, since)
         if ledger.at == self.audience.at and applied == ledger.segments and not self.changes.height:
             return ledger
         features = FeatureSet.of(self.project, self.audience.log.plan, self.audience.log.codes).fingerprint

@@ -31,6 +31,7 @@ class Applied:
         size: Members.
         entered: When somebody last entered, microseconds UTC; None where nobody ever did.
         min_size: With fewer members nothing is told of it.
+        since: When it was applied first.
     """
 
     version: str
@@ -38,6 +39,7 @@ class Applied:
     size: int
     entered: int | None
     min_size: int = 0
+    since: int = 0
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,11 @@ def test_dates_whose_outcome_is_not_known_yet_are_refused(project):
 
 def test_silent_and_equal_segments_are_named_retired_and_merged(tmp_path):
     project = projects.make(tmp_path / "shop", n_users=40, segments_yaml=SEGMENTS)
+    newest = Enrolment.plan(project).audience.at
+    Enrolment.plan(project, at=newest - 20 * DAY).apply()
+    assert Review.of(project, days=18, share=0.95).silent == ()
     Enrolment.plan(project).apply()
-    found = Review.of(project, days=1, share=0.95)
+    found = Review.of(project, days=18, share=0.95)
     assert found.silent == (("nobody", None),)
     assert ("eager", "keen", 1.0) in found.alike
     assert "segments retire nobody" in str(found)
