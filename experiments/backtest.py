@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.audience import Audience
-from experiments.inference import Summary, lift
+from experiments.inference import Summary, fold, lift
 from features.errors import AnalysisError
 from features.instants import NEVER, format_duration, iso
 from features.project import Project
@@ -185,7 +185,7 @@ def _row(name: str, at: int, sums: Floats, figures: Sequence[str], least: int) -
     told = {}
     for k, figure in enumerate(figures):
         control, arm = (_summary(*sums[side, k].tolist()) for side in (0, 1))
-        found = lift(arm, control) if arm.n > 1 and control.n > 1 else None
+        found = (fold(arm, control) or lift(arm, control)) if arm.n > 1 and control.n > 1 else None
         more = (found.value, found.low, found.high) if found is not None else (None, None, None)
         told[figure] = (arm.mean, control.mean, *more)
     return Row(name, at, inside, share, told if inside and others else {})

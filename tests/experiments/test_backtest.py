@@ -10,6 +10,7 @@ from experiments.enrolment import Enrolment
 from experiments.preview import Preview
 from features.document import load
 from features.errors import AnalysisError, DefinitionError
+from features.events.batch import EventBatch
 from features.events.log import EventLog
 from features.instants import DAY
 from tests.experiments import projects
@@ -74,14 +75,27 @@ def test_a_back_test_counts_what_they_did_next(project):
     assert found.to_dict()["rows"][0]["conversion"]["inside"] == found.rows[0].figures["conversion"][0]
 
 
-def test_a_value_is_summed_over_the_horizon(tmp_path):
-    project = projects.make(
-        tmp_path / "shop", n_users=20, segments_yaml="version: 1\nsegments: {all: {when: {did: {event: any}}}}\n"
-    )
+def test_a_value_is_summed_over_the_horizon_and_no_lift_takes_more_than_there_was(tmp_path):
+    project = projects.make(tmp_path / "shop", n_users=40, segments_yaml=SEGMENTS)
+    at, log = projects.START + 30 * DAY, EventLog.of(project)
+    spent = {f"u{k}": [float(k + 1), 2.5] for k in range(0, 40, 3)}
+    sold = [
+        {"event": "bought", "user_id": user, "ts": at + (6 * n + 1) * DAY + n, "p_revenue": revenue}
+        for user, said in spent.items()
+        for n, revenue in enumerate(said)
+    ]
+    rest = {"source": "made", "seq": 0, "offset": 0}
+    made = [{**rest, **each, "id": 10**6 + k, "received": each["ts"]} for k, each in enumerate(sold)]
+    log.append(EventBatch(pl.DataFrame(made), log.plan), name="sold")
     asked = Asked("bought", "bought.revenue", 7 * DAY)
-    (row, *_) = Backtest.of(project, asked, begin=projects.START + 30 * DAY, every=30 * DAY).rows
-    assert row.figures == {}
-    assert row.share == 1.0
+    row = next(r for r in Backtest.of(project, asked, begin=at, every=30 * DAY).rows if r.segment == "eager")
+    everybody, eager = counted(project, at)
+    worth = {user: spent.get(user, [0.0])[0] for user in everybody}  # the second was a microsecond too late
+    inside, others, lift, low, _ = row.figures["value"]
+    assert inside == pytest.approx(np.mean([worth[user] for user in eager]))
+    assert others == pytest.approx(np.mean([worth[user] for user in everybody - eager]))
+    assert lift == pytest.approx(inside / others - 1)
+    assert -1 < low < lift
 
 
 def test_dates_whose_outcome_is_not_known_yet_are_refused(project):
