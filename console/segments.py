@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
-    """Check segments.yaml; list its segments with their class and version."""
+    """Check segments.yaml; list its segments with their class, version and what they rest on."""
     from experiments.release import declared_segments
     from features.behaviour.feature_set import FeatureSet
     from features.errors import DefinitionError
@@ -33,9 +33,11 @@ def check(*, project: ProjectOption = None, as_json: JsonOption = False) -> None
     if segments is None:
         raise DefinitionError(f"{found.file(FILE)}: no such file. Hint: docs/segments.md shows what it may say.")
     rows = [(each.name, each.kind, each.status, each.version, each.description or "-") for each in segments.segments]
+    uses = [segments.uses(each) for each in segments.segments]
     header = ("segment", "class", "status", "version", "description")
-    document = {"segments": [dict(zip(header, row, strict=True)) for row in rows], "fingerprint": segments.fingerprint}
-    answer(document, table(rows, header), as_json=as_json)
+    told = [dict(zip(header, row, strict=True)) | {"uses": each} for row, each in zip(rows, uses, strict=True)]
+    text = table([(*row, ", ".join(each) or "-") for row, each in zip(rows, uses, strict=True)], (*header, "uses"))
+    answer({"segments": told, "fingerprint": segments.fingerprint}, text, as_json=as_json)
 
 
 def schema() -> None:

@@ -1,6 +1,6 @@
 """Segment set: declared segments, and the only place where their truths are evaluated."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from features.segments.evaluator import Evaluator
 
 FILE = "segments.yaml"
+
+KINDS_OF_INPUT = {
+    "feature": "feature", "count": "feature", "model": "study", "chosen": "study", "cluster": "study",
+    "confidence": "study",
+}  # fmt: skip
+"""What an input's name names, by its source."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +252,24 @@ class SegmentSet:
         """The snapshots that a segment compares with."""
         keys = [node.cut.key for node in below(self.nodes, segment.root) if node.cut is not None]
         return [self.snapshots[key] for key in keys if key in self.snapshots]
+
+    def uses(self, segment: Segment) -> tuple[str, ...]:
+        """What a segment rests on: other segments, features and studies, each once; not what those rest on."""
+        named = {each.root: each.name for each in self.segments}
+
+        def read(place: int) -> Iterator[str]:
+            node = self.nodes[place]
+            if place != segment.root and place in named:
+                yield f"segment {named[place]}"
+                return
+            if node.input is not None and node.input.source in KINDS_OF_INPUT:
+                yield f"{KINDS_OF_INPUT[node.input.source]} {node.input.name}"
+            if node.cut is not None and node.cut.population:
+                yield f"{'segment' if node.cut.what == 'percentile' else 'feature'} {node.cut.population}"
+            for child in node.children:
+                yield from read(child)
+
+        return tuple(dict.fromkeys(read(segment.root)))
 
     def only(self, names: Collection[str]) -> "SegmentSet":
         """These segments alone, and what they are made of."""

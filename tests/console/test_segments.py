@@ -41,6 +41,11 @@ def ran(*arguments):
 def test_check_lists_every_segment_with_its_class(shop):
     told = json.loads(ran("check", "-C", str(shop), "--json").stdout)["segments"]
     assert {each["segment"]: each["class"] for each in told}["cart_abandoners"] == "timer"
+    uses = {each["segment"]: each["uses"] for each in told}
+    assert uses["longest_sessions"] == ["feature session_minutes_30d"]
+    assert uses["cart_abandoners"] == []
+    assert any(each.startswith("segment ") for mine in uses.values() for each in mine)
+    assert any(each == "study purchase_7d" for mine in uses.values() for each in mine)
 
 
 def test_format_changes_a_file_once_and_says_so(shop):
