@@ -1,5 +1,6 @@
 """The shop's ready-made segments: of each a hand-made user who is in and one who is not."""
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,31 @@ def test_one_user_is_in_and_one_is_out(name):
     inside, outside = CASES[name]
     rows, _, truths = evaluated({"in": inside, "out": outside})
     assert dict(zip(rows.users, truths.column(name).tolist(), strict=True)) == {"in": True, "out": False}
+
+
+def test_any_three_kinds_of_content_will_do_and_two_will_not():
+    kinds = ("page_viewed", VIEW, "video_played", "product_list_viewed")
+    logs = {
+        ",".join(chosen): [
+            event
+            for day in (2, 8)
+            for k, name in enumerate(chosen)
+            for event in acts((name, day * DAY - 9 * k * MINUTE, 3))
+        ]
+        for n in (2, 3)
+        for chosen in combinations(kinds, n)
+    }
+    rows, _, truths = evaluated(logs)
+    told = dict(zip(rows.users, truths.column("highly_engaged").tolist(), strict=True))
+    assert told == {chosen: chosen.count(",") == 2 for chosen in logs}
+
+
+def test_a_cart_that_was_bought_was_not_left():
+    logs = {"left": [*WISH, *acts((CART, 10 * HOUR))]}
+    logs["bought"] = logs["left"] + orders((39 * HOUR, 5))
+    rows, _, truths = evaluated(logs)
+    told = dict(zip(rows.users, truths.column("potential_high_value").tolist(), strict=True))
+    assert told == {"left": True, "bought": False}
 
 
 @pytest.mark.parametrize(
