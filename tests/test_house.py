@@ -1,5 +1,6 @@
 """The house stands: layers, import weight, fresh locks, and nothing of any machine in the text."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -50,6 +51,15 @@ def test_no_file_names_a_package_registry_or_a_path_of_a_machine() -> None:
         for match in registry.finditer(path.read_text(encoding="utf-8"))
     ]
     assert hits == []
+
+
+@pytest.mark.parametrize("oracle", ["behaviour/oracle.py", "segments/naive.py"])
+def test_an_oracle_knows_nothing_of_what_it_judges(oracle: str) -> None:
+    said = ast.parse((Path("tests/features") / oracle).read_text())
+    imported = {each.module or "" for each in ast.walk(said) if isinstance(each, ast.ImportFrom)}
+    imported |= {name.name for each in ast.walk(said) if isinstance(each, ast.Import) for name in each.names}
+    ours = {name for name in imported if name.startswith(("features", "training", "serving", "experiments"))}
+    assert ours <= {"features.events.plan"}
 
 
 def test_no_data_set_is_tracked() -> None:

@@ -226,8 +226,12 @@ def test_percentiles_are_of_everybody_and_frozen():
     rules = RULES.fitted(taken(RULES, lambda work: [work(rows, matrix, {})], NOW))
     inside = rules.evaluate(rows, NOW, features=matrix).column("longest_sessions")
     assert set(rows.users[inside]) == {"u7", "u8", "u9"}  # the eighth of ten values is the 80th percentile
+    (snapshot,) = rules.compared(rules.segment("longest_sessions"))
+    assert (snapshot.population, snapshot.n, snapshot.at) == ("everybody", 10, NOW)
     alone = rows.take(np.flatnonzero(rows.users == "u9"))
     assert rules.evaluate(alone, NOW, features=COMPUTED.compute(alone, NOW)).column("longest_sessions").all()
+    _, _, crossed = evaluated({"u0": acts((VIEW, DAY, 12))}, rules=rules)  # lives on against the bound as it was
+    assert crossed.column("longest_sessions").all()
 
 
 def test_valuable_customers_who_often_abandon():
