@@ -72,6 +72,20 @@ def test_an_event_puts_out_at_once_and_only_if_it_came_later_than_the_entry():
     assert life(ADDED, put_out, ("buy", 0.5), ("add", 1)) == [(1, "in", "event"), (25, "out", "time")]
 
 
+def test_a_cart_at_risk_is_in_a_day_after_it_was_filled_and_out_with_a_purchase_a_minute_later():
+    steps = [
+        {"event": "add"},
+        {"event": "view", "count": {"gt": 2}, "within": "24h"},
+        {"not": {"event": "buy"}, "within": "24h", "of": "first"},
+    ]
+    said = {"ttl": "7d", "exit_on": [{"event": "buy"}], "reentry": {"after": "1d"}}
+    looked, minute = [("view", 2), ("view", 3), ("view", 4)], 1 / 64
+    when = {"sequence": {"max_duration": "72h", "steps": steps}}
+    late = life(when, said, ("add", 1), *looked, ("buy", 25 + minute))
+    assert late == [(25, "in", "time"), (25 + minute, "out", "event")]
+    assert life(when, said, ("add", 1), *looked, ("buy", 25 - minute)) == []
+
+
 def test_a_purchase_ends_it_only_where_its_properties_pass():
     log = [
         event("add", BEGIN + HOUR, 0),
