@@ -150,7 +150,16 @@ class Enrolment:
         before = None if self.ledger.at is None else iso(self.ledger.at)
         return {"at": iso(self.audience.at), "before": before, "erased": len(self.erased), "segments": rows}
 
+    def of(self, person: Histories) -> pl.DataFrame:
+        """One person's states as of now, columns of `ledger.STATES`; of segments with options also once they left."""
+        before = self.ledger.state_frame().filter(user=person.users[0])
+        return _Part(self, _Course.of(self.ledger, self._asked(), self.audience), person, lambda _: before).states
+
     # -- how
+
+    def _asked(self) -> SegmentSet:
+        segments = self.audience.segments
+        return segments.only([each.name for each in segments.segments if self._enrolled(each)])
 
     def _kept(self) -> list[Segment]:
         """Segments with members: active ones, of which this can be said here, and paused ones."""
@@ -161,8 +170,7 @@ class Enrolment:
         return segment.status == "active" and not self.audience.unanswered(segment)
 
     def _work(self, told: Callable[[str], None]) -> None:
-        audience, ledger = self.audience, self.ledger
-        asked = audience.segments.only([each.name for each in audience.segments.segments if self._enrolled(each)])
+        audience, ledger, asked = self.audience, self.ledger, self._asked()
         before = ledger.state_frame()
         states, changes, willing = [before.clear()], [], set[str]()
         known, course = audience.log.by_bucket(before), _Course.of(ledger, asked, audience)

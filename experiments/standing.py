@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from experiments.audience import Audience
+from experiments.enrolment import Enrolment
 from experiments.proposals import flow
 from features.behaviour.matrix import FeatureMatrix
+from features.behaviour.schema import MISSING
 from features.instants import iso
 from features.project import Project
 from features.segments.ledger import Ledger
+from features.segments.segment_set import Segment
 from training.contributions import moved, paths_of_all
 from training.trees import Forest
 
@@ -26,6 +29,7 @@ class Standing:
         at: As of, microseconds UTC.
         trees: Per segment that is told of, as `SegmentSet.explain` gives it.
         since: Per segment that was applied and holds the person, since when and by which cause.
+        terms: Per segment with a `membership` that was applied: since when in, when out, and when its time is due.
         contributions: Per propensity, how much each prepared column moves the margin.
     """
 
@@ -33,6 +37,7 @@ class Standing:
     at: int
     trees: Mapping[str, Mapping[str, Any]]
     since: Mapping[str, tuple[int, str]]
+    terms: Mapping[str, Mapping[str, str | None]]
     contributions: Mapping[str, Mapping[str, Any]]
 
     @classmethod
@@ -58,7 +63,17 @@ class Standing:
         matrix, canonical = audience.matrix(person, audience.at), str(person.users[0])
         held = ledger.members(audience.at, user=canonical).iter_rows() if ledger.at is not None else ()
         since = {name: (begun, cause) for _, name, begun, cause in held if name in trees}
-        return cls(canonical, audience.at, trees, since, dict(_moved(audience, matrix)))
+        terms = {}
+        if ledger.at is not None and audience.at >= ledger.at:
+            states = {each["segment"]: each for each in Enrolment(project, audience, ledger).of(person).to_dicts()}
+            lasting = [each for each in audience.segments.segments if each.membership is not None]
+            for segment in lasting:
+                if segment.name in trees and segment.name in ledger.segments:
+                    state = states.get(segment.name, {"inside": False})
+                    trees[segment.name]["in"] = state["inside"]
+                    terms[segment.name] = _terms(segment, state)
+        since = {name: told for name, told in since.items() if name not in terms or trees[name]["in"]}
+        return cls(canonical, audience.at, trees, since, terms, dict(_moved(audience, matrix)))
 
     def __str__(self) -> str:
         lines = [f"{self.user} as of {iso(self.at)}"]
@@ -66,6 +81,8 @@ class Standing:
             known = self.since.get(name)
             applied = f"; a member since {iso(known[0])} by {known[1]}" if known else ""
             lines.append(f"  {name}: {'in' if tree['in'] else 'out'} ({tree['class']}, {tree['version']}){applied}")
+            told = [f"{what} {when}" for what, when in self.terms.get(name, {}).items() if when is not None]
+            lines += [f"    membership: {', '.join(told)}"] if told else []
             lines += [f"    {line}" for node in tree["of"] for line in _lines(node)]
         for study, parts in self.contributions.items():
             most = sorted(parts["columns"].items(), key=lambda each: -abs(each[1]))[:SHOWN]
@@ -74,7 +91,9 @@ class Standing:
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
-        since = {name: {"since": iso(begun), "cause": cause} for name, (begun, cause) in self.since.items()}
+        since: dict[str, dict[str, str | None]] = {name: {**told} for name, told in self.terms.items()}
+        for name, (begun, cause) in self.since.items():
+            since[name] = since.get(name, {}) | {"since": iso(begun), "cause": cause}
         return {
             "user": self.user,
             "as_of": iso(self.at),
@@ -82,6 +101,17 @@ class Standing:
             "memberships": since,
             "contributions": self.contributions,
         }
+
+
+def _terms(segment: Segment, state: Mapping[str, Any]) -> dict[str, str | None]:
+    """When somebody came, left, and by when the time of the membership brings them out, or lets them in again."""
+    said = segment.membership or {}
+    entered, left = (None if state.get(name, MISSING) == MISSING else state[name] for name in ("entered", "left"))
+    leaves = entered + said["ttl"] if state["inside"] and entered is not None and "ttl" in said else None
+    again = said.get("reentry", {}).get("after")
+    back = left + again if not state["inside"] and left is not None and again else None
+    told = {"since": entered if state["inside"] else None, "left": left, "leaves": leaves, "back_from": back}
+    return {name: None if instant is None else iso(instant) for name, instant in told.items()}
 
 
 def _moved(audience: Audience, matrix: FeatureMatrix) -> Iterator[tuple[str, Mapping[str, Any]]]:

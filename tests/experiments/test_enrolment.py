@@ -182,6 +182,24 @@ def test_of_a_segment_with_too_few_members_nothing_is_told(project, tmp_path):
         assert "kept" in each
 
 
+def test_explain_tells_the_membership_and_not_the_condition_alone(project):
+    applied(project, END - 6 * DAY)
+    later = Enrolment.plan(project, at=END)
+    ledger = Ledger.read(project.path("memberships"))
+    people = ledger.state_frame().filter(pl.col("segment") == "sticky")["user"].to_list()
+    wanted = {user: inside for user, name, inside in later.states.select("user", "segment", "inside").iter_rows()
+              if name == "sticky"}  # fmt: skip
+    found = {user: Standing.of(project, user, at=END, names=["sticky"]) for user in people}
+    assert {user: each.trees["sticky"]["in"] for user, each in found.items()} == {
+        user: wanted.get(user, False) for user in people
+    }
+    out = next(user for user in people if not wanted.get(user, False))
+    told = found[out].to_dict()["memberships"]["sticky"]
+    assert told["since"] is None
+    assert told["left"] < told["back_from"]
+    assert f"left {told['left']}, back_from {told['back_from']}" in str(found[out])
+
+
 def test_a_merge_is_told_as_one(project):
     ledger = applied(project, END)
     one, other = sorted(inside(ledger, END, "regulars"))[:2]
