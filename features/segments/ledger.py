@@ -132,12 +132,13 @@ class Ledger:
 
     def forget(self, users: Iterable[str]) -> "Ledger":
         """Remove everything about these users, but for how many of them were in which segment."""
-        gone = pl.col("user").is_in(list(users))
-        members = self.state_frame().filter("inside", gone)["segment"].to_list()
-        if self.at is None:
+        named = list(users)
+        if self.at is None or not named:
             return self
+        gone = pl.col("user").is_in(named)
         with locked(self.folder / ".lock"):
             now = Ledger.read(self.folder)
+            members = now.state_frame().filter("inside", gone)["segment"].to_list()
             made = replace(now, erased=dict(Counter(now.erased) + Counter(members)))
             made._keep()
             for name in (*now.parts, now.states):
