@@ -47,7 +47,7 @@ def settle(slots: Ints, n: int, at: int, kinds: Kinds, room: Scratch) -> None:
     """
     first, n_windows = n, len(kinds.windows)
     for window in range(n_windows):
-        first = _after(room.ts, first, at - kinds.windows[place(window)])
+        first = until(room.ts, first, at - kinds.windows[place(window)])
         room.firsts[0, place(window)] = first
     room.begins[0], room.ends[0] = 0, n
     to = len(room.rows)
@@ -84,8 +84,10 @@ def _passing(slots: Ints, kind: int, n: int, to: int, kinds: Kinds, room: Scratc
 
 
 @compiled_inside
-def _after(ts: Ints, n: int, edge: int) -> int:
+def until(ts: Ints, n: int, edge: int) -> int:
     """How many of the first n instants are not after the edge."""
+    if n == 0 or ts[place(n - 1)] <= edge:
+        return n
     low = 0
     while n > 0:
         half = n >> 1

@@ -1,8 +1,9 @@
 """Looks: one user's events of every kind, and how many of them lie in every window; settled once for all nodes."""
 
-from features.behaviour.compiled import Ints, compiled_inside, place
+from features.behaviour.compiled import compiled_inside, place
 from features.behaviour.gather import Scratch
 from features.behaviour.marks import satisfied
+from features.behaviour.members import until
 from features.segments.counting import Facts
 from features.segments.program import Program
 from features.segments.windows import HIGH, LOW, UNKNOWN_HERE
@@ -48,25 +49,12 @@ def _edges(facts: Facts) -> None:
     cuts, order = facts.room.cuts, facts.room.order
     for edge in range(len(cuts)):
         instant = facts.room.spans[place(edge >> 1), place(HIGH if edge & 1 else LOW)]
-        cut = _until(facts.ts, facts.n, instant)
+        cut = until(facts.ts, facts.n, instant)
         at = edge
         while at > 0 and cuts[place(order[place(at - 1)])] > cut:
             order[place(at)] = order[place(at - 1)]
             at -= 1
         cuts[place(edge)], order[place(at)] = cut, edge
-
-
-@compiled_inside
-def _until(ts: Ints, n: int, instant: int) -> int:
-    """How many of the first n instants are not after one."""
-    if n == 0 or ts[place(n - 1)] <= instant:
-        return n
-    low = 0
-    while n > 0:
-        half = n >> 1
-        passed = ts[place(low + half)] <= instant
-        low, n = (low + half + 1, n - half - 1) if passed else (low, half)
-    return low
 
 
 @compiled_inside
