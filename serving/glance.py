@@ -130,7 +130,7 @@ class Glance:
         schema = bundle.schema
         self._n_figures = at
         self._settings = np.array(
-            [schema.n_slots, schema.horizon, schema.consent, bool(self.kernel.extension)], np.int64
+            [schema.n_slots, schema.horizon, schema.consent, bool(self.kernel.extension), False], np.int64
         )
         self._local = threading.local()
 
@@ -213,7 +213,8 @@ def look(
         carry: Shape (n_rows, ...), or of one row that holds for all.
         at: As `fingerprint.seen` takes it.
         ahead: The same.
-        settings: Slots of a record, horizon, consent by default, whether features are computed elsewhere.
+        settings: Slots of a record, horizon, consent by default, whether features are computed elsewhere, whether
+            records are settled, which they are not: said in the call, numba would compile `run` for it again.
         program: `kernel.Program`'s arrays.
         numbers: Its numbers.
         room: Scratch of the kernel.
@@ -227,11 +228,12 @@ def look(
     """
     slots, starts, ends = table_of(records, settings[0]), edges[:-1], edges[1:]
     see(slots, starts, ends, at, ahead, settings[1], settings[2], told)
+    settled = settings[4] != 0
     for row in range(len(starts)):
         instants[row] = told[row, AS_OF]
         if not told[row, CONSENT] & AGREED or settings[3]:
             continue
-        run(slots, starts, ends, carry, instants, False, row, row + 1, program, numbers, room, values, capped)
+        run(slots, starts, ends, carry, instants, settled, row, row + 1, program, numbers, room, values, capped)
         for study in range(len(plan)):
             _prepare(values, row, plan[study, 1], arrays)
             if plan[study, 0]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from features.behaviour.histories import Histories
+from features.behaviour.kernel import run
 from features.instants import DAY
 from serving.fingerprint import CONSENT, FIXED, seen
 from serving.glance import Glance
@@ -104,3 +105,9 @@ def test_between_points_is_numpy_s_interpolation():
         wide = np.concatenate([draw.normal(scale=2, size=200), x, [np.nan, np.inf, -np.inf]])
         ours = Calibration("isotonic", x=tuple(x), y=tuple(y)).probability(wide)
         np.testing.assert_array_equal(ours, np.interp(wide, x, y))
+
+
+def test_an_answer_needs_no_machine_code_of_the_features_but_a_batch_s_own(bundle, states):
+    """A constant in the call would have numba compile all families a second time, half a minute of a first start."""
+    agrees(bundle, states)
+    assert len(run._cache._cache_file._load_index()) == len(run.signatures) == 1
