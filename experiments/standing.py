@@ -12,12 +12,14 @@ from features.behaviour.schema import MISSING
 from features.instants import iso
 from features.project import Project
 from features.segments.ledger import Ledger
-from features.segments.segment_set import Segment
+from features.segments.membership import dates
 from training.contributions import moved, paths_of_all
 from training.trees import Forest
 
 SHOWN = 5
 """Columns of a model that a person is shown; JSON has them all."""
+NOBODY = {"inside": False, "entered": MISSING, "left": MISSING}
+"""Of whom the ledger says nothing."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,9 @@ class Standing:
             lasting = [each for each in audience.segments.segments if each.membership is not None]
             for segment in lasting:
                 if segment.name in trees and segment.name in ledger.segments:
-                    state = states.get(segment.name, {"inside": False})
+                    state = states.get(segment.name, NOBODY)
                     trees[segment.name]["in"] = state["inside"]
-                    terms[segment.name] = _terms(segment, state)
+                    terms[segment.name] = dates(segment, **{name: state[name] for name in NOBODY})
         since = {name: told for name, told in since.items() if name not in terms or trees[name]["in"]}
         return cls(canonical, audience.at, trees, since, terms, dict(_moved(audience, matrix)))
 
@@ -101,17 +103,6 @@ class Standing:
             "memberships": since,
             "contributions": self.contributions,
         }
-
-
-def _terms(segment: Segment, state: Mapping[str, Any]) -> dict[str, str | None]:
-    """When somebody came, left, and by when the time of the membership brings them out, or lets them in again."""
-    said = segment.membership or {}
-    entered, left = (None if state.get(name, MISSING) == MISSING else state[name] for name in ("entered", "left"))
-    leaves = entered + said["ttl"] if state["inside"] and entered is not None and "ttl" in said else None
-    again = said.get("reentry", {}).get("after")
-    back = left + again if not state["inside"] and left is not None and again else None
-    told = {"since": entered if state["inside"] else None, "left": left, "leaves": leaves, "back_from": back}
-    return {name: None if instant is None else iso(instant) for name, instant in told.items()}
 
 
 def _moved(audience: Audience, matrix: FeatureMatrix) -> Iterator[tuple[str, Mapping[str, Any]]]:

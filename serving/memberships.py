@@ -14,7 +14,7 @@ from features.behaviour.histories import Histories
 from features.instants import SECOND
 from features.people import hash_text, stable_hash
 from features.segments.ledger import Ledger
-from features.segments.membership import Moments, States, Terms, fold
+from features.segments.membership import Moments, States, Terms, dates, fold
 from features.segments.segment_set import SegmentSet, Truths
 
 KEPT = 100_000
@@ -75,6 +75,16 @@ class Memberships:
             {name: (inside, each.due) for name, inside in zip(self.names, each.states.inside[0].tolist(), strict=True)}
             for each in found
         ]
+
+    def explain(self, one: Histories, at: int, judge: Judge) -> dict[str, tuple[bool, dict[str, str | None]]]:
+        """Per segment whether the person of the only row is in, and the times of that."""
+        if not self.names:
+            return {}
+        states, told = self._standing(one, at, judge).states, {}
+        for k, segment in enumerate(self._segments.segments):
+            inside, entered, left = (each[0, k].item() for each in (states.inside, states.entered, states.left))
+            told[segment.name] = inside, dates(segment, inside=inside, entered=entered, left=left)
+        return told
 
     def _standing(self, one: Histories, at: int, judge: Judge) -> Standing:
         user, n_records = str(one.users[0]), int(one.ends[0] - one.starts[0])

@@ -78,14 +78,15 @@ class Rules:
         scores: "Mapping[str, Scores]",
         context: Context = None,
     ) -> dict[str, Any]:
-        """Per segment the tree of the only row."""
+        """Of the only row per segment the tree, and per applied one with a `membership` its times."""
         if self._segments is None or self._members is None:
-            return {}
+            return {"segments": {}, "memberships": {}}
         trees = self._segments.explain(histories, at, features=features, scores=scores, context=context)
-        (held,) = self._members.of(histories, np.array([at]), judge)
+        held = self._members.explain(histories, at, judge)
         for name, (inside, _) in held.items():
             trees[name]["in"] = inside
-        return {name: trees[name] for name in self.names}
+        memberships = {name: dates for name, (_, dates) in held.items() if name in self.names}
+        return {"segments": {name: trees[name] for name in self.names}, "memberships": memberships}
 
 
 def about(segments: SegmentSet, segment: Segment) -> dict[str, object]:

@@ -118,12 +118,13 @@ class Scorer:
         (told,) = seen(histories, np.array([now]), ahead=AHEAD).tolist()
         at, reason = told[AS_OF], _reason(state, told[CONSENT])
         if reason in (UNAGREED, UNREADABLE):
-            return {"user_id": user, "as_of": iso(at), "reason": reason, "segments": {}, "contributions": {}}
+            nothing: dict[str, object] = {"segments": {}, "memberships": {}, "contributions": {}}
+            return {"user_id": user, "as_of": iso(at), "reason": reason, **nothing}
         matrix = self.bundle.computed.compute(histories, at)
         scores = self._scored(matrix.values)
-        trees = self.rules.explain(histories, at, self._judge, features=matrix, scores=scores, context=context)
+        told = self.rules.explain(histories, at, self._judge, features=matrix, scores=scores, context=context)
         parts = self.contributions(matrix.values)
-        return {"user_id": user, "as_of": iso(at), "segments": trees, "contributions": parts}
+        return {"user_id": user, "as_of": iso(at), **told, "contributions": parts}
 
     def contributions(self, values: NDArray[np.float64]) -> dict[str, dict[str, object]]:
         """Per propensity, how much each prepared column moves the first row's margin from what all rows start from."""

@@ -23,7 +23,7 @@ from features.behaviour.schema import (
     TS,
     StateSchema,
 )
-from features.instants import NEVER
+from features.instants import NEVER, iso
 from features.segments.program import TRUE
 from features.segments.segment_set import Segment, Truths
 
@@ -96,6 +96,23 @@ class States:
         """Take a part back."""
         for field in fields(self):
             getattr(self, field.name)[places] = getattr(part, field.name)
+
+
+def dates(segment: Segment, *, inside: bool, entered: int, left: int) -> dict[str, str | None]:
+    """When somebody came, left, and by when the time of the membership brings them out, or lets them in again.
+
+    Args:
+        segment: With a `membership`.
+        inside: Now.
+        entered: As in `States`.
+        left: The same.
+    """
+    said = segment.membership or {}
+    leaves = entered + said["ttl"] if inside and "ttl" in said else MISSING
+    again = said.get("reentry", {}).get("after")
+    back = left + again if not inside and left != MISSING and again else MISSING
+    told = {"since": entered if inside else MISSING, "left": left, "leaves": leaves, "back_from": back}
+    return {name: None if instant == MISSING else iso(instant) for name, instant in told.items()}
 
 
 class Changes(NamedTuple):

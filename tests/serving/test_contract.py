@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from serving.routes import ROUTES, contract
 from tests.serving.test_service import free_port, running
@@ -32,6 +33,13 @@ def test_every_error_is_named_and_every_answer_has_a_shape():
     for name, schema in CONTRACT["components"]["schemas"].items():
         if schema.get("type") == "object":
             assert "properties" in schema or isinstance(schema.get("additionalProperties"), dict), name
+
+
+def assert_described(name, value):
+    """The value is what the document says of this schema."""
+    document = {**CONTRACT, "$ref": f"#/components/schemas/{name}"}
+    faults = [f"{each.json_path}: {each.message}" for each in Draft202012Validator(document).iter_errors(value)]
+    assert not faults
 
 
 @pytest.mark.parametrize(

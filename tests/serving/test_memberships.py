@@ -9,10 +9,11 @@ import pytest
 
 from experiments import release
 from experiments.enrolment import Enrolment
+from experiments.standing import Standing
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.schema import KNOWN
 from features.events.log import EventLog
-from features.instants import DAY, HOUR, MINUTE
+from features.instants import DAY, HOUR, MINUTE, iso
 from features.project import Project
 from features.segments.ledger import Ledger
 from features.simulate import Shop, write_shop
@@ -20,6 +21,7 @@ from serving.scorer import Scorer
 from serving.store import State
 from tests.features.segments.test_format import SHOP
 from tests.serving import shop
+from tests.serving.test_contract import assert_described
 from training.bundle import Bundle, publish
 from training.model import Model
 
@@ -44,10 +46,19 @@ async def test_an_answer_tells_the_membership_and_goes_on_from_what_was_applied(
         told = (await http.get("/v1/segments?user_id=ann")).json()
         assert "rare" not in told["rules"]
         assert {name for name, each in told["rules"].items() if each["in"]} == {"often", "plain"}
-        why = (await http.post("/v1/explain", json={"user_id": "ann"})).json()["segments"]
-        assert {name: each["in"] for name, each in why.items()} == {
+        why = (await http.post("/v1/explain", json={"user_id": "ann"})).json()
+        assert {name: each["in"] for name, each in why["segments"].items()} == {
             name: each["in"] for name, each in told["rules"].items()
         }
+        assert_described("Explanation", why)
+        by_command = Standing.of(project, "ann", at=shop.NOW)
+        assert why["memberships"] == by_command.terms
+        assert why["memberships"]["looked"]["left"] == iso(shop.NOW - 30 * MINUTE)
+        assert why["memberships"]["often"]["since"] == iso(shop.NOW - 70 * MINUTE)
+        runtime.now = lambda: shop.NOW - HOUR
+        why = (await http.post("/v1/explain", json={"user_id": "ann"})).json()
+        assert why["memberships"]["looked"]["leaves"] == iso(shop.NOW - 30 * MINUTE)
+        runtime.now = lambda: shop.NOW
         Enrolment.plan(project, at=shop.NOW + 20 * DAY).apply()
         before = runtime.release()
         assert runtime.releases.look()
