@@ -91,8 +91,8 @@ def _other(project: Project, audience: Audience, path: Path | None) -> SegmentSe
             raise DefinitionError("nothing is served to compare with. Hint: name another segments.yaml, or `promote`.")
         return audience.served
     log, features = audience.log, audience.features
-    kinds = release.study_kinds(project)
-    read = SegmentSet.from_yaml(path, log.plan, log.codes, features, studies=kinds)
+    kinds, named = release.study_kinds(project), release.clusters_served(project)
+    read = SegmentSet.from_yaml(path, log.plan, log.codes, features, studies=kinds, clusters=named)
     return release.bounded(read, log, features, audience.models, audience.segments.snapshots)
 
 

@@ -1,6 +1,6 @@
 """Release: the newest model of every study becomes a bundle, the registry's champion, and what the service follows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from features.segments.snapshots import Columns, Work
 from features.segments.snapshots import taken as bounds_taken
 from training.bundle import CHALLENGER as PUBLISHED_BESIDE
 from training.bundle import CURRENT, Bundle, current, publish
-from training.model import Model
+from training.model import Model, read_json
 
 SEGMENTS = "ethogram.segments"
 FORCED = "ethogram.forced"
@@ -82,6 +82,7 @@ def promote(
 
     Raises:
         BundleError: a model fails its gates, or was trained on other features than the project's; no study has one.
+        DefinitionError: segments.yaml is wrong, or names clusters that the models do not have.
         StudyError: an unknown study or version.
     """
     check_answers(project)
@@ -91,7 +92,7 @@ def promote(
     taken = {study: each.version for study, each in chosen.items()}
     log = EventLog.of(project)
     features = FeatureSet.of(project, log.plan, log.codes)
-    segments = declared_segments(project, log, features)
+    segments = declared_segments(project, log, features, {})
     same = (
         bounds is None
         and champion is not None
@@ -106,7 +107,7 @@ def promote(
             f"{'; '.join(failed)}. Hint: `ethogram study show STUDY` lists older versions for `--model`; `--force` "
             "promotes it all the same, and the registry keeps what it failed."
         )
-    return crown(project, _register(project, tracking, chosen, segments, bounds or {}, failed), forced=failed)
+    return crown(project, _register(project, tracking, chosen, bounds or {}, failed), forced=failed)
 
 
 def crown(project: Project, made: Registered, *, forced: tuple[str, ...] = ()) -> Promotion:
@@ -135,9 +136,7 @@ def challenge(project: Project, versions: Mapping[str, int]) -> Registered:
     failed = _failed(chosen, tracking.alias(project.name, CHAMPION))
     if failed:
         raise BundleError("; ".join(failed))
-    log = EventLog.of(project)
-    segments = declared_segments(project, log, FeatureSet.of(project, log.plan, log.codes))
-    made = _register(project, tracking, chosen, segments, {}, ())
+    made = _register(project, tracking, chosen, {}, ())
     beside(project, made)
     return made
 
@@ -283,9 +282,26 @@ def _chosen(project: Project, tracking: Tracking, versions: Mapping[str, int]) -
     return chosen
 
 
-def declared_segments(project: Project, log: EventLog, features: FeatureSet) -> SegmentSet | None:
-    """The project's segments; None where it declares none."""
-    return SegmentSet.of(project, log.plan, log.codes, features, studies=study_kinds(project))
+def declared_segments(
+    project: Project, log: EventLog, features: FeatureSet, clusters: Mapping[str, Sequence[str]] | None = None
+) -> SegmentSet | None:
+    """The project's segments; None where it declares none.
+
+    Args:
+        project: Whose.
+        log: Its log.
+        features: Its features.
+        clusters: Per study the names that its model tells; by default those of the bundle in service.
+    """
+    named = clusters if clusters is not None else clusters_served(project)
+    return SegmentSet.of(project, log.plan, log.codes, features, studies=study_kinds(project), clusters=named)
+
+
+def clusters_served(project: Project) -> dict[str, tuple[str, ...]]:
+    """Per study of the bundle in service the names of its clusters or classes."""
+    folder = current(project.path("bundles"))
+    models = map(read_json, (folder / "models").glob("*/model.json")) if folder is not None else ()
+    return {each["study"]: tuple(each["names"]) for each in models}
 
 
 def study_kinds(project: Project) -> dict[str, str]:
@@ -330,7 +346,6 @@ def _register(
     project: Project,
     tracking: Tracking,
     chosen: Mapping[str, Registered],
-    segments: SegmentSet | None,
     bounds: Mapping[str, Snapshot],
     forced: tuple[str, ...],
 ) -> Registered:
@@ -343,6 +358,8 @@ def _register(
         for study, folder in models.items():
             _check(study, folder, chosen[study])
         loaded = {study: Model.load(folder) for study, folder in models.items()}
+        named = {study: model.names for study, model in loaded.items()}
+        segments = declared_segments(project, log, features, named)
         bundle = Bundle.write(
             Path(temporary) / "bundle",
             name=project.name,

@@ -302,6 +302,10 @@ class Compiler:
 
     def _cluster(self, said: d.Cluster, path: Path) -> list[Node]:
         self._study(said.study, (*path, "study"), "clusters", "classes")
+        known = self.names.clusters.get(said.study, said.in_)
+        for k, name in enumerate(said.in_):
+            if name not in known:
+                raise Fault((*path, "in", k), f"{said.study!r} has no cluster {name!r}. {nearest(name, known)}")
         says = _plain({"cluster": {"study": said.study, "in": list(said.in_)}})
         named = Input("cluster", said.study, tuple(said.in_))
         nodes = [Node("input", says, BATCH, ranges=((1.0, 1.0),), change="tick", input=named)]

@@ -1,6 +1,6 @@
 """Names: what definitions may name, and the words of events and windows resolved; each fault knows its place."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -29,12 +29,14 @@ class Names:
         words: Events and kinds.
         features: By name.
         studies: By name their kind; None where nobody knows them yet.
+        clusters: Per study the names of its clusters, or classes, where they are known.
         horizon: Microseconds.
     """
 
     words: Words
     features: Mapping[str, Feature]
     studies: Mapping[str, str] | None
+    clusters: Mapping[str, Sequence[str]]
     horizon: int
 
 

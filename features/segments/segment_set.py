@@ -1,6 +1,6 @@
 """Segment set: declared segments, and the only place where their truths are evaluated."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -141,6 +141,7 @@ class SegmentSet:
         features: "FeatureSet",
         *,
         studies: Mapping[str, str] | None = None,
+        clusters: Mapping[str, Sequence[str]] | None = None,
     ) -> Self:
         """The segments that a file declares.
 
@@ -150,6 +151,7 @@ class SegmentSet:
             codes: The events' codes.
             features: Which features there are; horizon, bounds and zone are theirs.
             studies: By name `propensity`, `classes` or `clusters`; None where nobody knows them yet.
+            clusters: Per study the names of its clusters, or classes, where they are known.
 
         Raises:
             DefinitionError: the file is absent or says what it cannot; every fault with its line.
@@ -157,7 +159,7 @@ class SegmentSet:
         from features.document import load
 
         path = Path(path)
-        return cls.from_dict(load(path), plan, codes, features, studies=studies, where=path.name)
+        return cls.from_dict(load(path), plan, codes, features, studies=studies, clusters=clusters, where=path.name)
 
     @classmethod
     def of(
@@ -168,10 +170,11 @@ class SegmentSet:
         features: "FeatureSet",
         *,
         studies: Mapping[str, str] | None = None,
+        clusters: Mapping[str, Sequence[str]] | None = None,
     ) -> Self | None:
         """The segments of a project; None where it declares none."""
         file = project.file(FILE)
-        return cls.from_yaml(file, plan, codes, features, studies=studies) if file.exists() else None
+        return cls.from_yaml(file, plan, codes, features, studies=studies, clusters=clusters) if file.exists() else None
 
     @classmethod
     def from_dict(
@@ -182,6 +185,7 @@ class SegmentSet:
         features: "FeatureSet",
         *,
         studies: Mapping[str, str] | None = None,
+        clusters: Mapping[str, Sequence[str]] | None = None,
         where: str = "segments",
     ) -> Self:
         """The segments of a parsed document, with the arguments of `from_yaml`."""
@@ -194,7 +198,7 @@ class SegmentSet:
         document = validated(Document, data, where=where)
         words = Words.of(plan, document.events, data, where=where)
         known = {feature.name: feature for feature in features.features if not feature.hidden}
-        made = Compiler(document, data, Names(words, known, studies, features.schema.horizon))
+        made = Compiler(document, data, Names(words, known, studies, clusters or {}, features.schema.horizon))
         made.compile(where=where)
         schema = _schema(
             made.nodes, [kind for own in made.exits.values() for kind in own], plan, codes, features.schema

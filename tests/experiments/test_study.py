@@ -15,7 +15,8 @@ import xgboost as xgb
 from typer.testing import CliRunner
 
 from console.cli import app
-from experiments.release import history, promote, rollback, standing
+from experiments.enrolment import Enrolment
+from experiments.release import declared_segments, history, promote, rollback, standing
 from experiments.runs import rerun
 from experiments.study import Study
 from experiments.tracking import NUMBER, PARENT, Tracking
@@ -173,6 +174,28 @@ segments:
   often: {when: {percentile: {feature: count_viewed_7d, gte: 80}}}
   likely: {when: {model: {study: buys_7d, gte: 0.2}}}
 """
+
+
+def test_a_cluster_that_the_served_model_does_not_have_is_a_mistake_wherever_segments_are_read(made):
+    project, results = made
+    promote(project)
+    file, (first, _) = project.file("segments.yaml"), Model.load(results["kinds"].folder).names
+    said = f"version: 1\nsegments:\n  s: {{when: {{cluster: {{study: kinds, in: [{json.dumps(first)}, nobody]}}}}}}\n"
+    log = EventLog.of(project)
+    features = FeatureSet.of(project, log.plan, log.codes)
+    try:
+        file.write_text(said)
+        for read in (lambda: declared_segments(project, log, features), lambda: Enrolment.plan(project)):
+            with pytest.raises(DefinitionError, match=r"segments\.yaml:3: .*'kinds' has no cluster 'nobody'\. Hint: "):
+                read()
+        with pytest.raises(DefinitionError, match="no cluster 'nobody'"):
+            promote(project)
+        file.write_text(said.replace(", nobody", ""))
+        assert Enrolment.plan(project).lines[0].after > 0
+        assert promote(project).changed
+    finally:
+        file.unlink()
+        promote(project)
 
 
 def test_promoting_puts_the_segments_in_with_the_bounds_of_their_percentiles(made):

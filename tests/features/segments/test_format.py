@@ -87,6 +87,14 @@ def test_the_schema_marks_what_is_wrong(events, when, place):
         ("    when:\n      feature:\n        count_any_8d: 3", "segments.yaml:6: .*did you mean 'count_any_7d'"),
         ("    when: {segment: other}", "segments.yaml:4: .*unknown segment 'other'"),
         ("    when: {model: {study: behaviour}}", "segments.yaml:4: .*no study 'behaviour' of propensity"),
+        (
+            "    when: {cluster: {study: behaviour, in: bargian}}",
+            "yaml:4: .*no cluster 'bargian'.*did you mean 'bargain'",
+        ),
+        (
+            "    when:\n      cluster:\n        study: behaviour\n        in:\n          - bargain\n          - steady",
+            "yaml:9: segments.s.when.cluster.in.1: 'behaviour' has no cluster 'steady'. Hint: allowed are",
+        ),
         ("    when: {did: {event: buy, last: 7d, session: current}}", "segments.yaml:4: .*one window at most"),
         ("    when: {did: {event: buy, last: 7x}}", "segments.yaml:4: .*a duration is"),
         ("    when: {did: {event: buy, count: {gte: many}}}", "segments.yaml:4: .*count"),
@@ -121,4 +129,11 @@ def test_a_mistake_is_named_with_its_line_and_the_nearest_name(tmp_path, text, t
     path = tmp_path / "segments.yaml"
     path.write_text(f"version: 1\nsegments:\n  s:\n{text}\n")
     with pytest.raises(DefinitionError, match=told):
-        SegmentSet.from_yaml(path, PLAN, CODES, FEATURES, studies=STUDIES)
+        SegmentSet.from_yaml(
+            path, PLAN, CODES, FEATURES, studies=STUDIES, clusters={"behaviour": ("bargain", "lookers")}
+        )
+
+
+def test_names_of_clusters_that_nobody_knows_yet_are_taken_as_they_are():
+    said = {"segments": {"s": {"when": {"cluster": {"study": "behaviour", "in": ["whoever"]}}}}}
+    assert SegmentSet.from_dict(said, PLAN, CODES, FEATURES, studies=STUDIES).names == ("s",)
