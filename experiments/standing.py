@@ -117,6 +117,8 @@ def _lines(node: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
     pending = f", may change at {node['next_change']}" if "next_change" in node else ""
     events = ", ".join(f"{each['event']} {each['at']}" for each in node.get("events", []))
     by = f" by {events}" if events else ""
-    yield f"{'  ' * depth}{node['truth']}: {flow(node['condition'])}{value}{by}{pending}"
+    far = ", ".join(f"{name} {distance:.3g}" for name, distance in node.get("distances", {}).items())
+    of = f" (far from {far})" if far else ""
+    yield f"{'  ' * depth}{node['truth']}: {flow(node['condition'])}{value}{of}{by}{pending}"
     for child in node.get("of", []):
         yield from _lines(child, depth + 1)

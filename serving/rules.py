@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from features.behaviour.histories import Histories
 from features.behaviour.matrix import FeatureMatrix
 from features.instants import NEVER, iso
+from features.segments.nodes import below
 from features.segments.program import TRUE
 from features.segments.segment_set import Segment, SegmentSet
 from serving.memberships import Judge, Memberships
@@ -40,7 +41,7 @@ class Rules:
             self._members.small if self._members else (),
         )
         self.names = tuple(each.name for each in declared if each.status == "active" and each.name not in small)
-        self._about = [about(bundle.segments, each) for each in declared] if bundle.segments else []
+        self._about = [about(bundle, bundle.segments, each) for each in declared] if bundle.segments else []
 
     def of(
         self,
@@ -89,8 +90,11 @@ class Rules:
         return {"segments": {name: trees[name] for name in self.names}, "memberships": memberships}
 
 
-def about(segments: SegmentSet, segment: Segment) -> dict[str, object]:
+def about(bundle: Bundle, segments: SegmentSet, segment: Segment) -> dict[str, object]:
     """What answers say of a segment whoever asks: class, version, and of when the figures are that it compares with."""
     told: dict[str, object] = {"class": segment.kind, "version": segment.version}
     instants = [snapshot.at for snapshot in segments.compared(segment)]
+    inputs = [node.input for node in below(segments.nodes, segment.root) if node.input is not None]
+    models = [bundle.models.get(each.name) for each in inputs if each.source == "cluster"]
+    instants += [model.computed_at for model in models if model is not None and model.computed_at is not None]
     return {**told, "computed_at": iso(min(instants))} if instants else told

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from features.behaviour.matrix import FeatureMatrix
 from features.errors import BundleError
+from features.instants import parse_instant
 from training.assigner import Assigner, Centroids, Mixture, nearest
 from training.calibration import Calibration
 from training.preparation import Preparation
@@ -37,6 +39,7 @@ class Scores:
         probabilities: Shape (n_rows, n_classes), calibrated, of classes.
         names: Of the clusters or classes.
         ids: The clusters' ids.
+        computed_at: As of when the model learned, microseconds UTC; None where it does not know.
     """
 
     study: str
@@ -50,6 +53,7 @@ class Scores:
     probabilities: NDArray[np.float64] | None = None
     names: tuple[str, ...] = ()
     ids: tuple[int, ...] = ()
+    computed_at: int | None = None
 
     def __len__(self) -> int:
         values = self.probability if self.probability is not None else self.cluster
@@ -223,6 +227,7 @@ class Model:
                 confidence=self.head.confidence(distances),
                 names=self.names,
                 ids=self.ids,
+                computed_at=self.computed_at,
             )
         margins = self.head.margins(prepared.astype(np.float32))
         probability = self.calibration.probability(margins)
@@ -237,7 +242,14 @@ class Model:
             confidence=probability[np.arange(len(told)), told],
             probabilities=probability,
             names=self.names,
+            computed_at=self.computed_at,
         )
+
+    @cached_property
+    def computed_at(self) -> int | None:
+        """The newest instant as of which it learned, microseconds UTC; None where its rows have none."""
+        cuts = self.details.get("training_set", {}).get("cuts", {})
+        return max((parse_instant(each) for instants in cuts.values() for each in instants), default=None)
 
     def told(self, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
         """The class that is told of every row, shape (n_rows,): the most probable, or the one that costs least."""

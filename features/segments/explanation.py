@@ -12,6 +12,7 @@ import numpy as np
 from features.behaviour.histories import Histories
 from features.behaviour.schema import CODE_MASK, HEAD, ID, TS
 from features.instants import NEVER, iso
+from features.segments.inputs import Scored
 from features.segments.nodes import CLASSES, PROMISES, Input
 from features.segments.program import LOOK, TRUE, Snapshot
 
@@ -23,7 +24,13 @@ SPOKEN = ("false", "unknown", "true")
 
 
 def explain(
-    segments: "SegmentSet", segment: "Segment", room: "Room", rows: np.ndarray, histories: Histories, inputs: np.ndarray
+    segments: "SegmentSet",
+    segment: "Segment",
+    room: "Room",
+    rows: np.ndarray,
+    histories: Histories,
+    inputs: np.ndarray,
+    scores: Mapping[str, Scored],
 ) -> dict[str, Any]:
     """One segment's tree.
 
@@ -34,8 +41,9 @@ def explain(
         rows: The records of the gathered events.
         histories: Whose they are.
         inputs: The numbers that were handed in.
+        scores: Per study, what they were taken from.
     """
-    tree = _Tree(segments, room, rows, histories, inputs)
+    tree = _Tree(segments, room, rows, histories, inputs, scores)
     told = tree.node(segment.root)
     return {
         "segment": segment.name,
@@ -51,10 +59,16 @@ def explain(
 
 class _Tree:
     def __init__(
-        self, segments: "SegmentSet", room: "Room", rows: np.ndarray, histories: Histories, inputs: np.ndarray
+        self,
+        segments: "SegmentSet",
+        room: "Room",
+        rows: np.ndarray,
+        histories: Histories,
+        inputs: np.ndarray,
+        scores: Mapping[str, Scored],
     ) -> None:
         self.segments, self.room, self.rows, self.histories = segments, room, rows, histories
-        self.inputs = inputs
+        self.inputs, self.scores = inputs, scores
         self.names = {code: name for name, code in segments.schema.codes.items()}
 
     def node(self, place: int) -> dict[str, Any]:
@@ -63,6 +77,7 @@ class _Tree:
         told: dict[str, Any] = {"condition": json.loads(node.says), "truth": truth, "class": CLASSES[node.level]}
         if node.input is not None:
             told["value"] = self._value(place, node.input)
+            told |= _clustered(self.scores.get(node.input.name)) if node.input.source == "cluster" else {}
         if node.cut is not None:
             told["snapshot"] = snapshot_of(self.segments.snapshots.get(node.cut.key))
         events = [self._event(int(k)) for k in self.room.evidence[place] if k >= 0]
@@ -85,6 +100,16 @@ class _Tree:
         record = self.histories.slots[self.rows[k]]
         code = int(record[HEAD]) & CODE_MASK
         return {"event": self.names[code], "at": iso(int(record[TS])), "id": f"{int(record[ID]) & (2**64 - 1):016x}"}
+
+
+def _clustered(scores: Scored | None) -> dict[str, object]:
+    """How far the only row is from every cluster's centre, and as of when the centres are."""
+    if scores is None:
+        return {}
+    told: dict[str, object] = {} if scores.computed_at is None else {"computed_at": iso(scores.computed_at)}
+    if scores.distances is not None:
+        told["distances"] = dict(zip(scores.names, scores.distances[0].tolist(), strict=True))
+    return told
 
 
 def _number(value: float) -> float | None:

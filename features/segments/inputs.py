@@ -40,6 +40,14 @@ class Scored(Protocol):
     def names(self) -> tuple[str, ...]:
         """Of the clusters or classes."""
 
+    @property
+    def distances(self) -> NDArray[np.float64] | None:
+        """Per row and cluster how far it is; None for others."""
+
+    @property
+    def computed_at(self) -> int | None:
+        """As of when the model learned, microseconds UTC; None where it does not know."""
+
 
 def matrix_of(
     inputs: Sequence[Input],

@@ -356,7 +356,8 @@ class SegmentSet:
         instants = self._instants(histories, at)
         given = matrix_of(self.inputs, histories.users, instants, features=features, scores=scores, said=context)
         room, gathered = self.evaluator.explain(histories, instants, given)
-        return {each.name: explain(self, each, room, gathered.rows, histories, given[0]) for each in self.segments}
+        shown = room, gathered.rows, histories, given[0], scores or {}
+        return {each.name: explain(self, each, *shown) for each in self.segments}
 
     def _instants(self, histories: Histories, at: int | NDArray[np.int64]) -> NDArray[np.int64]:
         if histories.schema is not self.schema and histories.schema.fingerprint != self.schema.fingerprint:

@@ -15,9 +15,11 @@ import xgboost as xgb
 from typer.testing import CliRunner
 
 from console.cli import app
+from experiments.audience import Audience
 from experiments.enrolment import Enrolment
 from experiments.release import declared_segments, history, promote, rollback, standing
 from experiments.runs import rerun
+from experiments.standing import Standing
 from experiments.study import Study
 from experiments.tracking import NUMBER, PARENT, Tracking
 from features.behaviour.feature_set import FeatureSet
@@ -193,6 +195,29 @@ def test_a_cluster_that_the_served_model_does_not_have_is_a_mistake_wherever_seg
         file.write_text(said.replace(", nobody", ""))
         assert Enrolment.plan(project).lines[0].after > 0
         assert promote(project).changed
+    finally:
+        file.unlink()
+        promote(project)
+
+
+def test_explain_tells_what_moves_a_probability_and_how_far_every_cluster_is(made):
+    project, results = made
+    file, (first, second) = project.file("segments.yaml"), Model.load(results["kinds"].folder).names
+    try:
+        when = f"cluster: {{study: kinds, in: [{json.dumps(first)}]}}"
+        file.write_text(f"version: 1\nsegments: {{s: {{when: {{{when}}}}}}}\n")
+        promote(project)
+        found, audience = Standing.of(project, "u1"), Audience.of(project)
+        matrix = audience.matrix(audience.person("u1"), audience.at)
+        scores = audience.scores(matrix)
+        (node,) = found.trees["s"]["of"]
+        assert node["distances"] == dict(zip((first, second), scores["kinds"].distances[0].tolist(), strict=True))
+        assert node["computed_at"] == results["kinds"].training_set["cuts"]["train"][-1]
+        parts = found.contributions["buys_7d"]
+        assert parts["base"] + sum(parts["columns"].values()) == pytest.approx(float(scores["buys_7d"].margin[0]), 1e-5)
+        assert sum(value != 0 for value in parts["columns"].values()) > 1
+        assert f"buys_7d: from {parts['base']:.3g} by " in str(found)
+        assert f"(far from {first} {node['distances'][first]:.3g}, {second} " in str(found)
     finally:
         file.unlink()
         promote(project)

@@ -17,6 +17,7 @@ from features.events.batch import EventBatch
 from features.events.cleaning import clean
 from features.events.plan import Codes, TrackingPlan
 from features.events.segment import segment_messages
+from features.instants import DAY, iso
 from features.segments.segment_set import SegmentSet
 from serving.door import Door, nothing
 from serving.runtime import Runtime
@@ -30,6 +31,8 @@ from training.trees import Forest
 KEY = b"a key of the tests"
 NOW = 1_780_000_000_000_000
 """An instant in 2026, microseconds UTC."""
+CUT = NOW - 5 * DAY
+"""The newest instant that the clusters were found as of."""
 
 PLAN = """
 version: 1
@@ -104,6 +107,9 @@ def models_in(folder, features, threshold):
         Centroids(prepared[[0, 1, 2]]),
         names=("browsers", "buyers", "sleepers"),
         ids=(1, 2, 3),
+        details={
+            "training_set": {"cuts": {"train": [iso(CUT)], "validation": [], "test": []}, "log": [iso(0), iso(NOW)]}
+        },
     )
     clusters.save(folder / "behaviour")
     clusters.write_golden(folder / "behaviour", matrix.values[:5, :6])

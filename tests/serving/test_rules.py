@@ -67,6 +67,20 @@ async def test_an_answer_tells_every_active_segment_with_class_and_freshness(pub
         assert "mobile" not in elsewhere["segments"]
 
 
+async def test_of_clusters_the_answer_tells_as_of_when_they_are_and_the_explanation_how_far(published):
+    async with shop.serving(published) as (http, _):
+        await send(http)
+        answer = (await http.get("/v1/segments?user_id=bob")).json()
+        assert answer["rules"]["clustered"]["computed_at"] == iso(shop.CUT)
+        assert "computed_at" not in answer["rules"]["likely"]
+        why = (await http.post("/v1/explain", json={"user_id": "bob"})).json()["segments"]["clustered"]
+        named, sure = why["of"][0]["of"]
+        assert named["distances"] == answer["scores"]["behaviour"]["distances"]
+        assert set(named["distances"]) == {"browsers", "buyers", "sleepers"}
+        assert named["computed_at"] == iso(shop.CUT)
+        assert sure["value"] == answer["scores"]["behaviour"]["confidence"]
+
+
 async def test_what_only_the_call_knows_is_answered_for_unknown_users_too(published):
     async with shop.serving(published) as (http, _):
         body = {"user_id": "nobody", "context": {"device": "mobile", "timezone": "UTC"}}

@@ -243,7 +243,7 @@ def test_valuable_customers_who_often_abandon():
 
 
 class Scores:
-    threshold, cluster, distances, names = 0.4, None, None, ()
+    threshold, cluster, distances, names, computed_at = 0.4, None, None, (), None
 
     def __init__(self, *probability):
         self.probability = np.array(probability)
