@@ -131,6 +131,22 @@ def test_any_three_kinds_of_content_will_do_and_two_will_not():
     assert told == {chosen: chosen.count(",") == 2 for chosen in logs}
 
 
+def test_highly_engaged_are_five_pages_a_session_however_many_events():
+    """The same minutes and kinds of content; where a page is missing, many scrolls take its place."""
+    views = [event for event in LONG if event["event"] == VIEW]
+    fewer = {day: [event for event in LONG if event not in views[::3][:day]] for day in (1, 2)}
+    scrolls = acts(*(("scrolled", day * DAY - 2 * MINUTE, 9, {"depth": 50}) for day in (2, 8)))
+    logs = {"six": LONG, "five and a half": fewer[1], "five": fewer[2]}
+    pages = [event for event in LONG if event["event"] == "page_viewed"]
+    logs["four and a half"] = [event for event in fewer[2] if event is not pages[1]] + scrolls
+    rows, matrix, truths = evaluated(logs)
+    told = dict(zip(rows.users, truths.column("highly_engaged").tolist(), strict=True))
+    assert matrix.column("session_count_page_30d").tolist() == [6, 5.5, 5, 4.5]
+    assert (matrix.column("session_minutes_30d") >= 15).all()
+    assert matrix.column("session_depth_30d")[3] > 13
+    assert told == {"six": True, "five and a half": True, "five": True, "four and a half": False}
+
+
 def test_a_cart_that_was_bought_was_not_left():
     logs = {"left": [*WISH, *acts((CART, 10 * HOUR))]}
     logs["bought"] = logs["left"] + orders((39 * HOUR, 5))
