@@ -50,9 +50,10 @@ class Question(msgspec.Struct):
 
 
 class Batch(msgspec.Struct):
-    """The body of POST /v1/segments:batch."""
+    """The body of POST /v1/segments:batch: users, and the context of the call, the same for all of them."""
 
     users: list[Any]
+    context: dict[str, Any] | None = None
 
 
 class Supposition(msgspec.Struct):
@@ -189,19 +190,20 @@ def document(found: Answer, bundle: Mapping[str, str], runtime: Runtime, request
 
 async def ask_batch(request: Request) -> Reply:
     """POST /v1/segments:batch: up to 1,000 users, in their order, a status each."""
-    users = _read(BATCH, request.body, '{"users": ["...", "..."]}').users
+    asked: Batch = _read(BATCH, request.body, '{"users": ["...", "..."]}')
+    users = asked.users
     if len(users) > BATCH_USERS:
         raise Problem(413, f"a batch has at most {BATCH_USERS:,} users. Got {len(users):,}.")
     _wants_fresh(request)
     release, parts = request.runtime.release(), []
     for start in range(0, len(users), CHUNK):
         chunk = users[start : start + CHUNK]
-        parts.append(await asyncio.to_thread(_chunk, request, release, chunk))
+        parts.append(await asyncio.to_thread(_chunk, request, release, chunk, asked.context))
     body = b'{"answers":[' + b",".join(parts) + b'],"request_id":' + ENCODER.encode(request.id) + b"}"
     return Reply(body, headers={"x-model-version": str(release.bundle.version), "cache-control": "no-store"})
 
 
-def _chunk(request: Request, release: Release, users: Sequence[object]) -> bytes:
+def _chunk(request: Request, release: Release, users: Sequence[object], context: Json | None) -> bytes:
     """The items of some users, separated by commas."""
     runtime = request.runtime
     items: list[Json | None] = [None] * len(users)
@@ -211,7 +213,7 @@ def _chunk(request: Request, release: Release, users: Sequence[object]) -> bytes
             names[place] = named(user)
         except Problem as problem:
             items[place] = {**problem.members_of(), "user_id": user[:MAX_ID] if isinstance(user, str) else None}
-    answers = release.scorer.answers(list(names.values()), runtime.now())
+    answers = release.scorer.answers(list(names.values()), runtime.now(), context)
     runtime.note(release, request.id, answers)
     for place, found in zip(names, answers, strict=True):
         told, _ = _fresh(request, (document(found, release.about, runtime, request.id), ""))

@@ -6,6 +6,7 @@ import pytest
 from features.behaviour.histories import Histories
 from features.instants import DAY, HOUR, MINUTE, iso
 from tests.serving import shop
+from tests.serving.test_contract import assert_described
 from training.bundle import Bundle, publish
 
 pytestmark = pytest.mark.anyio
@@ -88,6 +89,23 @@ async def test_what_only_the_call_knows_is_answered_for_unknown_users_too(publis
         assert (told["source"], told["segments"]) == ("default", ["mobile"])
         odd = {"user_id": "nobody", "context": {"device": {"a": [1]}, "local_time": 3, "timezone": "\x00"}}
         assert (await http.post("/v1/segments", json=odd)).json()["segments"] == []
+
+
+async def test_the_context_of_a_batch_is_that_of_each_of_its_users(published):
+    async with shop.serving(published) as (http, _):
+        await send(http)
+        users, context = ["bob", "ann", "nobody"], {"device": "mobile", "timezone": "UTC"}
+        body = {"users": users, "context": context}
+        many = (await http.post("/v1/segments:batch", json=body)).json()
+        assert_described("Answers", many)
+        for user, each in zip(users, many["answers"], strict=True):
+            one = (await http.post("/v1/segments", json={"user_id": user, "context": context})).json()
+            assert "mobile" in each["segments"]
+            assert each["segments"] == one["segments"]
+        for other in ({**context, "device": "tablet"}, None):
+            told = (await http.post("/v1/segments:batch", json={**body, "context": other})).json()["answers"]
+            assert all("mobile" not in each["segments"] for each in told)
+        assert (await http.post("/v1/segments:batch", json={**body, "context": "mobile"})).status_code == 400
 
 
 async def test_why_names_the_events_and_what_is_pending(published):
