@@ -1,6 +1,7 @@
 """Redis client: how a server or a cluster is reached, which keys are used, many of them at a time."""
 
 import logging
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -50,6 +51,29 @@ def state_key(place: int, user: str) -> bytes:
 def alias_of(found: bytes) -> tuple[str, int]:
     """(canonical id, instant of joining) that stand under an alias."""
     return found[20:].decode(), int(found[:20])
+
+
+class Reading:
+    """Values by one connection of each thread's own: redis-py's pool, retries and measures take longer than reading."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._thread = threading.local()
+
+    def __call__(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of keys, None for what is not there; a connection that was closed meanwhile is opened again."""
+        if not keys or isinstance(self._client, redis.RedisCluster):
+            return many(self._client, keys)
+        if not hasattr(self._thread, "connection"):
+            self._thread.connection = self._client.connection_pool.get_connection()
+        try:
+            return self._read(keys)
+        except redis.ConnectionError:
+            return self._read(keys)
+
+    def _read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        self._thread.connection.send_command(b"MGET", *keys)
+        return list(self._thread.connection.read_response())
 
 
 def many(client: Client, keys: Sequence[bytes]) -> list[bytes | None]:

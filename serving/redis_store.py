@@ -26,7 +26,18 @@ from serving.assignment import Enrolled
 from serving.identities import Joined
 from serving.journal import ROLL_ROWS
 from serving.redis_aliases import RedisAliases
-from serving.redis_client import PREFIX, Client, alias_key, alias_of, connected, key_of, many, piped, slices, state_key
+from serving.redis_client import (
+    PREFIX,
+    Client,
+    Reading,
+    alias_key,
+    alias_of,
+    connected,
+    key_of,
+    piped,
+    slices,
+    state_key,
+)
 from serving.redis_states import append, merge, move, state_in
 from serving.state import LOOK_S, LiveSchema, Row, State, routed, states_of
 from serving.store import SqliteStore
@@ -61,6 +72,7 @@ class RedisStore:
         self.behind: int | None = None
         self._turn = threading.RLock()
         self._clients: dict[float, Client] = {}
+        self._reading: Reading | None = None
         self._live: list[LiveSchema] = []
         self._looked = 0.0
         self._applied: dict[int, int] = {}
@@ -188,12 +200,14 @@ class RedisStore:
         """
         with self._asking(READ_S) as client:
             place = self._place(client, schema)
-            found = many(client, [key for user in users for key in (alias_key(user), state_key(place, user))])
+            if self._reading is None:
+                self._reading = Reading(client)
+            found = self._reading([key for user in users for key in (alias_key(user), state_key(place, user))])
             names = [(alias_of(alias)[0] if alias else user) for user, alias in zip(users, found[::2], strict=True)]
             moved = [row for row, name in enumerate(names) if name != users[row]]
             blobs = found[1::2]
             if moved:
-                elsewhere = many(client, [state_key(place, names[row]) for row in moved])
+                elsewhere = self._reading([state_key(place, names[row]) for row in moved])
                 for row, blob in zip(moved, elsewhere, strict=True):
                     blobs[row] = blob
         return [state_in(schema, name, blob) for name, blob in zip(names, blobs, strict=True)]

@@ -77,6 +77,19 @@ def test_neither_trimming_nor_joining_loses_what_another_process_appends(server,
         house.store.close()
 
 
+def test_a_connection_that_was_closed_is_opened_again(server, plan, tmp_path):
+    house = House(tmp_path, plan, shop.features_of(plan), patient(server[0]))
+    house.fill()
+    house.take([shop.message("ann", "page_viewed", shop.NOW - DAY)])
+    before = ids(house.store, house.features.schema, "ann")
+    assert len(before) == 1
+    with redis.Redis.from_url(server[0]) as admin:
+        assert admin.client_kill_filter(_type="normal", skipme=True) > 0
+    assert ids(house.store, house.features.schema, "ann") == before
+    assert house.store.read(house.features.schema, []) == []
+    house.store.close()
+
+
 def test_first_exposures_are_shared_stay_first_and_are_erased(server, tmp_path):
     stores = [store_of(shop.settings_in(tmp_path / name, redis=patient(server[0]))) for name in ("one", "two")]
     first, later = Enrolled("bold", "other", 1), Enrolled("plain", "other", 2)
