@@ -103,16 +103,26 @@ class Enrolment:
         return made
 
     def apply(self) -> Ledger:
-        """Serve the declared segments, and write who is in them.
+        """Write who is in the declared segments, and serve them.
+
+        The bundle is made first, which may fail, and answers last: killed at any moment, no segment is served by a
+        definition whose members were not written, and done again it ends in the same.
 
         Raises:
             AnalysisError: somebody else applied meanwhile.
             BundleError: the segments cannot be served.
         """
-        served, declared = self.audience.served, self.audience.segments
+        made, served, declared = None, self.audience.served, self.audience.segments
         if served is not None and served.fingerprint != declared.fingerprint:
-            release.promote(self.project, versions=release.served(self.project), bounds=declared.snapshots)
-        ledger = self.ledger.forget(self.erased)
+            release.check_answers(self.project)
+            made = release.prepare(self.project, release.served(self.project), declared.snapshots)
+        ledger = self._written()
+        if made is not None:
+            release.crown(self.project, made)
+        return ledger
+
+    def _written(self) -> Ledger:
+        ledger, declared = self.ledger.forget(self.erased), self.audience.segments
         sizes = {line.name: line.after for line in self.lines}
         newest = dict(self.changes.filter("entered").group_by("segment").agg(pl.col("at").max()).iter_rows())
         applied = {}

@@ -128,6 +128,21 @@ def crown(project: Project, made: Registered, *, forced: tuple[str, ...] = ()) -
 def challenge(project: Project, versions: Mapping[str, int]) -> Registered:
     """Register a bundle of these models and publish it beside the champion, where it scores in the shadow.
 
+    Raises what `prepare` does.
+    """
+    made = prepare(project, versions)
+    beside(project, made)
+    return made
+
+
+def prepare(project: Project, versions: Mapping[str, int], bounds: Mapping[str, Snapshot] | None = None) -> Registered:
+    """Register a bundle of these models; `crown` has it answer.
+
+    Args:
+        project: Whose.
+        versions: Per study, the version to take.
+        bounds: As for `promote`.
+
     Raises:
         BundleError: a model fails its gates, or was trained on other features than the project's.
     """
@@ -136,9 +151,7 @@ def challenge(project: Project, versions: Mapping[str, int]) -> Registered:
     failed = _failed(chosen, tracking.alias(project.name, CHAMPION))
     if failed:
         raise BundleError("; ".join(failed))
-    made = _register(project, tracking, chosen, {}, ())
-    beside(project, made)
-    return made
+    return _register(project, tracking, chosen, bounds or {}, ())
 
 
 def beside(project: Project, made: Registered | None) -> None:

@@ -15,6 +15,7 @@ import xgboost as xgb
 from typer.testing import CliRunner
 
 from console.cli import app
+from experiments import release
 from experiments.audience import Audience
 from experiments.enrolment import Enrolment
 from experiments.release import declared_segments, history, promote, rollback, standing
@@ -27,6 +28,8 @@ from features.errors import BundleError, DefinitionError, StudyError
 from features.events.log import EventLog
 from features.instants import DAY, iso, parse_instant
 from features.project import Project
+from features.segments.ledger import Ledger
+from serving.memberships import Memberships
 from tests.experiments import projects
 from tests.serving.test_service import free_port, running
 from training.bundle import Bundle, current
@@ -221,6 +224,46 @@ def test_explain_tells_what_moves_a_probability_and_how_far_every_cluster_is(mad
     finally:
         file.unlink()
         promote(project)
+
+
+class Killed(BaseException):
+    """As by a signal: nothing catches it."""
+
+
+@pytest.mark.parametrize("where", ["members", "serving"])
+def test_an_apply_that_is_killed_serves_no_definition_whose_members_were_not_written(
+    made, tmp_path, monkeypatch, where
+):
+    project = Project.find(shutil.copytree(made[0].root, tmp_path / "shop"))
+    file, folder, bundles = project.file("segments.yaml"), project.path("memberships"), project.path("bundles")
+    said = "version: 1\nsegments:\n"
+    said += "  often: {when: {did: {event: viewed, count: {gte: 3}, last: 7d}}, membership: {ttl: 5d}}\n"
+    said += "  lately: {when: {did: {event: viewed, last: 2d}}, membership: {ttl: 3d}}\n"
+    file.write_text(said)
+    promote(project)
+    Enrolment.plan(project).apply()
+    before, old = Ledger.read(folder), current(bundles)
+    file.write_text(said.replace("gte: 3", "gte: 6"))
+
+    def kill(*_args, **_more):
+        raise Killed
+
+    plan = Enrolment.plan(project)
+    with monkeypatch.context() as faulty:
+        faulty.setattr(*((Ledger, "written") if where == "members" else (release, "crown")), kill)
+        with pytest.raises(Killed):
+            plan.apply()
+    assert current(bundles) == old
+    written = Ledger.read(folder)
+    assert (written == before) == (where == "members")
+    served = Memberships(Bundle.load(current(bundles)).told, folder)
+    assert served.names == (("often", "lately") if where == "members" else ("lately",))
+    after = Enrolment.plan(project).apply()
+    assert Memberships(Bundle.load(current(bundles)).told, folder).names == ("often", "lately")
+    assert current(bundles) != old
+    if where == "serving":
+        assert after == written
+    assert after.segments["often"].version == Bundle.load(current(bundles)).told.segment("often").version
 
 
 def test_promoting_puts_the_segments_in_with_the_bounds_of_their_percentiles(made):
