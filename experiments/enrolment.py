@@ -63,7 +63,7 @@ class Enrolment:
         lines: One a segment.
         states: Columns of `ledger.STATES`, as of now.
         changes: Columns of `ledger.CHANGES`, since the ledger.
-        erased: Members of whom the log knows nothing any more.
+        erased: Members, and who once was one, of whom the log knows nothing any more.
     """
 
     project: Project
@@ -200,7 +200,8 @@ class Enrolment:
     def _departures(self, before: pl.DataFrame, kept: Sequence[str], willing: set[str]) -> pl.DataFrame:
         """Members who joined another id, were erased or agree no more, and members of segments that are no more."""
         log, at = self.audience.log, self.audience.at
-        gone = set(before["user"].unique().to_list()) - willing
+        once = self.ledger.changes().select("user").unique().collect() if log.tombstones.erased else before
+        gone = {*before["user"].unique().to_list(), *once["user"].to_list()} - willing
         known = set(log.frame(users=sorted(gone), columns=["user", "ts"])["user"]) if gone else set()
         canonical = log.canonical()
         joined = {name: canonical[name][1] for name in gone - known if name in canonical}

@@ -37,7 +37,8 @@ class Export:
         rows: Columns segment, as_of, user and what else was asked for; instants are UTC.
         segments: Whose rows of these instants are replaced, those of nobody included.
         instants: Microseconds UTC.
-        hidden: Asked for too, but below their `min_size` or not applied: what was written of them goes.
+        hidden: Asked for too, but below their `min_size`, not applied or no longer declared: what was written of them
+            goes.
     """
 
     rows: pl.DataFrame
@@ -80,10 +81,11 @@ class Export:
         members = ledger.members(as_of).filter(pl.col("user").is_in(willing))
         sizes = dict(members.group_by("segment").len().iter_rows())
         large = tuple(n for n, each in known.items() if n in ledger.segments and sizes.get(n, 0) >= each.min_size)
-        about = large, (as_of,), tuple(name for name in known if name not in large)
+        gone = () if names else ledger.changes().select("segment").unique().collect()["segment"].to_list()
+        about = large, (as_of,), tuple(sorted({*known, *gone} - {*large}))
         if changes:
             emitted = [(name, word == "entered") for name in large for word in known[name].emit]
-            return cls(_changes(ledger, as_of, emitted), *about)
+            return cls(_changes(ledger, as_of, emitted, willing), *about)
         rows = members.filter(pl.col("segment").is_in(large)).select(
             "segment", _instant(pl.lit(as_of)).alias("as_of"), "user", _instant(pl.col("since")), "cause"
         )
@@ -169,9 +171,14 @@ def _instant(expression: pl.Expr) -> pl.Expr:
     return expression.cast(pl.Datetime("us"))
 
 
-def _changes(ledger: Ledger, at: int, emitted: Sequence[tuple[str, bool]]) -> pl.DataFrame:
+def _changes(ledger: Ledger, at: int, emitted: Sequence[tuple[str, bool]], willing: Sequence[str]) -> pl.DataFrame:
     wanted = pl.DataFrame(emitted, schema={"segment": pl.String, "entered": pl.Boolean}, orient="row")
-    found = ledger.changes().filter(pl.col("at") <= at).collect().join(wanted, on=["segment", "entered"])
+    found = (
+        ledger.changes()
+        .filter(pl.col("at") <= at, pl.col("user").is_in(willing))
+        .collect()
+        .join(wanted, on=["segment", "entered"])
+    )
     word = pl.when("entered").then(pl.lit("entered")).otherwise(pl.lit("exited"))
     named = found.select(
         "segment", _instant(pl.lit(at)).alias("as_of"), "user", word.alias("change"), _instant(pl.col("at")), "cause"

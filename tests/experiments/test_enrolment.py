@@ -20,7 +20,7 @@ from tests.experiments import projects
 
 SEGMENTS = """version: 1
 segments:
-  regulars: {when: {did: {event: viewed, count: {gte: 3}, last: 7d}}}
+  regulars: {when: {did: {event: viewed, count: {gte: 3}, last: 7d}}, emit: [entered]}
   sticky:
     when: {did: {event: viewed, count: {gte: 3}, last: 2d}}
     membership: {ttl: 3d, exit_on: [{event: bought}], reentry: {after: 1d}}
@@ -133,6 +133,20 @@ def test_who_was_erased_is_in_no_ledger(project):
     assert user not in ledger.state_frame()["user"].to_list()
 
 
+def test_who_once_was_a_member_and_was_erased_is_in_no_ledger(project):
+    applied(project, END - 10 * DAY)
+    ledger = applied(project, END)
+    once = set(ledger.changes().filter(pl.col("segment") == "regulars").collect()["user"])
+    held = set(ledger.state_frame()["user"])
+    user = min(once - held)
+    EventLog.of(project).erase(user, at=END + HOUR)
+    plan = Enrolment.plan(project, at=END + HOUR)
+    assert plan.erased == [user]
+    assert "erase" not in next(each for each in plan.lines if each.name == "regulars").causes
+    assert user not in plan.apply().changes().collect()["user"].to_list()
+    assert Enrolment.plan(project, at=END + HOUR).erased == []
+
+
 def test_who_was_erased_by_command_is_told_by_the_next_plan(project):
     ledger = applied(project, END)
     user, size = min(inside(ledger, END, "regulars")), len(inside(ledger, END, "regulars"))
@@ -237,7 +251,10 @@ def test_who_agrees_to_personalisation_no_more_leaves_and_is_not_handed_on(proje
     log = EventLog.of(project)
     said = {"source": "made", "id": 10**6, "event": "viewed", "user_id": user, "seq": 0, "offset": 0, "consent": 0}
     log.append(EventBatch(pl.DataFrame([{**said, "ts": END + HOUR, "received": END + HOUR}]), log.plan), name="no")
-    assert user not in Export.of(project, at=END).rows["user"].to_list()
+    for changes in (False, True):
+        rows = Export.of(project, at=END, changes=changes).rows
+        assert user not in rows["user"].to_list()
+        assert {*rows["user"]} == inside(ledger, END, "regulars") - {user} or not changes
     ledger = applied(project, END + 2 * HOUR)
     assert user not in inside(ledger, END + 2 * HOUR, "regulars")
     mine = ledger.changes().filter(pl.col("user") == user, pl.col("segment") == "regulars").collect()

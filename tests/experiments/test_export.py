@@ -95,6 +95,22 @@ def test_what_was_written_of_a_segment_that_falls_away_goes(project, tmp_path, n
     assert written(to) == both - {("2026-02-24", "lately")}
 
 
+@pytest.mark.parametrize("name", ["out.parquet", "crm.db"])
+def test_what_was_written_of_a_segment_that_is_declared_no_more_goes(project, tmp_path, name):
+    to = f"sqlite:///{tmp_path}/{name}" if name.endswith("db") else str(tmp_path / name)
+    line = next(each for each in SEGMENTS.splitlines() if "lately" in each)
+    deleted = edited(project, tmp_path / "deleted", f"{line}\n", "")
+    for step in ("before", "after"):
+        Export.of(project, at=END).write(to)
+        assert ("2026-02-24", "lately") in written(to)
+        Export.of(deleted, names=["regulars"]).write(to)
+        assert ("2026-02-24", "lately") in written(to)
+        Export.of(deleted).write(to)
+        assert written(to) == {("2026-02-24", "regulars")}
+        if step == "before":
+            Enrolment.plan(deleted, at=END).apply()
+
+
 def test_min_size_counts_who_is_handed_on_as_of_the_instant(project, tmp_path):
     ledger = Ledger.read(project.path("memberships"))
     sizes = {at: ledger.members(at, segment="lately").height for at in (END - DAY, END)}
