@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from features.simulate import Shop, Truth
     from serving.runtime import Runtime
 
-BATCH = 500
-"""Messages of one request; the door takes 2,500 or 500 KB."""
+BATCH, ASKED = 500, 1_000
+"""Messages of one request, of which the door takes 2,500 or 500 KB; and users of one."""
 
 
 class Caller:
@@ -67,6 +67,19 @@ class Caller:
     def all_segments(self, users: Iterable[str]) -> Iterator[dict[str, Any]]:
         """One answer a user."""
         return (self.segments(user) for user in users)
+
+    def batches(self, users: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """One answer a user, a thousand in a request.
+
+        Raises:
+            EthogramError: one of them is not answered.
+        """
+        rest = iter(users)
+        while batch := list(islice(rest, ASKED)):
+            for answer in self._ask("POST", "/v1/segments:batch", {"users": batch})["answers"]:
+                if answer["status"] != http.client.OK:
+                    raise EthogramError(f"{self.url} answered about {answer['user_id']}: {answer}")
+                yield answer
 
     def is_ready(self) -> bool:
         """Whether it says so."""
@@ -238,7 +251,7 @@ class Passing:
         return sorted(self.truth.people.filter(pl.col("user").is_in(seen.implode()))["user"].to_list())
 
     def live(self, day: int) -> None:
-        """One day's messages through the door, and everybody asked about at its end; then all logs are written."""
+        """One day's messages through the door, and a nightly batch about everybody; then all logs are written."""
         from features.simulate.writing import json_lines
 
         start = self.shop.start + day * DAY
@@ -246,8 +259,7 @@ class Passing:
         self.runtime.turn_clock(start + DAY)
         with Caller(self.url) as caller:
             caller.send(json.loads(line) for line in json_lines(mine, sent=False))
-            for _ in caller.all_segments(self.people(day)):
-                self.asked += 1
+            self.asked += sum(1 for _ in caller.batches(self.people(day)))
         self.settle()
 
     def settle(self) -> None:

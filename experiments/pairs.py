@@ -19,6 +19,8 @@ from training.training_set import wide
 Array = NDArray[np.float64]
 BESIDE = "challenger"
 """The folder of the prediction log where a challenger's answers stand."""
+ANSWER = ["request_id", "user"]
+"""What names an answer: a request may ask about many."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,10 @@ def pairs(
     """
     folder, score = project.path("predictions"), f"score_{study}"
     given = _answers(folder, champion.digest, score, since)
-    other = _answers(folder / BESIDE, beside, score, since).select("request_id", "at", other=score)
+    other = _answers(folder / BESIDE, beside, score, since).select(*ANSWER, "at", other=score)
     first = other["at"].min() if other.height else since  # until it is in service nobody can say anything
     given, other = given.filter(pl.col("at") >= first), other.drop("at")
-    rows = given.join(other, on="request_id", how="left", maintain_order="left")
+    rows = given.join(other, on=ANSWER, how="left", maintain_order="left")
     both = rows.drop_nulls("other")
     complete = log.span()[1] - spec.predicts.horizon - spec.blind_spot
     last = (
@@ -91,8 +93,8 @@ def pairs(
 
 
 def _answers(folder: Path, bundle: str, score: str, since: int) -> pl.DataFrame:
-    """Live answers of one bundle since: request_id, user, at, score; of a request asked twice the last."""
-    columns, first = ["request_id", "user", "at", score], to_datetime(since // HOUR * HOUR).strftime("%Y-%m-%dT%H")
+    """Live answers of one bundle since: request_id, user, at, score; of an answer given twice the last."""
+    columns, first = [*ANSWER, "at", score], to_datetime(since // HOUR * HOUR).strftime("%Y-%m-%dT%H")
     empty = pl.DataFrame(schema=dict(zip(columns, (pl.String, pl.String, pl.Int64, pl.Float64), strict=True)))
     mine = (pl.col("bundle") == bundle) & (pl.col("source") == "live") & (pl.col("at") >= since)
     parts = [empty]
@@ -100,7 +102,7 @@ def _answers(folder: Path, bundle: str, score: str, since: int) -> pl.DataFrame:
         if file.parent.name >= first and score in pl.read_parquet_schema(file):
             part = pl.read_parquet(file, columns=[*columns, "bundle", "source"])
             parts.append(part.filter(mine).select(columns).with_columns(pl.col(score).cast(pl.Float64)))
-    return pl.concat(parts).unique("request_id", keep="last", maintain_order=True)
+    return pl.concat(parts).unique(ANSWER, keep="last", maintain_order=True)
 
 
 def outcomes(

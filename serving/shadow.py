@@ -1,5 +1,6 @@
 """Shadow: the challenger scores the histories that were answered from, after the answers, in a thread of its own."""
 
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -24,6 +25,7 @@ class Shadow:
         self.release = release
         self.on_done: Callable[[str, int], None] = lambda _outcome, _n: None
         self._waiting: deque[tuple[str, str, int]] = deque()
+        self._turn = threading.Lock()
         self.thread = Periodic("shadow", self.work, lambda: self.on_done("failed", 1))
 
     def put(self, request_id: str, answer: Answer) -> None:
@@ -34,13 +36,16 @@ class Shadow:
             self._waiting.append((request_id, answer.canonical, answer.at))
 
     def work(self) -> None:
-        """Score what waits."""
-        while self._waiting:
-            part = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
-            release = self.release()
-            if release is None:
-                continue
-            users, ats = [user for _, user, _ in part], [at for _, _, at in part]
-            for (request_id, _, _), answer in zip(part, release.scorer.answers_at(users, ats), strict=True):
-                kept = release.ring.put(request_id, answer)
-                self.on_done("scored" if kept else "dropped", 1)
+        """Score what waits; who calls while another does waits until it is done."""
+        with self._turn:
+            while self._waiting:
+                self._score([self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))])
+
+    def _score(self, part: list[tuple[str, str, int]]) -> None:
+        release = self.release()
+        if release is None:
+            return
+        users, ats = [user for _, user, _ in part], [at for _, _, at in part]
+        for (request_id, _, _), answer in zip(part, release.scorer.answers_at(users, ats), strict=True):
+            kept = release.ring.put(request_id, answer)
+            self.on_done("scored" if kept else "dropped", 1)

@@ -29,14 +29,14 @@ def project(tmp_path_factory):
     return make(tmp_path_factory.mktemp("pairs") / "shop", n_users=200)
 
 
-def answered(project, day, users, *, bundle, beside=False, score=0.2, hour=12, source="live"):
+def answered(project, day, users, *, bundle, beside=False, score=0.2, hour=12, source="live", request=None):
     """Answers of a bundle at noon of a day, as the prediction log keeps them."""
     at = START + day * DAY + hour * 3_600_000_000
     folder = project.path("predictions") / ("challenger" if beside else "") / f"2026-{day:02d}"
     folder.mkdir(parents=True, exist_ok=True)
     rows = pl.DataFrame(
         {
-            "request_id": [f"{day}-{hour}-{user}" for user in users],
+            "request_id": [request or f"{day}-{hour}-{user}" for user in users],
             "user": [pseudonym(project.key, user) for user in users],
             "at": [at] * len(users),
             "bundle": [bundle] * len(users),
@@ -47,11 +47,11 @@ def answered(project, day, users, *, bundle, beside=False, score=0.2, hour=12, s
     rows.write_parquet(folder / f"{bundle[:1]}-{hour}-{source}.parquet")
 
 
-def found(project, since=0) -> Pairs:
+def found(project, since=0, champion=CHAMPION, beside=CHALLENGER) -> Pairs:
     log = EventLog.of(project)
     features = FeatureSet.of(project, log.plan, log.codes)
-    bundle = SimpleNamespace(digest=CHAMPION, features=features, models={"buys_7d": SimpleNamespace(details={})})
-    return pairs(project, log, bundle, "buys_7d", SPEC, beside=CHALLENGER, since=since)
+    bundle = SimpleNamespace(digest=champion, features=features, models={"buys_7d": SimpleNamespace(details={})})
+    return pairs(project, log, bundle, "buys_7d", SPEC, beside=beside, since=since)
 
 
 def test_only_what_both_said_and_time_has_told_is_compared(project):
@@ -77,6 +77,18 @@ def test_only_what_both_said_and_time_has_told_is_compared(project):
     assert seen.y.tolist() == [float(user in who) for user in seen.users]
     assert seen.outcomes == min(seen.y.sum(), (1 - seen.y).sum())
     assert found(project, since=START + 40 * DAY).y.size == 0
+
+
+def test_a_request_about_many_people_is_as_many_answers(project):
+    users = [f"u{n}" for n in range(100, 140)]
+    for beside, bundle, scores in ((False, "a" * 64, (0.1, 0.2)), (True, "b" * 64, (0.3, 0.4))):
+        for score, half in zip(scores, (users[:20], users[20:]), strict=True):
+            answered(project, 30, half, bundle=bundle, beside=beside, score=score, request="the batch")
+            folder = project.path("predictions") / ("challenger" if beside else "") / "2026-30"
+            (folder / f"{bundle[:1]}-12-live.parquet").rename(folder / f"{bundle[:1]}-{score}.parquet")
+    seen = found(project, champion="a" * 64, beside="b" * 64)
+    assert (seen.answers, seen.covered) == (40, 40)
+    assert {*zip(seen.champion, seen.challenger, strict=True)} == {(0.1, 0.3), (0.2, 0.4)}
 
 
 def test_without_a_challenger_nothing_is_covered(project):
