@@ -38,7 +38,7 @@ studies:
 """,
     "loop.yaml": """version: 1
 triggers: {every: never, drift: true}
-cool_down: 3d
+cool_down: 8d
 shadow: {at_least: 3d, outcomes: 100}
 """,
 }
@@ -46,8 +46,7 @@ shadow: {at_least: 3d, outcomes: 100}
 
 def circle(folder: Path, *, seed: int) -> None:
     """Tell it; the folder holds the shop's definitions, and is the caller's to make."""
-    from experiments import release
-    from experiments.study import Study
+    from experiments.loop import run_once
     from features.project import Project
     from features.simulate import Shift, Shop
 
@@ -63,9 +62,8 @@ def circle(folder: Path, *, seed: int) -> None:
     chapter(f"{HISTORY} days of a shop, {PEOPLE:,} people; who orders within a week?")
     shop = Shop(PEOPLE, HISTORY + MOST, seed, dirt=0, shift=Shift(CHANGE, visits=0.4))
     passing = Passing.begun(project, shop, history=HISTORY)
-    result = Study.from_yaml(project, "purchase_7d").run(project)
-    show(f"  {result.figures['model']['roc_auc']['value']:.3f} ROC-AUC; the model {result.verdict}")
-    show(f"  {release.promote(project)}".replace("\n", "\n  "))
+    first = run_once(project)
+    show(f"  {first.headline}: {first.triggers[0]}, so the loop ran\n  {first.studied[0]}")
     chapter(f"Days go by, through HTTP; from day {CHANGE} on people come less than half as often")
     with passing.served():
         decisions = _lived(passing)

@@ -1,6 +1,7 @@
 """Evidence: pictures of what moved, and Evidently's report with our verdicts, so that picture and alarm agree."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ def save(
         The two paths.
     """
     os.environ["DO_NOT_TRACK"] = "1"  # read when Evidently is imported
+    warnings.filterwarnings("ignore", module="evidently")  # it tells its users what pandas tells it
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset, DatasetStats
 

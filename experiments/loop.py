@@ -206,7 +206,7 @@ def _drift(state: State, say: Progress) -> tuple[str | None, tuple[str, ...]]:
         return None, ()
     say("comparing served with training features")
     try:
-        seen = watch(state.project, evidently=lambda report: report.alarms and state.wakes)
+        seen = watch(state.project, drawn=lambda report: report.alarms and state.wakes)
     except AnalysisError as problem:
         return None, (f"drift could not be judged: {problem}",)
     return seen.report.verdict, (seen.report.headline, f"drift page: {seen.files['page']}")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from math import log2
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ REPLAYED = 1_000
 SHELF = "evidently"
 """Evidently's workspace in the project's reports: `evidently ui --workspace reports/evidently` shows all of them."""
 Draws = Callable[[DriftReport], bool]
+_JUDGED: dict[tuple[str, bytes], DriftReport] = {}
+KEPT = 64
+"""Windows whose report is kept in memory: a loop that runs on looks back at the same ones at every turn."""
 LOOKBACK = 120 * DAY
 DOUBLED = 1.0
 """A volume that less than doubled, or halved, does not matter."""
@@ -71,7 +75,7 @@ def _always(_: DriftReport) -> bool:
     return True
 
 
-def watch(project: Project, *, window: int = DAY, html: Path | None = None, evidently: Draws = _always) -> Watch:
+def watch(project: Project, *, window: int = DAY, html: Path | None = None, drawn: Draws = _always) -> Watch:
     """Judge what the published bundle answered, keep the report under the project's `reports`, and tell who listens.
 
     The replay check comes first. Then features and scores against the training rows, outcomes that are known by now,
@@ -81,7 +85,7 @@ def watch(project: Project, *, window: int = DAY, html: Path | None = None, evid
         project: Its bundles, predictions, event log and reports are used.
         window: Length of a window, microseconds.
         html: One more copy of our own page.
-        evidently: Whether to draw Evidently's report too, which takes longest.
+        drawn: Whether to draw pictures, and Evidently's report, too: they take longest.
 
     Raises:
         AnalysisError: nothing is published, nothing was served, or the bundle holds no training rows.
@@ -100,7 +104,10 @@ def watch(project: Project, *, window: int = DAY, html: Path | None = None, evid
     references = training_rows(bundle)
     replayed = _replayed(project)
     features = persistent(
-        answers, window, lambda each: judge(references, each.rows), lambda then, now: _weekly(references, then, now)
+        answers,
+        window,
+        lambda each: _remembered(bundle, references, each.rows),
+        lambda then, now: _weekly(references, then, now),
     )
     labels = matured.judged(project, bundle, answers, length=window)
     newest, *_ = seen = windows(answers, window)
@@ -115,7 +122,7 @@ def watch(project: Project, *, window: int = DAY, html: Path | None = None, evid
     place = project.path("reports") / f"drift-{to_datetime(newest.last):%Y%m%dT%H%M%SZ}"
     back = max(WEEK, window)
     week = every.filter(pl.col("at").is_between(newest.first - back, newest.last - back))
-    files = _save(project, report, references, newest.rows, place, week if evidently(report) else None)
+    files = _save(project, report, references, newest.rows, place, week if drawn(report) else None)
     if html:
         files["copy"] = pages.write(html, files["page"].read_text(encoding="utf-8"))
     told = alarms.sound(project, bundle.digest, report, at=newest.last)
@@ -289,6 +296,16 @@ def judge(references: Sequence[Reference], answers: pl.DataFrame) -> DriftReport
     )
 
 
+def _remembered(bundle: Bundle, references: Sequence[Reference], answers: pl.DataFrame) -> DriftReport:
+    """What `judge` says, which of the same answers is the same."""
+    key = bundle.digest, sha256(answers.drop("segments").hash_rows().to_numpy().tobytes()).digest()
+    if key not in _JUDGED:
+        _JUDGED[key] = judge(references, answers)
+        if len(_JUDGED) > KEPT:
+            del _JUDGED[next(iter(_JUDGED))]
+    return _JUDGED[key]
+
+
 def _members(answers: pl.DataFrame) -> pl.DataFrame:
     """Who is in which segment by everybody's last answer: a column of zeros and ones a segment."""
     last = answers.unique("user", keep="last", maintain_order=True)
@@ -304,7 +321,7 @@ def _save(
     place: Path,
     week: pl.DataFrame | None,
 ) -> dict[str, Path]:
-    """Our page and document; where answers of a week before are given, Evidently's report too."""
+    """Our page and document; where answers of a week before are given, with pictures and Evidently's report."""
     height = min(reference.rows.height for reference in references)  # for pictures; judged on all of them
     rows = pl.concat([reference.rows.sample(height, seed=0) for reference in references], how="horizontal")
     once = answers.unique("user", keep="last", maintain_order=True)
@@ -325,7 +342,7 @@ def _save(
         )
         files["workspace"] = project.path("reports") / SHELF
         links["Evidently's report of the columns that moved, or nearly did"] = files["evidently"].name
-    page = report.to_html(pictures=evidence.portraits(report, rows, once), links=links)
+    page = report.to_html(pictures="" if week is None else evidence.portraits(report, rows, once), links=links)
     files["page"] = pages.write(place / "drift.html", page)
     files["document"] = pages.write(place / "drift.json", json.dumps(report.to_dict(), indent=1) + "\n")
     return files

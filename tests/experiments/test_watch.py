@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from console.cli import app
 from experiments.drift import JOINT
 from experiments.persistence import windows
-from experiments.watch import _volume, filling, judge, served, training_rows, watch
+from experiments.watch import _remembered, _volume, filling, judge, served, training_rows, watch
 from features.errors import AnalysisError
 from features.instants import DAY, HOUR, SECOND, parse_instant
 from features.project import Project
@@ -153,6 +153,19 @@ def test_the_command_waits_for_a_second_window_then_alarms_and_keeps_its_pages(p
     assert evidently["metrics"][0]["value"]["count"] == 1
     assert "everybody" in {metric["config"].get("column") for metric in evidently["metrics"]}
     assert 'ethogram_drift{project="shop"} 1.0' in (project.path("reports") / "drift.prom").read_text()
+
+
+def test_a_window_is_judged_once_and_other_answers_of_it_anew(project: Project) -> None:
+    bundle, folder = bundle_of(project), project.path("predictions")
+    references, found = training_rows(bundle), []
+    for shift in (0.0, 1.5):
+        log(folder, bundle.digest, rows(500, seed=2, shift=shift))
+        found.append(served(folder))
+    before, after = (_remembered(bundle, references, answers) for answers in found)
+    assert (before, after) == tuple(judge(references, answers) for answers in found)
+    assert _remembered(bundle, references, found[0].clone()) is before
+    assert not before.moved
+    assert after.moved
 
 
 def test_half_of_the_users_a_week_before_is_no_news_and_a_third_is(project: Project) -> None:
