@@ -67,7 +67,7 @@ def _drift(place: Path, looks: Sequence[tuple[Path, Document]]) -> str:
     if not looks:
         return pages.section("Drift", pages.note("nothing was looked at yet"))
     rows = [(each["at"], each["verdict"], str(len(each["moved"]))) for _, each in looks[-SHOWN:]]
-    drawn = pages.picture(partial(_moves, looks), height=2.6, title="drift over time")
+    drawn = pages.picture(partial(_moves, looks), height=2.6, title="drift over time", fitted=False)
     links = [pages.link(f"newest look, {looks[-1][1]['at']}", _beside(place, looks[-1][0], "drift.html"))]
     table = Table(("answers until", "verdict", "moved"), rows[::-1], texts=2)
     return pages.section("Drift", drawn, *links, pages.folded("every look", table.html()))
@@ -95,7 +95,9 @@ def _decisions(place: Path, decisions: Sequence[tuple[Path, Document]]) -> str:
         return ""
     rows = [(each["at"], each["answer"], "; ".join(each["triggers"])[:120]) for _, each in decisions[-SHOWN:]]
     live = [(document, duel) for _, document in decisions for duel in document["duels"] if duel["difference"]]
-    drawn = pages.picture(partial(_contests, live), panels=2, height=3.2, title="contests") if live else ""
+    drawn = (
+        pages.picture(partial(_contests, live), panels=2, height=3.2, title="contests", fitted=False) if live else ""
+    )
     links = [
         pages.link(f"{each['at']}: {each['answer']}", _beside(place, path, "loop.html"))
         for path, each in decisions[::-1][:SHOWN]

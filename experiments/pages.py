@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 DPI = 150
 """Of pictures that are files: sharp on a screen of two pixels a point."""
+WIDTH, LEFT, RIGHT, ABOVE, BELOW = 9, 0.7, 0.15, 0.35, 0.5
+"""Of a picture, and the room around what is drawn where it is not fitted; inches."""
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
@@ -128,13 +130,15 @@ def picture(
 ) -> str:
     """An inline image of plots drawn by `draw`: `panels` side by side in each row, `height` inches high in all.
 
-    It is SVG; with a `file`, it is the PNG that is written there. What has no labels at its axes need not be `fitted`
-    around them, which takes as long as to draw it.
+    It is SVG; with a `file`, it is the PNG that is written there. What has but short numbers at its axes and a line
+    below them need not be `fitted` around them, which takes as long as to draw it.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, height), layout="constrained" if fitted else None)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained" if fitted else None)
+    if not fitted:
+        figure.subplots_adjust(LEFT / WIDTH, BELOW / height, 1 - RIGHT / WIDTH, 1 - ABOVE / height)
     draw(list(figure.subplots(rows, panels, squeeze=False).flat))
     buffer, kind = BytesIO(), "png" if file else "svg+xml"
     with rc_context({"svg.hashsalt": "ethogram"}):  # the same figures give the same bytes
