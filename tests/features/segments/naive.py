@@ -4,9 +4,13 @@ Every window is a scan of the whole list; a sequence tries every way to give its
 None where nobody knows.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import isnan
+from zoneinfo import ZoneInfo
+
+import xxhash
 
 from tests.features.behaviour.oracle import DAY, Oracle, microseconds
 
@@ -43,25 +47,62 @@ def test(value, predicate):
         "between": lambda w: w[0] <= value <= w[1],
         "contains": lambda w: w in value,
         "starts_with": lambda w: value.startswith(w),
+        "ends_with": lambda w: value.endswith(w),
+        "regex": lambda w: re.search(w, value) is not None,
         "exists": lambda w: w,
     }
     return all(tests[operator](wanted) for operator, wanted in predicate.items())
 
 
+def missing(value):
+    return value is None or (isinstance(value, float) and isnan(value))
+
+
 def attribute(value, predicate):
     """The same of something that may be missing."""
-    if value is not None and not (isinstance(value, float) and isnan(value)):
+    if not missing(value):
         return test(value, predicate)
     if isinstance(predicate, dict) and "exists" in predicate:
         return predicate == {"exists": False}
     return None
 
 
-class Naive:
-    """What a document's conditions say of one user as of `at`."""
+def called(value, predicate):
+    """The same of what a call says: a text passes no bound that is a number, a number none that is a text."""
+    if not isinstance(predicate, dict):
+        return value == predicate
+    if value is None:
+        return not predicate["exists"] if "exists" in predicate else None
+    for operator, wanted in predicate.items():
+        if operator not in ("eq", "ne", "in", "not_in", "exists"):
+            bounds = wanted if operator == "between" else [wanted]
+            if any(isinstance(bound, str) != isinstance(value, str) for bound in bounds):
+                return False
+            if operator == "between" and bounds[0] > bounds[1]:  # over midnight
+                if bounds[1] < value < bounds[0]:
+                    return False
+                continue
+        if not test(value, {operator: wanted}):
+            return False
+    return True
 
-    def __init__(self, segments, events, at, plan, *, declared=(), gap=30 * MINUTE, **settings):
+
+class Naive:
+    """What a document's conditions say of one user as of `at`.
+
+    Handed in are `cuts` (a feature's percentiles 20, 40, 60, 80), `scores` (by study), the `context`, and the instant
+    of the `call`.
+    """
+
+    USER = "ann"
+
+    def __init__(
+        self, segments, events, at, plan, *,
+        declared=(), gap=30 * MINUTE, cuts=None, scores=None, context=None, call=None, **settings,
+    ):  # fmt: skip
         self.segments, self.at, self.gap = segments, at, gap
+        self.cuts, self.scores, self.context = cuts or {}, scores or {}, context or {}
+        self.call = at if call is None else call
         self.oracle = Oracle(events, at, plan, **settings)
         self.horizon, self.zone = settings["horizon"], self.oracle.zone
         self.ever, self.recent = self.oracle.ever, self.oracle.recent
@@ -69,7 +110,19 @@ class Naive:
 
     def member(self, name):
         when = self.segments[name]["when"]
-        return bool(self.ever) and self.condition(when) is True
+        return (bool(self.ever) or not self.asks(when)) and self.condition(when) is True
+
+    def asks(self, when):
+        """Whether anything of the person is asked, not of the call and the id alone."""
+        deeper = {"all": list, "any": list, "none": list, "not": lambda one: [one]}
+        for key, value in when.items():
+            if key in deeper and any(self.asks(each) for each in deeper[key](value)):
+                return True
+            if key == "segment" and self.asks(self.segments[value]["when"]):
+                return True
+            if key not in (*deeper, "segment", "context", "bucket", "unknown"):
+                return True
+        return False
 
     def condition(self, when):
         decided = when.get("unknown") is False
@@ -204,6 +257,59 @@ class Naive:
 
     def _feature(self, said):
         return both(attribute(self.features[name], predicate) for name, predicate in said.items())
+
+    # -- what is handed in
+
+    def _percentile(self, said):
+        key = "gte" if "gte" in said else "lte"
+        value, bounds = self.features[said["feature"]], self.cuts.get(said["feature"])
+        return None if missing(value) or bounds is None else test(value, {key: bounds[said[key] // 20 - 1]})
+
+    def _rfm(self, said):
+        measured = {"r": "recency_buy_s", "f": "count_buy_20d", "m": "sum_buy_revenue_20d"}
+
+        def score(key):
+            value, bounds = self.features[measured[key]], self.cuts.get(measured[key])
+            if missing(value) or bounds is None:
+                return None
+            above = sum(value > bound for bound in bounds)
+            return 5 - above if key == "r" else 1 + above
+
+        customer = None if missing(self.features["recency_buy_s"]) else True
+        scores = {key: score(key) for key in said}
+        return both([customer, *(None if scores[k] is None else test(scores[k], said[k]) for k in said)])
+
+    def _model(self, said):
+        if said["study"] not in self.scores:
+            return None
+        score = self.scores[said["study"]]
+        bounds = {key: bound for key, bound in said.items() if key != "study"}
+        return test(score["probability"], bounds or {"gte": score["threshold"]})
+
+    def _cluster(self, said):
+        if said["study"] not in self.scores:
+            return None
+        score = self.scores[said["study"]]
+        named = [said["in"]] if isinstance(said["in"], str) else said["in"]
+        return score["name"] in named and score["confidence"] >= said.get("min_confidence", 0)
+
+    def _bucket(self, said):
+        share = (xxhash.xxh64_intdigest(f"{said['salt']}:{self.USER}".encode()) >> 11) / 2**53
+        return test(share, {key: bound for key, bound in said.items() if key != "salt"})
+
+    def _context(self, said):
+        return both(called(self.said(path), predicate) for path, predicate in said.items())
+
+    def said(self, path):
+        if path in ("local_time", "weekday") and path not in self.context:
+            if "timezone" not in self.context:
+                return None
+            local = (EPOCH + timedelta(microseconds=self.call)).astimezone(ZoneInfo(self.context["timezone"]))
+            return local.isoformat()[11:16] if path == "local_time" else local.strftime("%a").lower()
+        value = self.context
+        for step in path.split("."):
+            value = value.get(step) if isinstance(value, dict) else None
+        return value
 
     # -- sequences
 

@@ -1,5 +1,7 @@
 """Membership: what its options mean, case by case, and the fold against an interpreter that looks at every instant."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from features.errors import DefinitionError
 from features.instants import DAY, HOUR, parse_duration
 from features.segments.membership import CAUSES, Moments, States, Terms, fold
+from features.segments.program import Snapshot
 from tests.features.segments.naive import Naive
 from tests.features.segments.shop import DECLARED, FEATURES, PLAN, SETTINGS, histories, segment_set
 from tests.features.segments.test_laws import NOW, SPANS, counted, kinds, logs, ranges, spans
@@ -15,15 +18,18 @@ from tests.features.segments.test_laws import NOW, SPANS, counted, kinds, logs, 
 BEGIN, END = NOW - 3 * DAY, NOW + 2 * DAY
 
 
-def folded(segments, log, *, begin=BEGIN, end=END, joined=()):
-    """(segment, instant, whether entered, cause) of one user."""
-    made = segment_set(segments)
+def folded(segments, log, *, begin=BEGIN, end=END, joined=(), bounds=None, probability=None):
+    """(segment, instant, whether entered, cause) of one user; `bounds` by `Cut.key`, `probability` of an instant."""
+    made = segment_set(segments).fitted(bounds or {})
     rows = histories(log, made)
     features = FEATURES.on(made.schema)
 
     def judge(places, at):
-        mine = rows.take(places)
-        return made.evaluate(mine, at, features=features.compute(mine, at), threads=1)
+        mine, scores = rows.take(places), {}
+        if probability is not None:
+            chances = np.array([probability(each) for each in at.tolist()])
+            scores["purchase_7d"] = SimpleNamespace(probability=chances, threshold=0.5)
+        return made.evaluate(mine, at, features=features.compute(mine, at), scores=scores, threads=1)
 
     moments = Moments.of(rows, made.segments, begin, end, {"ann": joined})
     one = np.array([begin], np.int64), np.array([end], np.int64)
@@ -117,6 +123,37 @@ def test_a_figure_that_swings_round_its_threshold_gives_one_entry():
     views = [("view", hour) for hour in (1, 2, 3, 25.5, 26.5)]
     assert [change for *_, change, _ in life(when, {"min_dwell": "1m"}, *views)] == ["in", "out"] * 3
     assert life(when, {"hysteresis": {"exit": 1}}, *views) == [(3, "in", "event"), (50.5, "out", "time")]
+
+
+def test_a_probability_that_oscillates_round_its_threshold_gives_one_entry():
+    """It is looked at every hour, and each time on the other side of the bound to enter, until it is below both."""
+
+    def probability(at):
+        hours = (at - BEGIN) // HOUR
+        return 0.2 if hours >= 30 else 0.36 if hours % 2 else 0.30
+
+    when = {"model": {"study": "purchase_7d", "gte": 0.35}}
+    bare = life(when, {"min_dwell": "1m"}, ("view", 0), probability=probability)
+    assert [change for _, change, _ in bare] == ["in", "out"] * 15
+    held = life(when, {"hysteresis": {"exit": 0.28}}, ("view", 0), probability=probability)
+    assert [(int(hours), change) for hours, change, _ in held] == [(1, "in"), (30, "out")]
+
+
+def test_a_percentile_that_oscillates_round_its_bound_gives_one_entry():
+    when, views = {"percentile": {"feature": "count_view_1d", "gte": 80}}, [("view", h) for h in (1, 2, 3, 25.5, 26.5)]
+    bounds = {
+        cut.key: Snapshot((3.0 if cut.q == 80 else 2.0,), "", "everybody", 9, BEGIN)
+        for said in (80, 60)
+        for node in segment_set({"s": {"when": {"percentile": {**when["percentile"], "gte": said}}}}).nodes
+        if (cut := node.cut) is not None
+    }
+    assert len(bounds) == 2
+    bare = life(when, {"min_dwell": "1m"}, *views, bounds=bounds)
+    assert [change for _, change, _ in bare] == ["in", "out"] * 3
+    assert life(when, {"hysteresis": {"exit": 60}}, *views, bounds=bounds) == [
+        (3, "in", "event"),
+        (49.5, "out", "time"),
+    ]
 
 
 def test_an_id_that_joins_is_a_cause():
