@@ -69,8 +69,7 @@ def attribute(value, predicate):
 
 def called(value, predicate):
     """The same of what a call says: a text passes no bound that is a number, a number none that is a text."""
-    if not isinstance(predicate, dict):
-        return value == predicate
+    predicate = predicate if isinstance(predicate, dict) else {"eq": predicate}
     if value is None:
         return not predicate["exists"] if "exists" in predicate else None
     for operator, wanted in predicate.items():
