@@ -1,6 +1,7 @@
 """Memberships in answers: batch, the running service and a replay event by event say the same of everybody."""
 
 from dataclasses import replace
+from itertools import pairwise
 from shutil import copytree, ignore_patterns
 
 import numpy as np
@@ -13,11 +14,11 @@ from experiments.standing import Standing
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.schema import KNOWN
 from features.events.log import EventLog
-from features.instants import DAY, HOUR, MINUTE, iso
+from features.instants import DAY, HOUR, MINUTE, NEVER, iso
 from features.project import Project
 from features.segments.ledger import Ledger
 from features.simulate import Shop, write_shop
-from serving.scorer import Scorer
+from serving.scorer import AHEAD, UNKNOWN, Scorer
 from serving.store import State
 from tests.features.segments.test_format import SHOP
 from tests.serving import shop
@@ -108,7 +109,7 @@ def bundled(project, folder):
 
 
 @pytest.mark.integration
-async def test_batch_the_running_service_and_a_replay_agree_on_everybody_in_the_shop(tmp_path):
+async def test_batch_the_running_service_and_a_replay_agree_on_everybody_in_the_shop_at_any_instant(tmp_path):
     copytree(SHOP.parent, tmp_path / "shop", ignore=ignore_patterns(".ethogram"))
     write_shop(Shop(users=2_000, days=50, seed=5), tmp_path / "raw", format="parquet")
     project = Project.find(tmp_path / "shop")
@@ -116,51 +117,54 @@ async def test_batch_the_running_service_and_a_replay_agree_on_everybody_in_the_
     for file in sorted((tmp_path / "raw" / "events").iterdir()):
         log.ingest(file)
     publish(bundled(project, tmp_path / "made").path, project.path("bundles"))
-    newest = int(log.frame(columns=["known"])["known"].max()) + 1
-    begin = newest - 3 * DAY
+    known = np.unique(log.frame(columns=["known"])["known"].to_numpy())
+    begin = int(known[-1]) - 3 * DAY
     Enrolment.plan(project, at=begin).apply()
     copytree(project.path("memberships"), tmp_path / "begun")
-    Enrolment.plan(project, at=newest).apply()
+    instants = [quiet(known, begin + 17 * HOUR), quiet(known, begin + 2 * DAY), int(known[-1]) + 1]
+    batch = {}
+    for at in instants:
+        Enrolment.plan(project, at=at).apply()
+        ledger = Ledger.read(project.path("memberships"))
+        batch[at] = set(ledger.members(at).select("user", "segment").iter_rows())
+    users = sorted(set(log.frame(columns=["user", "ts"])["user"]))
+    for at in instants:
+        settings = replace(
+            shop.settings_in(tmp_path / f"service-{at}"), log=project.path("log"), bundles=project.path("bundles"),
+            key=project.key, memberships=tmp_path / "begun", project=project,
+        )  # fmt: skip
+        async with shop.serving(settings) as (http, runtime):
+            runtime.now = lambda at=at: at
+            answers = []
+            for start in range(0, len(users), 500):
+                asked = {"users": users[start : start + 500]}
+                answers += (await http.post("/v1/segments:batch", json=asked)).json()["answers"]
+            for each in (each for each in answers if each.get("reason") == UNKNOWN):  # all of whose events are marked
+                assert all(each["rules"][name]["class"] == "request" for name in each["segments"])
+                each["segments"] = []
+            told = {(each["user_id"], name) for each in answers for name in each["segments"]}
+            assert {pair for pair in told if pair[1] in ledger.segments} == batch[at]
+            scorer = Scorer(runtime.release().bundle, runtime.store, tmp_path / "begun")
+    assert len({user for user, _ in batch[at]}) > 1_000
+    assert {segment for _, segment in batch[at]} > {"cart_abandoners", "active", "champions", "longest_sessions"}
+    assert all(len(batch[one] ^ batch[other]) > 100 for one, other in pairwise(instants))
 
-    ledger = Ledger.read(project.path("memberships"))
-    batch = {(user, segment) for user, segment in ledger.members(newest).select("user", "segment").iter_rows()}
-    settings = replace(
-        shop.settings_in(tmp_path / "service"), log=project.path("log"), bundles=project.path("bundles"),
-        key=project.key, memberships=tmp_path / "begun", project=project,
-    )  # fmt: skip
-    async with shop.serving(settings) as (http, runtime):
-        runtime.now = lambda: newest
-        users = sorted(set(log.frame(columns=["user", "ts"])["user"]))
-        answers = []
-        for start in range(0, len(users), 500):
-            asked = {"users": users[start : start + 500]}
-            answers += (await http.post("/v1/segments:batch", json=asked)).json()["answers"]
-        live = {each["user_id"] for each in answers if each["source"] == "live"}
-        served = {
-            (each["user_id"], name)
-            for each in answers
-            if each["source"] == "live"
-            for name in each["segments"]
-            if name in ledger.segments
-        }
-        scorer = Scorer(runtime.release().bundle, runtime.store, tmp_path / "begun")
-    wanted = {(user, segment) for user, segment in batch if user in live}
-    assert len(live) > 1_000
-    assert served == wanted
-    assert {segment for _, segment in wanted} > {"cart_abandoners", "active", "champions", "longest_sessions"}
-
-    replayed, folded = set(), {"cart_abandoners"}
+    replayed, folded = {at: set() for at in instants}, {"cart_abandoners"}
     histories = log.histories(scorer.schema)
     for row, user in enumerate(histories.users.tolist()):
-        if user not in live:
-            continue
         records = histories.slots[histories.starts[row] : histories.ends[row]]
         records = records[np.argsort(records[:, KNOWN], kind="stable")]
-        late = np.unique(records[records[:, KNOWN] > begin, KNOWN]).tolist()
-        for now in [*late, newest]:
-            known = records[records[:, KNOWN] <= now]
-            (answer,) = scorer.answer_states([user], [State(user, known.tobytes())], now)
-        replayed |= {(user, name) for name in answer.verdict.segments if name in ledger.segments}
-    assert replayed == wanted
+        late = np.unique([*records[records[:, KNOWN] > begin, KNOWN].tolist(), *instants]).tolist()
+        for now in late:
+            (answer,) = scorer.answer_states([user], [State(user, records[records[:, KNOWN] <= now].tobytes())], now)
+            if now in replayed:
+                replayed[now] |= {(user, name) for name in answer.verdict.segments if name in ledger.segments}
+    assert replayed == batch
     changes = ledger.changes().filter(pl.col("at") > begin, pl.col("segment").is_in(folded)).collect()
     assert {"event", "time"} <= set(changes["cause"])
+
+
+def quiet(known, about):
+    """The first instant from then on after which nothing becomes known for a while: an answer's is not moved to it."""
+    places = np.flatnonzero((known >= about) & (np.diff(known, append=NEVER) > AHEAD))
+    return int(known[places[0]])
