@@ -90,17 +90,28 @@ def diff(
 
 
 def suggest(
-    study: Annotated[str, typer.Argument(help="Of which a model is served.")],
+    study: Annotated[
+        str | None, typer.Argument(help="Of which a model is served (default: what `explore` finds).")
+    ] = None,
     depth: Annotated[int, typer.Option(min=1, max=6, help="Bounds a rule's part has at most.")] = 3,
     *,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say in rules to paste what a model says, and how often they say otherwise; `explore` proposes thresholds."""
+    """Say in rules to paste what a model says, and how often they err; without a study, what `explore` proposes."""
     from console.terminal import working
+    from experiments.exploration import explore
+    from experiments.proposals import text
     from experiments.suggestion import Suggestion
     from features.project import Project
 
+    if study is None:
+        with working("suggest") as told:
+            proposals = explore(Project.find(project), progress=told).proposals
+        documents = [f"# {file}: to paste into it\n{document}" for file, document in text(proposals).items()]
+        shown = "\n".join(documents) or "nothing in the log is worth a threshold yet."
+        answer({"proposals": [each.to_dict() for each in proposals]}, shown, as_json=as_json)
+        return
     with working("suggest") as told:
         found = Suggestion.of(Project.find(project), study, depth=depth, told=told)
     answer(found.to_dict(), str(found), as_json=as_json)

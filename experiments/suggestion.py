@@ -1,20 +1,25 @@
 """Suggestion: what a model says of people, as rules that a person can read, and how often the rules say otherwise."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Self
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from experiments import pairs, studies
 from experiments.audience import Audience
 from experiments.inference import wilson
 from experiments.proposals import flow
 from experiments.signals import readable
+from experiments.studies import PropensitySpec
+from features.behaviour.histories import Histories
 from features.errors import StudyError, nearest
+from features.instants import iso
 from features.people import stable_hash
 from features.project import Project
+from training.bundle import Bundle, current
 from training.model import Scores
 
 if TYPE_CHECKING:
@@ -24,6 +29,27 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Bounds = dict[str, dict[str, float]]
 """Per feature its bounds; all have to hold."""
+
+
+@dataclass(frozen=True)
+class Right:
+    """How often rule and model were right about what then happened, of people that the rule was not made from.
+
+    Attributes:
+        at: As of when both are asked, microseconds UTC: the newest instant whose outcomes are known.
+        n_users: Of whom, in the study's population.
+        rule: Share of them of whom the rule was right.
+        model: Share of them of whom the model was; it may have learned from them.
+    """
+
+    at: int
+    n_users: int
+    rule: float
+    model: float
+
+    def __str__(self) -> str:
+        told = f"about what came after {iso(self.at)} the rule is right for {self.rule:.1%} of {self.n_users:,} of them"
+        return f"{told}, the model for {self.model:.1%}"
 
 
 @dataclass(frozen=True)
@@ -39,6 +65,7 @@ class Rule:
         high: Of its 95 % interval.
         precision: Share of the rule's people that are the model's.
         recall: Share of the model's people that are the rule's.
+        right: Of a propensity, where outcomes are known, how often rule and model were right.
     """
 
     name: str
@@ -49,10 +76,18 @@ class Rule:
     high: float
     precision: float
     recall: float
+    right: Right | None = None
+
+    @property
+    def paths(self) -> list[Bounds]:
+        """Bounds of features; in where all of any path hold."""
+        parts: Any = self.when.get("any", [self.when])
+        return [part["feature"] for part in parts]
 
     def __str__(self) -> str:
         told = f"# agrees on {self.agreement:.1%} [{self.low:.1%}, {self.high:.1%}] of people it was not made from; "
         told += f"{self.precision:.0%} of its people are the model's, {self.recall:.0%} of the model's are in it"
+        told += f"\n  # {self.right}" if self.right is not None else ""
         return f"  {told}\n  {self.name}: {{when: {flow(self.when)}}}"
 
 
@@ -85,8 +120,11 @@ class Suggestion:
         if study not in audience.models:
             raise StudyError(f"no model of {study!r} is served. {nearest(study, audience.models)}")
         values, inside, half, names = _people(audience, study, told)
-        rules = [_rule(name, values, mine, half, names, depth) for name, mine in inside.items()]
-        return cls(study, tuple(rule for rule in rules if rule is not None))
+        made = [_rule(name, values, mine, half, names, depth) for name, mine in inside.items()]
+        rules = [rule for rule in made if rule is not None]
+        if audience.models[study].kind == "propensity":
+            rules = [replace(rule, right=_right(project, audience, study, rule)) for rule in rules]
+        return cls(study, tuple(rules))
 
     def __str__(self) -> str:
         head = f"# {self.study}: to paste into segments.yaml\nversion: 1\nsegments:"
@@ -106,13 +144,38 @@ def _people(
         matrix = audience.matrix(histories, audience.at)
         values.append(matrix.values)
         inside.append(_inside(study, audience.scores(matrix)[study]))
-        half.append(stable_hash(pl.Series(matrix.users.tolist())).to_numpy() & 1 == 0)
+        half.append(_learned(histories))
         seen += len(matrix)
         told(f"{seen:,} users")
     whole = np.concatenate(values)
     kept = np.flatnonzero(~np.isnan(whole).any(axis=0))
     joined = {name: np.concatenate([each[name] for each in inside]) for name in inside[0]}
     return whole[:, kept], joined, np.concatenate(half), [audience.features.names[k] for k in kept]
+
+
+def _learned(histories: Histories) -> Bools:
+    """Whom rules are made from: about half of the people, and always the same."""
+    return np.asarray(stable_hash(pl.Series(histories.users.tolist())).to_numpy() & 1 == 0)
+
+
+def _right(project: Project, audience: Audience, study: str, rule: Rule) -> Right | None:
+    """How often the rule and the model were right; None where no outcome is known."""
+    folder, model = current(project.path("bundles")), audience.models[study]
+    if folder is None or "spec" not in model.details:
+        return None
+    bundle, (_, spec) = Bundle.load(folder), studies.one({"name": study, **model.details["spec"]})
+    if not isinstance(spec, PropensitySpec):
+        return None
+    at, counts = audience.at - spec.predicts.horizon - spec.blind_spot, np.zeros(3, np.int64)
+    for histories in audience.everybody():
+        mine = histories.take(np.flatnonzero(~_learned(histories) & audience.seen(histories, at)))
+        matrix, instants = audience.matrix(mine, at), np.full(len(mine), at)
+        asked, y = pairs.outcomes(project, audience.log, bundle, study, spec, mine.users, instants)
+        said = np.any([_holds(path, matrix.values, list(matrix.names)) for path in rule.paths], axis=0)
+        chosen = audience.scores(matrix)[study].chosen
+        counts += [asked.sum(), ((said == y) & asked).sum(), ((chosen == y) & asked).sum()]
+    n, by_rule, by_model = counts.tolist()
+    return Right(at, n, by_rule / n, by_model / n) if n else None
 
 
 def _inside(study: str, scores: Scores) -> dict[str, Bools]:

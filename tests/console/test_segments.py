@@ -1,9 +1,11 @@
 """`ethogram segments`: definitions on the shop's own file, memberships on a small log."""
 
 import json
+import re
 from shutil import copytree
 
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from console.cli import app
@@ -55,6 +57,24 @@ def test_format_changes_a_file_once_and_says_so(shop):
     assert "anew" in ran("format", "-C", str(shop)).stdout
     assert ran("format", "-C", str(shop), "--check").exit_code == 0
     assert path.read_text() == SHOP.read_text()
+
+
+def test_suggest_without_a_study_prints_what_explore_proposes_ready_to_paste(tmp_path):
+    folder = projects.make(tmp_path / "shop", n_users=400).root
+    proposed = told(folder, "suggest")["proposals"]
+    shown = ran("suggest", "-C", str(folder)).stdout
+    _, *parts = re.split(r"^# (\S+): to paste into it$", shown, flags=re.MULTILINE)
+    documents = {file: YAML(typ="safe").load(text) for file, text in zip(parts[::2], parts[1::2], strict=True)}
+    features, segments = documents.get("features.yaml", {"features": []}), documents["segments.yaml"]
+    assert len(proposed) == len(features["features"]) + len(segments["segments"])
+    declared = YAML(typ="safe").load(folder / "features.yaml")
+    declared["features"] += features["features"]
+    YAML().dump(declared, folder / "features.yaml")
+    YAML().dump(segments, folder / "segments.yaml")
+    checked = {each["segment"] for each in told(folder, "check")["segments"]}
+    assert checked == set(segments["segments"])
+    assert any("feature" in each["when"] for each in segments["segments"].values())
+    assert all(each["reason"] in shown for each in proposed)
 
 
 def test_the_schema_is_json():

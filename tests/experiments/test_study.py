@@ -22,11 +22,13 @@ from experiments.release import declared_segments, history, promote, rollback, s
 from experiments.runs import rerun
 from experiments.standing import Standing
 from experiments.study import Study
+from experiments.suggestion import Suggestion
 from experiments.tracking import NUMBER, PARENT, Tracking
 from features.behaviour.feature_set import FeatureSet
 from features.errors import BundleError, DefinitionError, StudyError
 from features.events.log import EventLog
 from features.instants import DAY, iso, parse_instant
+from features.people import hash_text
 from features.project import Project
 from features.segments.ledger import Ledger
 from serving.memberships import Memberships
@@ -224,6 +226,41 @@ def test_explain_tells_what_moves_a_probability_and_how_far_every_cluster_is(mad
     finally:
         file.unlink()
         promote(project)
+
+
+def test_a_suggested_rule_tells_how_often_it_and_the_model_were_right(made, tmp_path):
+    """Counted anew from the events, of people that the rule was not made from."""
+    promote(made[0])
+    project = Project.find(shutil.copytree(made[0].root, tmp_path / "shop"))
+    project.file("segments.yaml").write_text(SEGMENTS)
+    (rule,) = Suggestion.of(project, "buys_7d", depth=2).rules
+    audience, model = Audience.of(project), Bundle.load(current(project.path("bundles"))).models["buys_7d"]
+    then = audience.at - 7 * DAY
+    assert rule.right.at == then
+    events = audience.log.frame(columns=["user", "event", "ts"])
+    bought = set(
+        events.filter(pl.col("event") == "bought", pl.col("ts") > then, pl.col("ts") <= then + 7 * DAY)["user"]
+    )
+    recent = set(events.filter(pl.col("ts") > then - 30 * DAY, pl.col("ts") <= then)["user"])
+    right = []
+    for histories in audience.everybody():
+        matrix = audience.matrix(histories, then)
+        chosen = model.score_values(matrix.select(model.preparation.names).values).chosen
+        frame = matrix.to_pandas()
+        for place, user in enumerate(histories.users.tolist()):
+            if hash_text(user) % 2 and user in recent:
+                holds = (
+                    all(
+                        test.get("gte", -np.inf) <= frame[name][place] < test.get("lt", np.inf)
+                        for name, test in path.items()
+                    )
+                    for path in rule.paths
+                )
+                right.append((any(holds) == (user in bought), chosen[place] == (user in bought)))
+    assert rule.right.n_users == len(right) > 150
+    assert (rule.right.rule, rule.right.model) == pytest.approx(tuple(np.mean(right, axis=0)))
+    assert f"# {rule.right}" in str(rule)
+    assert f"the model for {rule.right.model:.1%}" in str(rule)
 
 
 class Killed(BaseException):
