@@ -321,11 +321,19 @@ def _save(
     place: Path,
     week: pl.DataFrame | None,
 ) -> dict[str, Path]:
-    """Our page and document; where answers of a week before are given, with pictures and Evidently's report."""
+    """Our page and document; where answers of a week before are given, with pictures and Evidently's report.
+
+    What is there already, of the same answers and with the same verdict, stays.
+    """
+    files = {"page": place / "drift.html", "document": place / "drift.json"}
+    drawn = {"evidently": place / "evidently.html", "evidently_json": place / "evidently.json"}
+    drawn["workspace"] = project.path("reports") / SHELF
+    text, there = json.dumps(report.to_dict(), indent=1) + "\n", all(file.exists() for file in drawn.values())
+    if files["document"].exists() and files["document"].read_text(encoding="utf-8") == text and (there or week is None):
+        return {**drawn, **files} if there else files
     height = min(reference.rows.height for reference in references)  # for pictures; judged on all of them
     rows = pl.concat([reference.rows.sample(height, seed=0) for reference in references], how="horizontal")
     once = answers.unique("user", keep="last", maintain_order=True)
-    files: dict[str, Path] = {}
     links = {}
     if report.findings and week is not None:
         before, after = _members(week), _members(once)
@@ -337,12 +345,10 @@ def _save(
         )
         categories = [*segments, *(name for reference in references for name in reference.categories)]
         shelf = project.path("reports") / SHELF, project.name
-        files["evidently"], files["evidently_json"] = evidence.save(
-            report, *sides, place, categories=categories, shelf=shelf
-        )
-        files["workspace"] = project.path("reports") / SHELF
-        links["Evidently's report of the columns that moved, or nearly did"] = files["evidently"].name
+        evidence.save(report, *sides, place, categories=categories, shelf=shelf)
+        files = {**drawn, **files}
+        links["Evidently's report of the columns that moved, or nearly did"] = drawn["evidently"].name
     page = report.to_html(pictures="" if week is None else evidence.portraits(report, rows, once), links=links)
-    files["page"] = pages.write(place / "drift.html", page)
-    files["document"] = pages.write(place / "drift.json", json.dumps(report.to_dict(), indent=1) + "\n")
+    pages.write(files["page"], page)
+    pages.write(files["document"], text)
     return files

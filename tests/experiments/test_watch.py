@@ -149,6 +149,9 @@ def test_the_command_waits_for_a_second_window_then_alarms_and_keeps_its_pages(p
     files = {name: Path(file) for name, file in document["files"].items()}
     assert all(file.stat().st_size > 500 for name, file in files.items() if name != "workspace")
     assert len(list(files["workspace"].rglob("snapshots/*.json"))) == 3
+    again = json.loads(CliRunner().invoke(app, asked).stdout)
+    assert {**again["files"], "copy": str(project.root / "page.html")} == document["files"]
+    assert len(list(files["workspace"].rglob("snapshots/*.json"))) == 3  # the same look is not drawn twice
     evidently = json.loads(files["evidently_json"].read_text())
     assert evidently["metrics"][0]["value"]["count"] == 1
     assert "everybody" in {metric["config"].get("column") for metric in evidently["metrics"]}
