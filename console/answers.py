@@ -151,7 +151,9 @@ def settings_of(project: Path | None) -> "Settings":
 
 
 def _check_door(host: str, settings: "Settings") -> None:
-    if not settings.ring().needed and host not in ("127.0.0.1", "::1", "localhost"):
+    keys = settings.ring()
+    keys.all()  # a damaged file is told now
+    if not keys.needed and host not in ("127.0.0.1", "::1", "localhost"):
         raise ProjectError(
             f"--host {host} reaches beyond this machine. Hint: `ethogram keys create`, or set ETHOGRAM_API_KEY, first."
         )

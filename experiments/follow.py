@@ -4,11 +4,13 @@ A process of its own beside the service, which knows nothing of registries: `pyt
 """
 
 import logging
+import math
 import os
 import random
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ from training import bundle
 
 LOGGER = logging.getLogger("ethogram.follow")
 EVERY_S = 4.0
+AGAIN_S = 60.0
+"""A version that was too slow, or could not be checked, is checked again so much later."""
 LATENCY_S = 0.05
 """What the median answer of an accepted bundle may take here, features and all models."""
 
@@ -42,13 +46,26 @@ class Step:
     fault: str = ""
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a version is not published, and when it is tried again, on the monotonic clock."""
+
+    version: int
+    fault: str
+    again: float
+
+
+class SlowError(BundleError):
+    """A bundle that takes too long, as it seems: the machine may have been busy."""
+
+
 class Follower:
-    """One project's aliases and folder of bundles; a version that was refused is not fetched again."""
+    """One project's aliases and bundles; a version that is wrong is fetched again once the alias has moved."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
         self.tracking = Tracking(project)
-        self._refused: dict[int, str] = {}
+        self._refused: dict[str, Refusal] = {}
 
     def look(self, alias: str = CHAMPION, pointer: str = bundle.CURRENT) -> Step:
         """Resolve an alias once, and publish what it names if it is another bundle and a sound one."""
@@ -59,21 +76,25 @@ class Follower:
             return Step(None)
         if self._there(pointer) == named.tags.get(DIGEST):
             return Step(named.version)
-        if named.version not in self._refused:
-            try:
-                published(self.project, self.tracking, named, self._check, pointer)
-                return Step(named.version, changed=True)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, what is published stays
-                fault = f"version {named.version} is refused: {error}"
-                return Step(named.version, fault=self._refused.get(named.version, fault))
-        return Step(named.version, fault=self._refused[named.version])
+        refused = self._refused.get(alias)
+        if refused is not None and refused.version == named.version and time.monotonic() < refused.again:
+            return Step(named.version, fault=refused.fault)
+        self._refused.pop(alias, None)
+        try:
+            published(self.project, self.tracking, named, partial(self._check, alias), pointer)
+            return Step(named.version, changed=True)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, what is published stays
+            return Step(named.version, fault=f"version {named.version} is refused: {error}")
 
-    def _check(self, folder: Path, registered: Registered) -> None:
-        """`check`, whose verdict is final; a version that could not be fetched is tried again."""
+    def _check(self, alias: str, folder: Path, registered: Registered) -> None:
+        """`check`; what is wrong with a version is final, what may pass is looked at again."""
         try:
             check(folder, registered)
         except Exception as error:
-            self._refused[registered.version] = f"version {registered.version} is refused: {error}"
+            final = isinstance(error, BundleError) and not isinstance(error, SlowError)
+            again = math.inf if final else time.monotonic() + AGAIN_S
+            fault = f"version {registered.version} is refused: {error}"
+            self._refused[alias] = Refusal(registered.version, fault, again)
             raise
 
     def _there(self, pointer: str) -> str | None:
@@ -105,7 +126,7 @@ def check(folder: Path, registered: Registered) -> None:
         if not np.isfinite(each.column()).all():
             raise BundleError(f"study {study!r} says {each.column()[0]} of an empty history.")
     if np.median(taken) > LATENCY_S:
-        raise BundleError(f"an answer takes {np.median(taken) * 1000:.0f} ms, more than {LATENCY_S * 1000:.0f}.")
+        raise SlowError(f"an answer takes {np.median(taken) * 1000:.0f} ms, more than {LATENCY_S * 1000:.0f}.")
 
 
 def follow(project: Project, *, parent: int | None = None) -> None:

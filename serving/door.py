@@ -12,7 +12,7 @@ import msgspec
 from serving.cors import preflight, shared
 from serving.draining import drain_on_sigterm
 from serving.gate import admit, body_of
-from serving.problems import Problem
+from serving.problems import PAGE, PLAIN, Problem
 from serving.request import JSON, Reply, Request
 from serving.routes import ROUTES, route_of
 from serving.runtime import Runtime
@@ -27,9 +27,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LOGGER = logging.getLogger("ethogram.door")
 PASSED_BODY = 1_048_576
 
-PAGE = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"), (b"referrer-policy", b"no-referrer"))
-PLAIN = (*PAGE, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
-"""What browsers are told; pages, which are BentoML's, bring scripts of their own."""
 UNKEPT = (b"cache-control", b"no-store")
 
 

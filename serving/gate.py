@@ -4,7 +4,6 @@ import asyncio
 import math
 import time
 from base64 import b64decode
-from binascii import Error as Base64Error
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from ipaddress import ip_address
@@ -98,7 +97,7 @@ def _shown(request: "Request") -> str | None:
     if scheme.lower() == "basic":
         try:
             return b64decode(value, validate=True).decode().partition(":")[0]
-        except (Base64Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no text
             return None
     return None
 

@@ -1,12 +1,12 @@
 """Keys: who may ask, and for what; of a key only a digest is kept, so it is shown once, when it is made."""
 
 import hmac
+import logging
 import math
 import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +16,8 @@ import msgspec
 from features.errors import ProjectError, nearest
 from features.events.parts import locked
 from features.instants import iso
+
+LOGGER = logging.getLogger("ethogram.keys")
 
 SCOPES = ("read", "write", "admin")
 """To ask; to send events; both, and the metrics."""
@@ -102,16 +104,34 @@ class Keys:
         """The keys of the file, as of a second ago; None where there is none."""
         if time.monotonic() - self._looked > LOOK_S:
             self._looked = time.monotonic()
-            changed = self.path.stat().st_mtime_ns if self.path.exists() else 0
-            if changed != self._seen:
-                self._keys, self._seen = {key.id: key for key in self.all()} if changed else None, changed
+            try:
+                self._look()
+            except (ProjectError, OSError) as error:
+                LOGGER.error("nobody is let in by a key: %s", error)
+                self._keys = {}
         return self._keys
 
+    def _look(self) -> None:
+        """Read the file where it has changed; one that is gone leaves the door shut, with no key that fits."""
+        changed = self.path.stat().st_mtime_ns if self.path.exists() else 0
+        if changed != self._seen:
+            self._seen = changed
+            self._keys = {key.id: key for key in self.all()}
+
     def all(self) -> list[Key]:
-        """Every key of the file, oldest first."""
-        with suppress(FileNotFoundError):
+        """Every key of the file, oldest first.
+
+        Raises:
+            ProjectError: the file is damaged.
+        """
+        try:
             return msgspec.json.decode(self.path.read_bytes(), type=list[Key])
-        return []
+        except FileNotFoundError:
+            return []
+        except msgspec.DecodeError as error:
+            raise ProjectError(
+                f"{self.path} is damaged: {error}. Hint: restore it, or remove it and make new keys."
+            ) from None
 
     def create(self, name: str, scopes: Iterable[str]) -> tuple[str, Key]:
         """(the key, what is kept of it).

@@ -81,6 +81,9 @@ class Metrics:
         self.swap_failures = counter("bundle_failures", "Bundles refused; the one before stayed in service.")
         self.challengers = counter("challengers", "Challengers taken into the shadow.")
         self.shadow = counter("shadow", "Answers that the challenger was to give as well.", "outcome")
+        self.prediction_failures = counter(
+            "prediction_failures", "Writings of the prediction log that failed; rows wait."
+        )
         self.predictions = counter("predictions", "Rows of the prediction log.", "outcome")
         about = ("name", "version", "digest")
         self.bundle = Gauge("bundle_info", "The bundle in service.", about, namespace=NAMESPACE, registry=registry)

@@ -2,10 +2,14 @@
 
 import math
 import os
+import re
+import shutil
 import threading
 import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +24,11 @@ CAPACITY = 16_384
 SLICE, PAUSE_S = 128, 0.002
 """Rows whose texts are made in one go, which keeps the interpreter for half a millisecond, and the pause behind them:
 what waited meanwhile is answered."""
+HOURS = "%Y-%m-%dT%H"
+NUMBERS = count(1)
+"""Of rings: what they write is named by them."""
+FOLDER = re.compile(r"\d{4}-\d\d-\d\dT\d\d")
+"""Of an hour."""
 FINGERPRINT = ("n_events", "sum_ids", "last_ts")
 """The columns that say which state an answer read."""
 
@@ -32,6 +41,7 @@ class Ring:
 
     def __init__(self, scorer: Scorer, capacity: int) -> None:
         self.capacity = capacity
+        self.number = next(NUMBERS)
         self.bundle = scorer.bundle.digest
         self.schema = scorer.schema.fingerprint
         self.names = scorer.bundle.features.names
@@ -69,15 +79,18 @@ class Ring:
             self._written += 1
         return True
 
-    def drain(self, key: bytes, write: Callable[[pl.DataFrame], object]) -> int:
+    def __len__(self) -> int:
+        return self._written - self._read
+
+    def drain(self, key: bytes, write: Callable[[pl.DataFrame, str], object]) -> int:
         """Write what is in the ring, users as pseudonyms, then take it out; the number of rows.
 
-        What cannot be written stays.
+        What cannot be written stays, and is written under the same name when it is tried again.
         """
         first, last = self._read, self._written
         frames = [self._frame(part, key) for part in self._spans(first, last)]
         if frames:
-            write(pl.concat(frames))
+            write(pl.concat(frames), f"{self.number}-{first}")
         self._read = last
         return last - first
 
@@ -122,21 +135,27 @@ def _lists(rows: Sequence[tuple[str, ...]]) -> pl.Series:
 
 
 class PredictionLog:
-    """Rings of the bundles in service and what empties them into `<day>T<hour>/*.parquet`."""
+    """Rings of the bundles in service and what empties them into `<day>T<hour>/*.parquet`; hours are kept for a while.
 
-    def __init__(self, folder: Path, key: bytes) -> None:
+    Attributes:
+        kept: How long an hour is kept, microseconds; 0: for ever.
+    """
+
+    def __init__(self, folder: Path, key: bytes, *, kept: int = 0) -> None:
         self.folder = folder
         self.key = key
+        self.kept = kept
+        self.on_failure: Callable[[], None] = lambda: None
         self.on_written: Callable[[str, int], None] = lambda _outcome, _rows: None
         self._rings: Sequence[Ring] = ()
         self._turn = threading.Lock()
-        self._part = 0
-        self.thread = Periodic("predictions", self.flush, lambda: self.on_written("lost", 0))
+        self._newest = ""
+        self.thread = Periodic("predictions", self.flush, lambda: self.on_failure())
 
     def follow(self, scorer: Scorer) -> Ring:
-        """The ring for a newly served bundle; the rings before it are emptied and let go."""
+        """The ring for a newly served bundle; rings before the last one are let go of once they are empty."""
         ring = Ring(scorer, CAPACITY)
-        self._rings = (*self._rings[-1:], ring)
+        self._rings = (*(each for each in self._rings[:-1] if len(each)), *self._rings[-1:], ring)
         return ring
 
     def flush(self) -> int:
@@ -144,18 +163,32 @@ class PredictionLog:
         with self._turn:
             return sum(ring.drain(self.key, self._write) for ring in self._rings)
 
-    def _write(self, frame: pl.DataFrame) -> None:
+    def _write(self, frame: pl.DataFrame, name: str) -> None:
         hours = frame["at"] // HOUR
         for hour in hours.unique().to_list():
             rows = frame.filter(hours == hour)
-            folder = self.folder / to_datetime(hour * HOUR).strftime("%Y-%m-%dT%H")
+            folder = self.folder / to_datetime(hour * HOUR).strftime(HOURS)
             folder.mkdir(parents=True, exist_ok=True)
-            self._part += 1
-            name = f"{rows['at'][0]}-{os.getpid()}-{self._part}.parquet"
-            temporary = folder / (name + ".new")
-            rows.write_parquet(temporary, compression="lz4")
-            temporary.replace(folder / name)
+            file = folder / f"{rows['at'][0]}-{os.getpid()}-{name}.parquet"
+            temporary = file.with_name(file.name + ".new")
+            try:
+                rows.write_parquet(temporary, compression="lz4")
+                temporary.replace(file)
+            finally:
+                temporary.unlink(missing_ok=True)
+            self._let_go(folder.name)
         self.on_written("written", frame.height)
+
+    def _let_go(self, hour: str) -> None:
+        """Of the hours that are older than what is kept, when a new hour begins."""
+        if not self.kept or hour <= self._newest:
+            return
+        self._newest = hour
+        end = datetime.strptime(hour, HOURS).replace(tzinfo=UTC)
+        last = (end - timedelta(microseconds=self.kept)).strftime(HOURS)
+        for folder in self.folder.iterdir():
+            if FOLDER.fullmatch(folder.name) and folder.name < last:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def forget(folder: Path, ids: Iterable[str], *, key: bytes) -> int:

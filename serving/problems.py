@@ -6,6 +6,10 @@ from http import HTTPStatus
 
 import msgspec
 
+PAGE = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"), (b"referrer-policy", b"no-referrer"))
+PLAIN = (*PAGE, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
+"""What browsers are told; pages, which are BentoML's, bring scripts of their own."""
+
 
 @dataclass
 class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem

@@ -1,13 +1,16 @@
-"""Protocol: HTTP/1.1 whose callers may not take forever to say what they want."""
+"""Protocol: HTTP/1.1 whose callers may neither take forever to say what they want nor say it without an end."""
 
 import asyncio
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from serving.problems import PLAIN, Problem
+
 HEADERS_S = 10.0
 """How long a request's line and headers may take, from the connection on or from their first byte on."""
-
+HEAD_BYTES = 65_536
+"""How much of them is read, beyond the first piece; the parser copies what it has with every piece that comes."""
 
 INTERIM = b"HTTP/1.1 100 "
 
@@ -50,6 +53,7 @@ class Protocol(HttpToolsProtocol):
     _patience: asyncio.TimerHandle | None = None
     _reading = False
     _begun = False
+    _head_bytes = 0
     _held: tuple[Any, Any] | None = None
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - uvicorn's signature
@@ -60,19 +64,27 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """What has not come whole is waited for: headers by a timer, a body by its task."""
-        self._reading = True
+        was_begun, self._reading = self._begun, True
         super().data_received(data)
         self._reading = False
         if self._held is not None:
             held, self._held = self._held, None
             super()._start_asgi_task(*held)
-        if self._begun and self._patience is None:
-            self._wait()
+        cycle = cast("Any", self.cycle)
+        if self._begun:
+            self._head_bytes += len(data) if was_begun else 0
+            if self._head_bytes > HEAD_BYTES:
+                self._refuse(Problem(431, f"request line and headers are larger than {HEAD_BYTES:,} bytes."))
+            elif self._patience is None:
+                self._wait()
+        elif cycle is not None and cycle.response_complete and self.timeout_keep_alive_task is None:
+            later = self.timeout_keep_alive  # what still comes of a body that nobody reads keeps no connection open
+            self.timeout_keep_alive_task = self.loop.call_later(later, self.timeout_keep_alive_handler)
 
     def on_message_begin(self) -> None:
         """The first byte of a request arrived."""
         super().on_message_begin()
-        self._begun = True
+        self._begun, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
         """All headers arrived."""
@@ -91,6 +103,18 @@ class Protocol(HttpToolsProtocol):
         self._leave()
         self._held = None
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is told so as every other mistake is."""
+        self._refuse(Problem(400, f"{msg} Hint: speak HTTP/1.1."))
+
+    def _refuse(self, problem: Problem) -> None:
+        body = problem.document()
+        headers = ((b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body)), *PLAIN)
+        lines = [name + b": " + value + b"\r\n" for name, value in (*headers, (b"connection", b"close"))]
+        self._leave()
+        self.transport.write(b"".join((STATUS_LINE[problem.status], *lines, b"\r\n", body)))
+        self.transport.close()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401 - uvicorn's signature
         if cycle.more_body and self._reading and self._at_once is not None:

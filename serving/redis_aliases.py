@@ -24,7 +24,8 @@ class RedisAliases(Aliases):
         """Canonical id and instant of joining of those of `ids` that are linked to another."""
         names = list(ids)
         found = many(self.client, [alias_key(name) for name in names])
-        return {name: alias_of(alias) for name, alias in zip(names, found, strict=True) if alias}
+        told = {name: alias_of(alias) for name, alias in zip(names, found, strict=True) if alias}
+        return {name: alias for name, alias in told.items() if alias is not None}
 
     def _empty(self) -> bool:
         return not self.client.exists(LINKED)

@@ -48,9 +48,13 @@ def state_key(place: int, user: str) -> bytes:
     return key_of(b"state-%d" % place, user)
 
 
-def alias_of(found: bytes) -> tuple[str, int]:
-    """(canonical id, instant of joining) that stand under an alias."""
-    return found[20:].decode(), int(found[:20])
+def alias_of(found: bytes) -> tuple[str, int] | None:
+    """(canonical id, instant of joining) that stand under an alias; None where it is damaged."""
+    try:
+        return found[20:].decode(), int(found[:20])
+    except ValueError:
+        LOGGER.error("the alias of a user is damaged. Hint: `ethogram rebuild --state`.")
+        return None
 
 
 class Reading:

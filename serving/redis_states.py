@@ -148,7 +148,10 @@ def rerouted(
     rows: dict[tuple[str, int], bytes], places: Mapping[int, LiveSchema], records: Mapping[int, bytes], alias: bytes
 ) -> None:
     """Put the records of a user who was joined meanwhile under the id that they have now."""
-    canonical, joined = alias_of(alias)
+    told = alias_of(alias)
+    if told is None:  # nobody knows whose they are; the log does
+        return
+    canonical, joined = told
     for place, each in records.items():
         known = known_from(places[place].schema, each, joined)
         rows[canonical, place] = rows.get((canonical, place), b"") + known

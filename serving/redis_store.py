@@ -203,14 +203,19 @@ class RedisStore:
             if self._reading is None:
                 self._reading = Reading(client)
             found = self._reading([key for user in users for key in (alias_key(user), state_key(place, user))])
-            names = [(alias_of(alias)[0] if alias else user) for user, alias in zip(users, found[::2], strict=True)]
+            told = [alias_of(alias) if alias else (user, 0) for user, alias in zip(users, found[::2], strict=True)]
+            names = [user if alias is None else alias[0] for user, alias in zip(users, told, strict=True)]
             moved = [row for row, name in enumerate(names) if name != users[row]]
             blobs = found[1::2]
             if moved:
                 elsewhere = self._reading([state_key(place, names[row]) for row in moved])
                 for row, blob in zip(moved, elsewhere, strict=True):
                     blobs[row] = blob
-        return [state_in(schema, name, blob) for name, blob in zip(names, blobs, strict=True)]
+        states = [state_in(schema, name, blob) for name, blob in zip(names, blobs, strict=True)]
+        for row, alias in enumerate(told):
+            if alias is None:
+                states[row] = State(users[row], source="lost")
+        return states
 
     def ids(self, user: str) -> list[str]:
         """Every id of the person behind an id."""
@@ -221,6 +226,8 @@ class RedisStore:
         """Test and first exposure of each of these ids, in no order."""
         with self._asking(READ_S) as client:
             told = piped(client, (("HGETALL", _enrolments_key(one)) for one in ids))
+        if damaged := [each for each in told if isinstance(each, Exception)]:
+            raise StoreError(f"Redis: {damaged[0]}")
         return [(test.decode(), Enrolled(*loads(first))) for each in told for test, first in each.items()]
 
     # -- writing

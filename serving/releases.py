@@ -1,6 +1,7 @@
 """Releases: follows the file bundles/CURRENT; a new bundle is checked, warmed and filled before it answers anybody."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,8 @@ from training.bundle import CURRENT, Bundle
 
 LOGGER = logging.getLogger("ethogram.releases")
 LOOK_S = 1.0
+AGAIN_S = 10.0
+"""After what may pass, such as a full disk, a bundle is tried again so much later."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Releases:
         self.on_failure: Callable[[], None] = lambda: None
         self.stale: Callable[[], bool] = lambda: False
         self._open = open_release
-        self._refused: set[str] = set()
+        self._refused: dict[str, float] = {}
         self._turn = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ethogram-releases", daemon=True)
@@ -76,13 +79,13 @@ class Releases:
         """The digest that the pointer names; None where there is no such file."""
         try:
             return (self.folder / self.pointer).read_text(encoding="utf-8").strip() or None
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             return None
 
     def look(self) -> bool:
         """Take the wanted bundle into service; whether anything changed.
 
-        A bundle that fails is reported once and not tried again until CURRENT names another.
+        A bundle that is wrong is reported once and not tried again until CURRENT names another; what may pass is.
         """
         with self._turn:
             return self._look()
@@ -96,11 +99,10 @@ class Releases:
         if self.current is not None and self.current.bundle.digest == digest and not self.stale():
             self._refused.clear()
             return False
-        if digest in self._refused:
+        if self._is_refused(digest):
             return False
         if self._take(self.folder / digest, digest):
             return True
-        self._refused.add(digest)
         return self.current is None and self._first_of(self._fallbacks())
 
     def _fallbacks(self) -> Iterator[Path]:
@@ -108,7 +110,10 @@ class Releases:
             yield self.packed
 
     def _first_of(self, folders: Iterator[Path]) -> bool:
-        return any(self._take(folder, None) for folder in folders if str(folder) not in self._refused)
+        return any(self._take(folder, None) for folder in folders if not self._is_refused(str(folder)))
+
+    def _is_refused(self, name: str) -> bool:
+        return time.monotonic() < self._refused.get(name, 0.0)
 
     def _take(self, folder: Path, digest: str | None) -> bool:
         begun = time.perf_counter()
@@ -117,9 +122,9 @@ class Releases:
             release = self._open(bundle)
         except Exception as error:  # whatever is wrong with it, the one before stays
             self.fault = f"bundle {folder.name[:12]} is refused: {error}"
-            LOGGER.error("%s", self.fault, exc_info=None if isinstance(error, EthogramError) else error)
-            if digest is None:
-                self._refused.add(str(folder))
+            final = isinstance(error, EthogramError)
+            LOGGER.error("%s", self.fault, exc_info=None if final else error)
+            self._refused[digest or str(folder)] = math.inf if final else time.monotonic() + AGAIN_S
             self.on_failure()
             return False
         self.previous, self.current = self.current, release
@@ -140,6 +145,11 @@ class Releases:
 
     def _run(self) -> None:
         while True:
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # the thread lives: what is published next is taken
+                self.fault = f"looking for a bundle failed: {error}"
+                LOGGER.exception("looking for a bundle failed")
+                self.on_failure()
             if self._stop.wait(LOOK_S):
                 return

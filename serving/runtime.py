@@ -16,6 +16,7 @@ from features.errors import BundleError, StoreError
 from features.events.log import EventLog
 from features.events.places import Places
 from features.events.plan import TrackingPlan
+from features.instants import DAY
 from features.segments.ledger import MANIFEST
 from serving import collection
 from serving.exposures import ExposureLog, Followed
@@ -61,9 +62,10 @@ class Runtime:
         self.states = Fallback(self.store)
         self.intake = Intake(self.store, self.arrival)
         self.releases = Releases(settings.bundles, packed, self._champion)
-        self.predictions = PredictionLog(settings.predictions, settings.key)
+        kept = round(settings.keep_days * DAY)
+        self.predictions = PredictionLog(settings.predictions, settings.key, kept=kept)
         self.challengers = Releases(settings.bundles, None, self._challenger, pointer=CHALLENGER)
-        self.shadowed = PredictionLog(settings.predictions / "challenger", settings.key)
+        self.shadowed = PredictionLog(settings.predictions / "challenger", settings.key, kept=kept)
         self.shadow = Shadow(lambda: self.challengers.current)
         self.roller = Roller(self.store, self.log, lambda: plan_of(self.release().bundle))
         self.abtests = Followed(settings.ab)
@@ -90,6 +92,7 @@ class Runtime:
         self.challengers.on_failure = metrics.swap_failures.inc
         self.shadow.on_done = lambda outcome, n: metrics.shadow.labels(outcome).inc(n)
         self.predictions.on_written = lambda outcome, rows: metrics.predictions.labels(outcome).inc(rows)
+        self.predictions.on_failure = self.shadowed.on_failure = metrics.prediction_failures.inc
 
     def open(self) -> None:
         """Start the threads. Nothing is waited for: `/readyz` says when the first bundle stands."""

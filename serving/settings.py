@@ -44,6 +44,7 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "ETHOGRAM_DRAIN_S": ("1", "seconds between reporting not ready and the end of new connections"),
     "ETHOGRAM_ROLL_S": ("5", "seconds between two moves of accepted events into the event log"),
     "ETHOGRAM_FLUSH_S": ("10", "seconds between two writes of the prediction log"),
+    "ETHOGRAM_KEEP_DAYS": ("90", "days that the prediction log is kept; 0: for ever"),
     "ETHOGRAM_CLOCK": (
         "",
         "ISO instant at which the service's clock starts, to replay the past; without it the time of day",
@@ -71,6 +72,7 @@ class Settings:
     drain_s: float = 1.0
     roll_s: float = 5.0
     flush_s: float = 10.0
+    keep_days: float = 90.0
     clock: int | None = None
     memberships: Path | None = None
     redis: str = ""
@@ -109,8 +111,9 @@ class Settings:
             rate=_number(given, "ETHOGRAM_RATE", "requests a second", 1_000_000),
             origins=frozenset(each.strip() for each in given.get("ETHOGRAM_ORIGINS", "").split(",") if each.strip()),
             drain_s=_number(given, "ETHOGRAM_DRAIN_S"),
-            roll_s=_number(given, "ETHOGRAM_ROLL_S"),
-            flush_s=_number(given, "ETHOGRAM_FLUSH_S"),
+            roll_s=_number(given, "ETHOGRAM_ROLL_S", least=0.1),
+            flush_s=_number(given, "ETHOGRAM_FLUSH_S", least=0.1),
+            keep_days=_number(given, "ETHOGRAM_KEEP_DAYS", "days", 36_500),
             clock=parse_instant(given["ETHOGRAM_CLOCK"]) if given.get("ETHOGRAM_CLOCK") else None,
             memberships=path("memberships"),
             redis=given.get("ETHOGRAM_REDIS", ""),
@@ -146,12 +149,12 @@ def _key(given: Mapping[str, str], project: Project | None, home: Path) -> bytes
     return private_key(home / "key")
 
 
-def _number(given: Mapping[str, str], name: str, unit: str = "seconds", most: int = 3600) -> float:
+def _number(given: Mapping[str, str], name: str, unit: str = "seconds", most: int = 3600, *, least: float = 0) -> float:
     text = given.get(name) or VARIABLES[name][0]
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number <= most:
-        raise ProjectError(f"{name} must be a number of {unit} from 0 to {most}. Got {text!r}.")
+    if not least <= number <= most:
+        raise ProjectError(f"{name} must be a number of {unit} from {least:g} to {most}. Got {text!r}.")
     return number

@@ -138,7 +138,8 @@ def _answer(request: Request, model: str, answer: Answer, context: Mapping[str, 
     if model == "challenger" and runtime.challengers.current is not None:
         release = runtime.challengers.current
         answer = release.scorer.answer(answer.user, runtime.now(), context)
-    release.ring.put(request.id, answer)
+    if not release.ring.put(request.id, answer):
+        runtime.metrics.predictions.labels("dropped").inc()
     return {"segments": answer.verdict.segments, "scores": answer.verdict.scores, "bundle": release.about}
 
 

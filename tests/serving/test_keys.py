@@ -97,6 +97,33 @@ async def test_a_key_that_was_rotated_is_let_in_beside_the_new_one_until_its_gra
             ring.rotate("nobody", grace_s=0)
 
 
+@pytest.mark.parametrize("damage", ["gone", "damaged"])
+async def test_keys_that_cannot_be_read_open_no_door(published, monkeypatch, damage):
+    monkeypatch.setattr(keys, "LOOK_S", -1.0)
+    shown, _ = Keys(published.keys).create("shop", ["read"])
+    async with shop.serving(published) as (http, _):
+        given = {"authorization": f"Bearer {shown}"}
+        assert (await http.get("/v1/model", headers=given)).status_code == 200
+        published.keys.unlink() if damage == "gone" else published.keys.write_text("[{")
+        for _ in range(3):
+            assert (await http.get("/v1/model", headers=given)).status_code == 401
+            assert (await http.get("/v1/model")).status_code == 401
+
+
+def test_a_damaged_file_of_keys_is_a_clear_error_at_the_start(tmp_path):
+    file = tmp_path / "keys.json"
+    file.write_text("[{")
+    with pytest.raises(ProjectError, match=r"is damaged: .*Hint: restore it"):
+        Keys(file).all()
+
+
+@pytest.mark.parametrize("shown", ["Basic \u00e9", "Basic !", "Basic 4pyT", "Bearer", "Basic"])
+async def test_what_is_no_key_is_no_failure_of_the_service(published, shown):
+    Keys(published.keys).create("shop", ["read"])
+    async with shop.serving(published) as (http, _):
+        assert (await http.get("/v1/model", headers=[("authorization", shown.encode())])).status_code == 401
+
+
 def test_rotating_again_never_makes_an_old_key_live_longer(tmp_path):
     ring = Keys(tmp_path / "keys.json")
     _, key = ring.create("somebody", ["read"])

@@ -7,10 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from features.instants import HOUR, to_datetime
 from features.people import pseudonym
 from serving import predictions
 from serving.predictions import Ring, columns
 from tests.serving import shop
+from training.bundle import publish
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +80,7 @@ async def test_threads_that_log_at_once_mix_no_rows(published):
             thread.start()
         for thread in threads:
             thread.join()
-        assert ring.drain(b"key", frames.append) == 4 * n
+        assert ring.drain(b"key", lambda frame, _: frames.append(frame)) == 4 * n
         values = frames[0]["features"].struct.unnest().to_numpy()
         assert (frames[0]["request_id"].cast(pl.Int64) == frames[0]["at"]).all()
         assert (values == frames[0]["at"].to_numpy()[:, None]).all()
@@ -92,9 +94,55 @@ async def test_a_ring_goes_round(published):
         for step in range(11):
             assert ring.put(str(step), scorer.answer("ann", shop.NOW + step))
             if step % 3 == 0:
-                ring.drain(shop.KEY, lambda frame: seen.extend(frame["request_id"].to_list()))
-        ring.drain(shop.KEY, lambda frame: seen.extend(frame["request_id"].to_list()))
+                ring.drain(shop.KEY, lambda frame, _: seen.extend(frame["request_id"].to_list()))
+        ring.drain(shop.KEY, lambda frame, _: seen.extend(frame["request_id"].to_list()))
         assert seen == [str(step) for step in range(11)]
+
+
+async def test_what_was_answered_before_two_swaps_is_written(published, bundle, stricter):
+    async with shop.serving(published) as (http, runtime):
+        for each in (stricter, bundle, stricter):
+            await http.get("/v1/segments?user_id=ann")
+            publish(each.path, published.bundles)
+            assert runtime.releases.look()
+        await http.get("/v1/segments?user_id=ann")
+        assert runtime.predictions.flush() == 4
+
+
+async def test_of_two_hours_each_is_written_once_though_the_second_failed_first(published, monkeypatch):
+    async with shop.serving(published) as (_, runtime):
+        release, write = runtime.release(), pl.DataFrame.write_parquet
+        for at in (shop.NOW, shop.NOW + HOUR):
+            assert release.ring.put(str(at), release.scorer.answer("ann", at))
+
+        def full(frame, path, **options):
+            if frame["at"][0] > shop.NOW:
+                raise OSError(28, "No space left on device")
+            write(frame, path, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pl.DataFrame, "write_parquet", full)
+            with pytest.raises(OSError, match="No space"):
+                runtime.predictions.flush()
+        assert runtime.predictions.flush() == 2
+        kept = [
+            pl.read_parquet(path)["request_id"].to_list() for path in sorted(published.predictions.rglob("*.parquet"))
+        ]
+        assert kept == [[str(shop.NOW)], [str(shop.NOW + HOUR)]]
+
+
+async def test_hours_older_than_what_is_kept_are_let_go_of(published):
+    async with shop.serving(published) as (_, runtime):
+        release, log = runtime.release(), runtime.predictions
+        log.kept = 2 * HOUR
+        (published.predictions / "notes").mkdir(parents=True)
+        for hour in range(5):
+            at = shop.NOW + hour * HOUR
+            release.ring.put("r", release.scorer.answer("ann", at))
+            log.flush()
+        left = sorted(each.name for each in published.predictions.iterdir())
+        newest = [to_datetime(shop.NOW + hour * HOUR).strftime(predictions.HOURS) for hour in (2, 3, 4)]
+        assert left == [*newest, "notes"]
 
 
 async def test_answers_about_an_erased_person_are_removed(published):

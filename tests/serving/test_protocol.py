@@ -1,14 +1,15 @@
 """A response leaves in one piece, and nothing waits that need not; a request that came whole is answered at once."""
 
+import json
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import uvicorn
 
-from serving.protocol import OPTIONS, Joined
+from serving.protocol import HEAD_BYTES, OPTIONS, Joined
 
 
 class Wire:
@@ -60,13 +61,13 @@ class App:
     """Says by which way it was asked."""
 
     def at_once(self, scope, body):
-        return (
-            None
-            if scope["path"] == "/waits"
-            else (200, [(b"content-length", b"%d" % (5 + len(body)))], b"once " + body)
-        )
+        return None if scope["path"] != "/" else (200, [(b"content-length", b"%d" % (5 + len(body)))], b"once " + body)
 
     async def __call__(self, scope, receive, send):
+        if scope["path"] == "/unread":
+            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+            return
         body, more = b"", True
         while more:
             message = await receive()
@@ -77,9 +78,9 @@ class App:
 
 
 @contextmanager
-def served():
+def served(**options):
     """A connection to the application on a free port."""
-    server = uvicorn.Server(uvicorn.Config(App(), **{**OPTIONS, "lifespan": "off"}))
+    server = uvicorn.Server(uvicorn.Config(App(), **{**OPTIONS, "lifespan": "off", **options}))
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -148,3 +149,60 @@ def test_a_head_is_answered_without_a_body():
     with served() as connection:
         connection.sendall(b"HEAD /waits HTTP/1.1\r\nhost: x\r\n\r\n")
         assert connection.recv(65_536).endswith(b"\r\n\r\n")
+
+
+def ended(connection):
+    """All that is said until the connection is closed."""
+    got = b""
+    while part := connection.recv(65_536):
+        got += part
+    return got
+
+
+def test_headers_without_an_end_are_refused():
+    with served() as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nx-a: ")
+        sent = 0
+        with suppress(ConnectionError):
+            while sent < 100 * HEAD_BYTES:
+                connection.sendall(b"a" * 10_000)
+                sent += 10_000
+                time.sleep(0.005)
+        assert HEAD_BYTES <= sent < 50 * HEAD_BYTES
+
+
+def test_headers_that_are_too_large_are_told_so():
+    with served() as connection:
+        for piece in (b"GET / HTTP/1.1\r\n", b"x-a: " + b"a" * HEAD_BYTES):
+            connection.sendall(piece)
+            time.sleep(0.1)
+        got = ended(connection)
+        assert got.startswith(b"HTTP/1.1 431 ")
+        assert b"application/problem+json" in got
+
+
+def test_a_large_body_behind_which_another_request_begins_is_no_large_header():
+    with served() as connection:
+        body = b"x" * (3 * HEAD_BYTES)
+        connection.sendall(post(body, "/waits") + post(b"y", "/waits")[:30])
+        assert told(connection) == [b"task " + body]
+        connection.sendall(post(b"y", "/waits")[30:])
+        assert told(connection) == [b"task y"]
+
+
+def test_what_is_no_http_is_told_so_as_a_problem():
+    with served() as connection:
+        connection.sendall(b"what is this\r\n\r\n")
+        head, _, body = ended(connection).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"x-content-type-options: nosniff" in head
+        assert json.loads(body)["status"] == 400
+
+
+def test_a_body_that_nobody_reads_keeps_no_connection_open():
+    with served(timeout_keep_alive=1) as connection:
+        whole = post(b"abc", "/unread")
+        connection.sendall(whole[:-2])
+        assert told(connection) == [b""]
+        connection.sendall(whole[-2:])
+        assert ended(connection) == b""

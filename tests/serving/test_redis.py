@@ -14,7 +14,7 @@ import redis
 from features.errors import ProjectError
 from features.instants import DAY
 from serving.assignment import Enrolled
-from serving.redis_client import state_key
+from serving.redis_client import alias_key, state_key
 from serving.redis_states import TRIM_ROWS
 from serving.store import store_of
 from tests.patience import within
@@ -259,6 +259,20 @@ async def test_a_corrupt_state_is_told_apart_and_fails_no_other(published, serve
         told = await ask("cid")
         assert (told["source"], told["degraded"]) == ("default", True)
         assert (await http.post("/v1/track", json=shop.message("ann"))).status_code == 200
+        assert (await ask("bob"))["source"] == "live"
+        assert runtime.store.behind is None
+
+
+async def test_a_damaged_alias_fails_no_other(published, server):
+    client = redis.Redis.from_url(server[0])
+    async with asked(published, server[0]) as (ask, http, runtime):
+        client.set(alias_key("cid"), "no alias")
+        batch = [shop.message("cid"), shop.message("bob")]
+        assert (await http.post("/v1/batch", json={"batch": batch})).status_code == 200
+        told = (await http.post("/v1/segments:batch", json={"users": ["bob", "cid", "ann"]})).json()["answers"]
+        assert [(each["source"], each["degraded"]) for each in told] == [
+            ("live", False), ("default", True), ("live", False),
+        ]  # fmt: skip
         assert (await ask("bob"))["source"] == "live"
         assert runtime.store.behind is None
 

@@ -1,16 +1,27 @@
 """What is in service follows CURRENT; what is broken never gets in."""
 
 import json
+from pathlib import Path
 
+import anyio
 import polars as pl
 import pytest
 
-from serving import shadow
+from serving import releases, shadow
 from serving.packing import pack
 from tests.serving import shop
 from training.bundle import CHALLENGER, publish
 
 pytestmark = pytest.mark.anyio
+
+
+async def until(holds):
+    """Wait for the thread that looks once a second."""
+    for _ in range(300):
+        if holds():
+            return
+        await anyio.sleep(0.1)
+    pytest.fail("it did not happen")
 
 
 async def version(http):
@@ -67,6 +78,32 @@ async def test_a_current_that_names_nothing_keeps_the_bundle_in_service(publishe
         (published.bundles / "CURRENT").write_text("0" * 64)
         runtime.releases.look()
         assert await version(http) == "1"
+
+
+async def test_whatever_stands_in_current_the_next_bundle_is_taken(published, stricter):
+    async with shop.serving(published) as (http, runtime):
+        (published.bundles / "CURRENT").write_bytes(b"\xff\xfe")
+        assert not runtime.releases.look()
+        runtime.releases.on_swap, swapped = lambda _: 1 / 0, runtime.releases.on_swap
+        publish(stricter.path, published.bundles)
+        await until(lambda: "division by zero" in runtime.releases.fault)
+        assert await version(http) == "2"
+        runtime.releases.on_swap = swapped
+        publish(published.bundles / (await http.get("/v1/model")).json()["previous"], published.bundles)
+        await until(lambda: runtime.release().bundle.version == "1")
+
+
+async def test_what_may_pass_refuses_no_bundle_for_ever(published, stricter, monkeypatch):
+    monkeypatch.setattr(releases, "AGAIN_S", 0.0)
+    async with shop.serving(published) as (http, runtime):
+        runtime.releases.stop()
+        opened, runtime.releases._open = runtime.releases._open, lambda _: (Path("/dev/full")).write_text("x" * 9999)
+        publish(stricter.path, published.bundles)
+        assert not runtime.releases.look()
+        assert "No space" in runtime.releases.fault
+        runtime.releases._open = opened
+        assert runtime.releases.look()
+        assert await version(http) == "2"
 
 
 async def test_the_packed_bundle_answers_until_one_is_published(bundle, stricter, tmp_path):

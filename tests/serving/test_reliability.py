@@ -226,6 +226,11 @@ def check_series(http):
     assert http.get("/metrics").text.count("\n") < before + 50
 
 
+def counted(text, name):
+    """A counter's value in the exposition."""
+    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
+
+
 @pytest.mark.integration
 def test_under_load_a_full_disk_under_the_prediction_log_fails_no_request(bundle, tmp_path):
     """A disk of its own, with room for little: what cannot be written is counted."""
@@ -256,10 +261,11 @@ def test_under_load_a_full_disk_under_the_prediction_log_fails_no_request(bundle
         loaded(port, writes=True) as sends,
     ):
         for _ in range(600):
-            if 'ethogram_predictions_total{outcome="lost"}' in (told := http.get("/metrics").text):
+            if counted(http.get("/metrics").text, "ethogram_prediction_failures_total") > 0:
                 break
             time.sleep(0.1)
-        assert 'ethogram_predictions_total{outcome="lost"}' in told
+        else:
+            pytest.fail("no writing failed")
         answered = asks.answered
         time.sleep(3)
         assert http.get("/readyz").status_code == 200
@@ -275,11 +281,12 @@ def test_a_full_disk_under_the_prediction_log_loses_rows_and_no_answer(tmp_path,
     with SqliteStore(tmp_path / "state.db") as store:
         scorer, told = Scorer(bundle, store), []
         log = PredictionLog(tmp_path / "predictions", b"key")
-        log.on_written = lambda outcome, rows: told.append((outcome, rows))
+        log.on_failure = lambda: told.append("failed")
         ring = log.follow(scorer)
         answer = scorer.answer("ann", 1)
 
-        def full(*_, **__):
+        def full(_, path, **__):
+            path.write_bytes(b"what still found room")
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
@@ -287,6 +294,8 @@ def test_a_full_disk_under_the_prediction_log_loses_rows_and_no_answer(tmp_path,
             for place in range(ring.capacity + 5):
                 assert ring.put(f"r{place}", answer) == (place < ring.capacity)
             log.thread._attempt()
-        assert told[0][0] == "lost"
+            log.thread._attempt()
+        assert told == ["failed", "failed"]
+        assert not list(log.folder.rglob("*.new"))
         assert log.flush() == ring.capacity
         assert ring.put("after", answer)
