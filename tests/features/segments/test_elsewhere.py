@@ -3,14 +3,17 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from ruamel.yaml import YAML
 
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
+from features.errors import DefinitionError
 from features.events.plan import Codes, TrackingPlan
 from features.instants import DAY, HOUR, parse_instant
+from features.segments.membership import Moments, States, Terms, fold
 from features.segments.segment_set import SegmentSet
 
 PAGE = (Path(__file__).parents[3] / "docs" / "segments-from-elsewhere.md").read_text(encoding="utf-8")
@@ -54,13 +57,43 @@ def log():
 
 def test_the_page_has_them_all():
     assert len(ROWS) == 20
-    assert len(WRITTEN) == PAGE.count("```yaml") == 20
+    assert len(WRITTEN) == PAGE.count("```yaml") == 28
 
 
 @pytest.mark.parametrize(("text", "members"), WRITTEN)
 def test_an_audience_has_the_members_that_were_worked_out_by_hand(text, members):
     made = SegmentSet.from_dict({"segments": {"s": YAML(typ="safe").load(text)}}, PLAN, CODES, FEATURES)
     schema = FEATURES.schema.union(made.schema)
-    rows = Histories.from_frame(schema, log())
-    truths = made.on(schema).evaluate(rows, NOW, features=FEATURES.on(schema).compute(rows, NOW))
-    assert sorted(truths.users[truths.column("s")].tolist()) == members.split(", ")
+    rows, rules, features = Histories.from_frame(schema, log()), made.on(schema), FEATURES.on(schema)
+    inside = rules.evaluate(rows, NOW, features=features.compute(rows, NOW)).column("s")
+    if made.segments[0].membership is not None:
+        inside = folded(rows, rules, features)
+    assert sorted(rows.users[inside].tolist()) == [name for name in members.split(", ") if name != "nobody"]
+
+
+def folded(rows, rules, features):
+    """Who is in as of now, of a membership that was applied ninety days ago and ever since."""
+    n, begin = len(rows), NOW - 90 * DAY
+
+    def judge(places, at):
+        mine = rows.take(places)
+        return rules.evaluate(mine, at, features=features.compute(mine, at), threads=1)
+
+    moments = Moments.of(rows, rules.segments, begin, NOW, {})
+    span = np.full(n, begin), np.full(n, NOW)
+    states, _, _ = fold(States.new(n, 1), Terms.of(rules.segments), judge, moments, *span)
+    return states.inside[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("same", "told"),
+    [
+        (["product_id"], "`same` needs 'product_id'"),
+        ([{"product_viewed": "product_id", "order_completed": "revenue"}], "same"),
+    ],
+)
+def test_a_reference_between_properties_of_different_names_is_refused(same, told):
+    steps = [{"event": "product_viewed"}, {"event": "order_completed"}]
+    said = {"segments": {"s": {"when": {"sequence": {"same": same, "steps": steps}}}}}
+    with pytest.raises(DefinitionError, match=told):
+        SegmentSet.from_dict(said, PLAN, CODES, FEATURES)
