@@ -63,7 +63,7 @@ class Enrolment:
         lines: One a segment.
         states: Columns of `ledger.STATES`, as of now.
         changes: Columns of `ledger.CHANGES`, since the ledger.
-        erased: Members, and who once was one, of whom the log knows nothing any more.
+        erased: Who is, or once was, a member and was erased since, or of whom the log knows nothing any more.
     """
 
     project: Project
@@ -181,7 +181,8 @@ class Enrolment:
 
     def _work(self, told: Callable[[str], None]) -> None:
         audience, ledger, asked = self.audience, self.ledger, self._asked()
-        before = ledger.state_frame()
+        written, self.erased = ledger.state_frame(), self._forgotten()
+        before = written.filter(~pl.col("user").is_in(self.erased))
         states, changes, willing = [before.clear()], [], set[str]()
         known, course = audience.log.by_bucket(before), _Course.of(ledger, asked, audience)
         for part in audience.map(lambda people: _Part(self, course, people, known), Purpose.PERSONALISATION):
@@ -194,18 +195,25 @@ class Enrolment:
         states.append(before.filter(pl.col("segment").is_in(paused) & pl.col("user").is_in(list(willing))))
         self.states = pl.concat(states)
         self.changes = pl.concat(changes)
-        self.lines = list(self._told(before))
+        self.lines = list(self._told(written))
         self.changes = self.changes.sort("at", maintain_order=True)
+
+    def _forgotten(self) -> list[str]:
+        """Who was erased after something was written of them; who came back since begins anew."""
+        tombstones = self.audience.log.tombstones
+        if not tombstones.erased:
+            return []
+        told = self.ledger.changes().select("user", pl.col("at").alias("ts")).collect()
+        return sorted(set(told.filter(tombstones.cover(told, self.project.key, ["user"]))["user"]))
 
     def _departures(self, before: pl.DataFrame, kept: Sequence[str], willing: set[str]) -> pl.DataFrame:
         """Members who joined another id, were erased or agree no more, and members of segments that are no more."""
         log, at = self.audience.log, self.audience.at
-        once = self.ledger.changes().select("user").unique().collect() if log.tombstones.erased else before
-        gone = {*before["user"].unique().to_list(), *once["user"].to_list()} - willing
+        gone = set(before["user"].unique().to_list()) - willing
         known = set(log.frame(users=sorted(gone), columns=["user", "ts"])["user"]) if gone else set()
         canonical = log.canonical()
         joined = {name: canonical[name][1] for name in gone - known if name in canonical}
-        self.erased = sorted(gone - known - set(joined))
+        self.erased = sorted({*self.erased, *(gone - known - set(joined))})
         rows = []
         looked_at = pl.col("user").is_in(sorted(gone)) | ~pl.col("segment").is_in(kept)
         for user, segment in before.filter("inside", looked_at).select("user", "segment").iter_rows():

@@ -147,6 +147,22 @@ def test_who_once_was_a_member_and_was_erased_is_in_no_ledger(project):
     assert Enrolment.plan(project, at=END + HOUR).erased == []
 
 
+def test_who_was_erased_and_came_back_begins_anew(project):
+    applied(project, END - 10 * DAY)
+    ledger, log = applied(project, END), EventLog.of(project)
+    user = min(inside(ledger, END, "regulars") - {"u1"})
+    log.erase(user, at=END + HOUR)
+    said = {"source": "made", "event": "viewed", "user_id": user, "seq": 0, "offset": 0}
+    views = [{**said, "id": 10**6 + k, "ts": at, "received": at} for k in range(3) for at in [END + (k + 2) * HOUR]]
+    log.append(EventBatch(pl.DataFrame(views), log.plan), name="back")
+    line = next(each for each in Enrolment.plan(project, at=END + DAY).lines if each.name == "regulars")
+    assert line.causes["erase"] == 1
+    assert line.before + line.entered - line.left == line.after
+    mine = applied(project, END + DAY).changes().filter(pl.col("user") == user, pl.col("segment") == "regulars")
+    assert mine.select("at", "entered", "cause").collect().rows() == [(END + 4 * HOUR, True, "event")]
+    assert Enrolment.plan(project, at=END + DAY).erased == []
+
+
 def test_who_was_erased_by_command_is_told_by_the_next_plan(project):
     ledger = applied(project, END)
     user, size = min(inside(ledger, END, "regulars")), len(inside(ledger, END, "regulars"))
