@@ -102,9 +102,9 @@ def _assignments(runtime: Runtime, tests: AbTests, wanted: Collection[str], answ
     for name in wanted:
         segments = answer.verdict.segments
         said = assign(tests, name, answer.canonical, answer.at, enrolled=held.get(name), segments=segments)
-        if not said.reason and tests.tests[name].of_models and runtime.challengers.current is None:
-            refused = NO_CHALLENGER
-        found[name] = Assignment(tests.tests[name].control, reason=refused) if refused and said.arm else said
+        alone = tests.tests[name].of_models and runtime.challengers.current is None
+        reason = refused or (NO_CHALLENGER if alone else "")
+        found[name] = Assignment(tests.tests[name].control, reason=reason) if reason and said.arm else said
     return found
 
 

@@ -151,6 +151,16 @@ async def test_an_arm_of_models_is_answered_by_its_model(running, stricter):
         assert runtime.shadowed.flush() > 0
 
 
+@pytest.mark.parametrize("order", [["brains", "hero"], ["hero", "brains"]])
+async def test_a_test_that_waits_for_a_challenger_switches_no_other_off(running, order):
+    async with shop.serving(running) as (http, _):
+        reply = await http.post("/v1/assign", json={"user_id": "ann", "tests": order})
+        said = reply.json()["tests"]
+        assert said["brains"]["reason"] == "there is no challenger in service"
+        assert said["hero"]["arm"] in ("plain", "bold")
+        assert "reason" not in said["hero"]
+
+
 async def test_exposures_that_cannot_be_used_are_named_and_fail_no_other(running):
     async with shop.serving(running) as (http, runtime):
         sent = [
