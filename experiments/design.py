@@ -1,7 +1,7 @@
 """Design: how many rows an experiment needs before it starts, and whether its analysis keeps its word on real rows."""
 
 from dataclasses import asdict, dataclass
-from math import ceil, sqrt
+from math import ceil, isfinite, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,9 @@ def design(
     """
     if (effect is None) == (rows is None):
         raise AnalysisError("either the effect is given and the users follow, or the users. Hint: --effect or --users.")
+    _finite(baseline=baseline, effect=effect, sd=sd, told=told, power=power, per_day=per_day)
+    if not all(each is None or each > 0 for each in (sd, per_day)):
+        raise AnalysisError(f"--sd and --per-day are positive. Got {sd} and {per_day}.")
     if effect == 0 or (rows is not None and rows < 2) or not 0.5 <= power < 1 or arms < 2 or not 0 <= told < 1:
         raise AnalysisError("an experiment has an effect to find, a power between 0.5 and 1, and two arms or more.")
     if baseline == 0:
@@ -92,9 +95,20 @@ def design(
     left = sd * sqrt(1 - told)
     if effect is None:
         effect = effect_found(left, rows or 0, arms=arms, power=power)
-    rows = rows or rows_needed(left, abs(effect), arms=arms, power=power)
-    days = ceil(arms * rows / per_day) if per_day else None
+    try:
+        rows = rows or rows_needed(left, abs(effect), arms=arms, power=power)
+        days = ceil(arms * rows / per_day) if per_day else None
+    except OverflowError:
+        raise AnalysisError(
+            "no number of users, or of days, is large enough for that. Hint: a larger effect."
+        ) from None
     return Design(baseline, sd, effect, power, arms, rows, days)
+
+
+def _finite(**given: float | None) -> None:
+    for name, value in given.items():
+        if value is not None and not isfinite(value):
+            raise AnalysisError(f"--{name.replace('_', '-')} is a finite number. Got {value}.")
 
 
 @dataclass(frozen=True)
@@ -162,6 +176,7 @@ def simulate(
     Raises:
         AnalysisError: too few rows, or all the same.
     """
+    _finite(effect=effect)
     if len(values) < 20 * LOOKS or values.std() == 0:
         raise AnalysisError(f"{len(values)} rows of {metric!r} are too few, or all the same, to draw experiments from.")
     random = np.random.default_rng(seed)

@@ -31,10 +31,41 @@ def test_the_smallest_effect_of_so_many_users_is_the_one_that_needs_them() -> No
         design(0.1)
 
 
-@pytest.mark.parametrize("options", [{"effect": 0.0}, {"effect": 0.95}, {"effect": 0.01, "power": 1.0}])
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"effect": 0.0},
+        {"effect": 0.95},
+        {"effect": NAN},
+        {"effect": 1e-300},
+        {"effect": 1e-160},
+        {"effect": INFINITE, "sd": 1.0},
+        {"power": 1.0},
+        {"power": NAN},
+        {"told": NAN},
+        {"per_day": -5},
+        {"per_day": 0},
+        {"per_day": NAN},
+        {"per_day": 1e-320},
+        {"sd": -3},
+        {"sd": 0},
+        {"sd": INFINITE},
+        {"baseline": NAN, "sd": 1.0},
+        {"baseline": NAN},
+    ],
+)
 def test_figures_that_no_experiment_has_are_refused(options: dict) -> None:
     with pytest.raises(AnalysisError):
-        design(0.1, **options)
+        design(**{"baseline": 0.1, "effect": 0.01} | options)
+
+
+def test_an_effect_that_is_no_number_is_not_simulated() -> None:
+    for effect in (NAN, INFINITE):
+        with pytest.raises(AnalysisError, match="--effect is a finite number"):
+            simulate(np.arange(1000.0), "revenue", effect=effect)
 
 
 def test_looking_early_spoils_a_fixed_test_and_not_the_always_valid_interval() -> None:
