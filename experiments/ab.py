@@ -14,7 +14,7 @@ from experiments.effects import Segments, broken, by_segment
 from experiments.forest import forest, segment_forest, trajectories
 from experiments.inference import Correction, Estimate, cuped
 from experiments.trajectory import Trajectory, cumulative, since_exposure
-from features.errors import AnalysisError
+from features.errors import AnalysisError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,7 @@ class ExperimentResult:
         covariate: Where one was named.
         guardrails: Per guardrail and arm.
         segments: Where a column was named.
-        growth: The difference as it was known at the end of each day, where the day of exposure was named.
+        growth: The difference of those exposed up to each day, where the day of exposure was named.
         since: The difference by day since the exposure, where that is known.
     """
 
@@ -126,7 +126,7 @@ class ExperimentResult:
             ]
             if self.segments
             else [],
-            "What was known each day": [trajectories(self.growth, "day", sure=True)] if self.growth else [],
+            "Of those exposed up to each day": [trajectories(self.growth, "day", sure=True)] if self.growth else [],
             "By days since the first exposure": [
                 pages.listing(map(str, self.since)),
                 trajectories(self.since, "days since the first exposure"),
@@ -214,6 +214,11 @@ def analyze(
     if not metrics:
         raise AnalysisError("no metric to compare. Hint: --metric names a numeric column.")
     margins = dict(guards or {})
+    for name in less:
+        if name not in (*metrics, *margins):
+            raise AnalysisError(
+                f"{name!r}, of which less is better, is no metric. {nearest(name, [*metrics, *margins])}"
+            )
     if since is not None:
         columns = [column for column in (by, day, covariate) if column]
         daily, table = table, _whole(table, variant, user, since, [*metrics, *margins], columns)

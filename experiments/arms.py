@@ -145,18 +145,10 @@ def sort(
     """
     names = tuple(dict.fromkeys(metrics))
     wanted = {metric: parts_of(metric, frame.columns) for metric in names}
-    _known_columns(frame, [variant, *chain(*wanted.values()), *filter(None, (user, covariate, by, day))])
-    keys = list(dict.fromkeys([variant, *([user] if user else [])]))
-    assigned = frame.with_columns(pl.col(variant).cast(pl.String))
-    if any(frame[key].null_count() for key in keys):
-        assigned = assigned.drop_nulls(keys)
-    unassigned = len(frame) - len(assigned)
-    if unassigned and nulls == "reject":
-        raise AnalysisError(
-            f"{unassigned:,} of {len(frame):,} rows have no {variant}{f' or no {user}' if user else ''}. "
-            "Hint: `--nulls drop` leaves them out and counts them."
-        )
-    once, crossed, repeated = _one_row_a_user(assigned, variant, user)
+    _known_columns(frame, [*chain(*wanted.values()), *(each for each in (covariate, by, day) if each is not None)])
+    held = assigned(frame, variant, user, nulls)
+    unassigned = len(frame) - len(held)
+    once, crossed, repeated = _one_row_a_user(held, variant, user)
     sizes = _sizes(once, variant, control)
     numbers = _columns(once, wanted, covariate, cap)
     missing = {metric: int(numbers[f"a{place}"].null_count()) for place, metric in enumerate(names)}
@@ -168,6 +160,24 @@ def sort(
     made = Arms(sizes, names, _binary(numbers, wanted), cells, totals, shifts, *left_out)
     _refuse_empty(made, wanted)
     return made
+
+
+def assigned(frame: pl.DataFrame, variant: str, user: str | None, nulls: Nulls) -> pl.DataFrame:
+    """The rows that name an arm, as text without spaces around it, and a user where that column is named.
+
+    Raises:
+        AnalysisError: a column is missing, or there are other rows and `nulls` is `reject`.
+    """
+    keys = list(dict.fromkeys([variant, *([user] if user is not None else [])]))
+    _known_columns(frame, keys)
+    names = frame.with_columns(pl.col(variant).cast(pl.String).str.strip_chars().replace("", None))
+    found = names.drop_nulls(keys) if any(names[key].null_count() for key in keys) else names
+    if len(found) < len(frame) and nulls == "reject":
+        raise AnalysisError(
+            f"{len(frame) - len(found):,} of {len(frame):,} rows have no {' or no '.join(keys)}. "
+            "Hint: `--nulls drop` leaves them out and counts them."
+        )
+    return found
 
 
 def _columns(
@@ -291,7 +301,7 @@ def _sizes(frame: pl.DataFrame, variant: str, control: str) -> dict[str, int]:
 
 
 def number_column(frame: pl.DataFrame, metric: str) -> pl.Series:
-    """One metric as float64, missing as null; texts that are numbers or true/false are read as such."""
+    """One column as float64, missing (also the text `nan`) as null; texts of numbers or true/false are read as such."""
     column = frame[metric]
     if column.dtype == pl.String:
         texts = column.str.strip_chars()
@@ -302,17 +312,16 @@ def number_column(frame: pl.DataFrame, metric: str) -> pl.Series:
         strange = column.filter(texts.is_not_null() & numbers.is_null())
         if len(strange):
             raise AnalysisError(
-                f"the metric {metric!r} is not a number in {len(strange):,} of {len(column):,} rows, "
+                f"the column {metric!r} is not a number in {len(strange):,} of {len(column):,} rows, "
                 f"such as {strange[0]!r}."
             )
     elif column.dtype.is_numeric() or column.dtype == pl.Boolean:
         numbers = column.cast(pl.Float64)
-        numbers = numbers.fill_nan(None) if numbers.is_nan().any() else numbers
     else:
-        raise AnalysisError(f"the metric {metric!r} is not a number but {column.dtype}.")
+        raise AnalysisError(f"the column {metric!r} is not a number but {column.dtype}.")
     if numbers.is_infinite().any():
-        raise AnalysisError(f"the metric {metric!r} has {numbers.is_infinite().sum():,} infinite values.")
-    return numbers
+        raise AnalysisError(f"the column {metric!r} has {numbers.is_infinite().sum():,} infinite values.")
+    return numbers.fill_nan(None) if numbers.is_nan().any() else numbers
 
 
 def numbers_of(frame: pl.DataFrame, metric: str) -> NDArray[np.float64]:

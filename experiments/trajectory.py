@@ -17,10 +17,10 @@ FEWEST = 20
 
 @dataclass(frozen=True)
 class Point:
-    """The difference to control as of one day.
+    """The difference to control of one day.
 
     Attributes:
-        day: ISO date, or days since the first exposure.
+        day: ISO date up to which people were exposed, or days since the first exposure.
         n: Rows of both arms.
         difference: With its 95 % interval.
         always_valid: The interval that may be looked at every day.
@@ -69,7 +69,7 @@ class Trajectory:
 
 
 def cumulative(arms: Arms, metrics: Sequence[str]) -> tuple[Trajectory, ...]:
-    """What was known at the end of every day of the experiment, by the day of first exposure."""
+    """The difference of those exposed up to each day, by all that is known of them today."""
     control, *others = arms.sizes
     days = arms.parts("day")
     grown = {(metric, arm): _grown(arms, metric, arm, days) for metric in metrics for arm in arms.sizes}

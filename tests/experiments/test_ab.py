@@ -141,6 +141,13 @@ def test_a_constant_metric_is_not_enough_data() -> None:
     assert "same within each arm" in str(result)
 
 
+def test_less_of_what_is_no_metric_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(
+        AnalysisError, match=r"'revenu', of which less is better, is no metric\. Hint: did you mean 'revenue'"
+    ):
+        analyze(trial(100), variant="arm", control="old", metrics=["revenue"], less=["revenu"])
+
+
 def test_holm_corrects_over_arms_and_metrics() -> None:
     result = judged(trial(900, seed=5, arms=("old", "new", "newer")))
     compared = [one for one in result.comparisons if isinstance(one, Comparison)]

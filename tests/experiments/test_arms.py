@@ -3,10 +3,11 @@
 import gzip
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
-from experiments.arms import read, sort
+from experiments.arms import numbers_of, read, sort
 from features.errors import AnalysisError
 
 ROWS = pl.DataFrame(
@@ -46,6 +47,27 @@ def test_rows_without_a_variant_are_refused_or_dropped() -> None:
     assert sort(frame, variant="arm", control="old", metrics=["visited"], nulls="drop").unassigned == 1
 
 
+def test_nan_written_as_text_is_missing_like_an_empty_field() -> None:
+    rows = ROWS.with_columns(
+        pl.Series("orders", ["1", "nan", "2", "3", "4", "4", "5", "5", " NaN "]),
+        before=pl.Series(["1", "nan"] + ["2"] * 7),
+    )
+    with pytest.raises(AnalysisError, match="'orders' is missing in 2 of 9 rows"):
+        sort(rows, variant="arm", control="old", metrics=["orders"])
+    arms = sort(rows, variant="arm", control="old", metrics=["orders"], covariate="before", nulls="drop")
+    assert arms.nulls == {"orders": 2}
+    assert np.isfinite(arms.totals).all()
+    assert numbers_of(rows, "orders").tolist() == [1, 2, 3, 4, 4, 5, 5]
+
+
+def test_spaces_around_an_arm_are_no_other_arm_and_spaces_alone_are_none() -> None:
+    spaced = ROWS.with_columns(pl.Series("arm", [" new", "new ", "old", " ", "new", "old", "new", "new", "old"]))
+    with pytest.raises(AnalysisError, match="1 of 9 rows have no arm"):
+        sort(spaced, variant="arm", control="old", metrics=["visited"])
+    arms = sort(spaced, variant="arm", control="old", metrics=["visited"], nulls="drop")
+    assert (arms.sizes, arms.unassigned) == ({"old": 3, "new": 5}, 1)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -55,6 +77,10 @@ def test_rows_without_a_variant_are_refused_or_dropped() -> None:
         ({"metrics": ["note"]}, "'note' is not a number in 2 of 9 rows, such as 'x'."),
         ({"variant": "who", "control": "a"}, "the arm 'a' has a single row"),
         ({"user": "id"}, "no column 'id'"),
+        ({"user": ""}, "no column ''"),
+        ({"day": ""}, "no column ''"),
+        ({"by": ""}, "no column ''"),
+        ({"covariate": ""}, "no column ''"),
     ],
 )
 def test_each_mistake_is_one_clear_error(wrong: dict[str, object], message: str) -> None:
