@@ -99,8 +99,8 @@ class History:
         takes = dict.fromkeys(before.drop(LABEL).columns, (SCORE,))
         said = compare(before.drop(LABEL), window, scores=[SCORE], filling=self.filling, used_by=takes)
         sides = (side[name].to_numpy() for side in (before, window) for name in (LABEL, SCORE))
-        found = tuple(performance(*sides, name=SCORE))
-        return joined([said, DriftReport(said.reference, said.current, found)])
+        found, silent = performance(*sides, name=SCORE)
+        return joined([said, DriftReport(said.reference, said.current, tuple(found), notes=silent)])
 
 
 def _span(rows: TrainingSet) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Drift: do the users who are served still look like those the models were trained on?"""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -22,6 +22,8 @@ FALSE_ALARMS = 0.01
 FEWEST_USERS = 100
 Tier = Literal["data quality", "labels", "predictions", "segments", "inputs", "young log"]
 TIERS: tuple[Tier, ...] = ("data quality", "labels", "predictions", "segments", "inputs", "young log")
+RANKED = "ROC-AUC"
+"""What is judged of predictions only where outcomes of both kinds are known."""
 JOINT = ("pair", "classifier")
 """Parts of several columns: told after the columns that moved by themselves."""
 GONE = 0.99
@@ -119,6 +121,7 @@ class DriftReport:
         windows: Windows that were judged; 1 is one comparison.
         fault: What the replay check found; empty where every answer was computed as it had been served.
         notes: What else is to be known, such as what performance is expected to be without labels.
+        texts: Of the absent columns those that became texts: in how many rows, and such as what.
     """
 
     reference: Sample
@@ -129,6 +132,7 @@ class DriftReport:
     windows: int = 1
     fault: str = ""
     notes: tuple[str, ...] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -180,20 +184,22 @@ class DriftReport:
         if self.fault:
             return (f"mend the pipeline first, then look again (`ethogram replay`): {self.fault}",)
         steps = []
-        if self.absent:
-            steps.append(f"serve the columns that are gone: {', '.join(self.absent)}")
+        if gone := [name for name in self.absent if name not in self.texts]:
+            steps.append(f"serve the columns that are gone: {', '.join(gone)}")
+        steps += [f"serve {name} as a number: it became texts in {said}" for name, said in self.texts.items()]
         if "data quality" in tiers:
             steps.append("look at collection and cleaning first (`ethogram quality`): a pipeline fault is not drift")
-        if "labels" in tiers:
+        if any(finding.shift.part == "performance" for finding in self.moved):
             steps.append("predictions are not what they were: recalibrate, then train again and compare")
         if "segments" in tiers:
             steps.append("look at the segments that changed before campaigns built on them go out")
         if "predictions" in tiers:
-            steps.append(f"compare scores with outcomes as soon as they mature: {', '.join(studies)}")
+            of = f": {', '.join(studies)}" if studies else ""
+            steps.append(f"compare scores with outcomes as soon as they mature{of}")
         if tiers - {"segments"}:
             steps.append("train again on newer data and compare: `ethogram loop run --once`")
-        if tiers == {"inputs"} and any(finding.tier == "predictions" for finding in self.findings):
-            steps.append("there is no hurry: the inputs moved, the predictions did not")
+        if tiers == {"inputs"} and self._as_good:
+            steps.append("there is no hurry: the inputs moved, the predictions and what came of them did not")
         if self.filling:
             young = len({finding.shift.column for finding in self.filling})
             steps.append(f"expect {young} more columns to move while the log is younger than they remember")
@@ -203,6 +209,12 @@ class DriftReport:
                 f"nothing yet about {columns}: moved now, but not in two of three windows beyond a weekly rhythm"
             )
         return tuple(steps) or ("nothing",)
+
+    @property
+    def _as_good(self) -> bool:
+        """Whether there are scores, and outcomes of all of them could be judged."""
+        of = {f.shift.column for f in self.findings if f.tier == "predictions" and f.shift.part in ("values", "spike")}
+        return bool(of) and of <= {f.shift.column for f in self.findings if f.shift.subject == RANKED}
 
     def __str__(self) -> str:
         lines = [self.headline, ""]
@@ -235,6 +247,7 @@ class DriftReport:
             "notes": list(self.notes),
             "findings": [finding.to_dict() for finding in self.findings],
             "absent": list(self.absent),
+            "texts": dict(self.texts),
             "actions": list(self.actions),
             "false_alarms": FALSE_ALARMS,
         }
@@ -262,7 +275,7 @@ def compare(
     current: "pl.DataFrame | pd.DataFrame",
     *,
     scores: Sequence[str] = (),
-    categories: Sequence[str] = (),
+    categories: Mapping[str, Sequence[str]] | Sequence[str] = (),
     user: str | None = None,
     used_by: Mapping[str, Sequence[str]] | None = None,
     filling: Collection[str] = (),
@@ -273,7 +286,7 @@ def compare(
         reference: What the models were trained on, numbers; NaN or null is missing.
         current: What was served; columns that the reference lacks are not looked at.
         scores: Columns that are predictions.
-        categories: Columns whose numbers are codes without an order.
+        categories: Columns whose numbers are codes without an order; a mapping says what the codes 0, 1, ... mean.
         user: Column of user ids in one or both frames: the last row of each user is taken, since rows of one user are
             no independent news.
         used_by: Per column the studies that use it.
@@ -293,13 +306,19 @@ def compare(
     absent = tuple(
         name for name in columns if name not in after.columns or (_number(before[name]) and not _number(after[name]))
     )
+    texts = {name: _words(after[name]) for name in absent if name in after.columns}
     if min(before.height, after.height) < FEWEST_USERS:
-        return DriftReport(*samples, (), absent)
+        return DriftReport(*samples, (), absent, texts=texts)
     found = [
         shift
         for name in columns
         if name not in absent
-        for shift in shifts(name, _numbers(before, name), _numbers(after, name), kind=_kind(name, categories))
+        for shift in shifts(
+            name,
+            *(_numbers(side, name) for side in (before, after)),
+            kind=_kind(name, categories),
+            words=categories[name] if isinstance(categories, Mapping) and name in categories else (),
+        )
     ]
     inputs = [name for name in columns if name not in {*absent, *scores, *categories, *filling}]
     found += together(inputs, *(_matrix(side, inputs) for side in (before, after)))
@@ -312,7 +331,15 @@ def compare(
         for shift, p in zip(found, holm([shift.p for shift in found]), strict=True)
     ]
     told = [_served(name, before, after) for name in scores if name not in absent and name not in categories]
-    return DriftReport(*samples, _ordered(findings), absent, tuple(told))
+    return DriftReport(*samples, _ordered(findings), absent, tuple(told), texts=texts)
+
+
+def _words(column: pl.Series) -> str:
+    """In how many rows there is no number, and such as what."""
+    texts = column.cast(pl.String).drop_nulls()
+    words = texts.filter(texts.str.strip_chars().cast(pl.Float64, strict=False).is_null() & (texts != ""))
+    found = words if len(words) else texts
+    return f"{len(found):,} rows, such as {', '.join(map(repr, found.unique(maintain_order=True)[:3]))}"
 
 
 def _served(score: str, before: pl.DataFrame, after: pl.DataFrame) -> Served:
@@ -340,6 +367,7 @@ def joined(reports: Sequence[DriftReport]) -> DriftReport:
         max(report.windows for report in reports),
         "; ".join(filter(None, (report.fault for report in reports))),
         tuple(each for report in reports for each in report.notes),
+        {name: said for report in reports for name, said in report.texts.items()},
     )
 
 
@@ -379,7 +407,7 @@ def _number(column: pl.Series) -> bool:
     return bool(column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null))
 
 
-def _kind(name: str, categories: Sequence[str]) -> Kind:
+def _kind(name: str, categories: Collection[str]) -> Kind:
     return "category" if name in categories else "number"
 
 

@@ -53,11 +53,13 @@ def _judged(project: Project, bundle: Bundle, model: Model, answers: pl.DataFram
         last = window.rows.unique("user", keep="last", maintain_order=True)
         after = last["label"].to_numpy(), last[score].to_numpy()
         sides = Sample(rows.height, rows.height), Sample(window.rows.height, last.height)
-        return DriftReport(*sides, tuple(performance(*before, *after, name=score)))
+        found, silent = performance(*before, *after, name=score)
+        return DriftReport(*sides, tuple(found), notes=silent)
 
     said = persistent(known, length, judge)
+    silent = (note for note in said.notes if note.startswith(score))  # not which windows those were
     ended = f"outcomes of {model.study}: {known.height:,} answers up to {iso(int(known['at'].to_numpy().max()))}"
-    return DriftReport(said.reference, said.current, said.findings, windows=said.windows, notes=(ended,))
+    return DriftReport(said.reference, said.current, said.findings, windows=said.windows, notes=(ended, *silent))
 
 
 def outcomes(project: Project, bundle: Bundle, study: str, answers: pl.DataFrame) -> pl.DataFrame:

@@ -70,7 +70,9 @@ class Shift:
         return self.effect >= self.floor
 
 
-def shifts(column: str, before: NDArray[np.float64], after: NDArray[np.float64], *, kind: Kind) -> list[Shift]:
+def shifts(
+    column: str, before: NDArray[np.float64], after: NDArray[np.float64], *, kind: Kind, words: Sequence[str] = ()
+) -> list[Shift]:
     """Every part of a column that can be tested.
 
     Args:
@@ -78,12 +80,13 @@ def shifts(column: str, before: NDArray[np.float64], after: NDArray[np.float64],
         before: Reference sample, shape (n,); NaN is missing, infinities count as missing.
         after: Current sample, shape (m,).
         kind: A `category` has codes without an order.
+        words: What the codes 0, 1, ... of a category mean; the codes themselves where nothing is said.
     """
     gaps = [~np.isfinite(sample) for sample in (before, after)]
     present = [sample[~gap] for sample, gap in zip((before, after), gaps, strict=True)]
     found = [_missing(column, *gaps)]
     if min(map(len, present)) >= FEWEST_ROWS:
-        found += _categories(column, *present) if kind == "category" else _numbers(column, *present)
+        found += _categories(column, *present, words=words) if kind == "category" else _numbers(column, *present)
     return [shift for shift in found if shift is not None]
 
 
@@ -230,23 +233,35 @@ def _values(column: str, tally: Tally, subject: str) -> Shift | None:
     return Shift(column, "values", *tally.medians(), p, tally.distance(), DISTANCE, subject, tally.psi())
 
 
-def _categories(column: str, before: NDArray[np.float64], after: NDArray[np.float64]) -> list[Shift | None]:
+def _categories(
+    column: str, before: NDArray[np.float64], after: NDArray[np.float64], *, words: Sequence[str]
+) -> list[Shift | None]:
     tally = Tally.of(before, after)
     if len(tally.values) < 2:
         return []
     most = int(np.argmax(np.abs(tally.before / tally.before.sum() - tally.after / tally.after.sum())))
-    subject = f"share of category {tally.values[most]:g}"
+    subject = f"share of {_word(tally.values[most], words)}"
     p, effect = tally.categories_p(), tally.variation()
-    return [Shift(column, "categories", *tally.shares(most), p, effect, DISTANCE, subject), _unknown(column, tally)]
+    return [
+        Shift(column, "categories", *tally.shares(most), p, effect, DISTANCE, subject),
+        _unknown(column, tally, words),
+    ]
 
 
-def _unknown(column: str, tally: Tally) -> Shift | None:
-    new = int(tally.after[tally.before == 0].sum())
+def _word(code: float, words: Sequence[str]) -> str:
+    return repr(words[int(code)]) if words else f"category {code:g}"
+
+
+def _unknown(column: str, tally: Tally, words: Sequence[str]) -> Shift | None:
+    unknown = np.where(tally.before == 0, tally.after, 0)
+    new, most = int(unknown.sum()), tally.values[int(unknown.argmax())]
     if not new:
         return None
     m, share = int(tally.after.sum()), new / int(tally.after.sum())
     p = fisher(0, int(tally.before.sum()), new, m)
-    return Shift(column, "new values", 0.0, share, p, share, SHARE, "share of unknown categories")
+    return Shift(
+        column, "new values", 0.0, share, p, share, SHARE, f"share of unknown categories, such as {_word(most, words)}"
+    )
 
 
 Array = NDArray[np.float64]

@@ -55,9 +55,74 @@ def test_performance_of_equal_worlds_is_rarely_called_different() -> None:
     for seed in range(8):
         a, b = rows(2000, 2 * seed), rows(2000, 2 * seed + 1)
         found = performance(*(side[name].to_numpy().astype(float) for side in (a, b) for name in ("y", "p")))
-        assert len(found) == 3
-        alarms += sum(finding.moved for finding in found)
+        assert (len(found[0]), found[1]) == (3, ())
+        alarms += sum(finding.moved for finding in found[0])
     assert alarms <= 1
+
+
+def test_outcomes_that_stay_away_are_news_and_where_too_few_are_expected_it_is_said() -> None:
+    """The mean prediction is half on both sides and nobody buys any more: bias moves, and no rank can be told."""
+    random = np.random.default_rng(6)
+    p = random.choice([0.4, 0.6], 1000)
+    y = (random.random(1000) < p).astype(float)
+    found, notes = performance(y, p, np.zeros(1000), p)
+    assert {finding.shift.subject for finding in found if finding.moved} >= {"mean prediction minus share of positives"}
+    assert "ROC-AUC" not in {finding.shift.subject for finding in found}
+    assert "ROC-AUC is not judged, a side has 0 rows of one outcome" in notes[0]
+    flat = np.full(1000, 0.012)  # twelve are expected: none in a thousand is rare, and may happen
+    found, _ = performance(np.zeros(1000), flat, np.zeros(1000), flat)
+    assert [finding.moved for finding in found] == [False, False]
+    found, notes = performance(y, p, np.zeros(1000), np.full(1000, 0.005))
+    assert not found
+    assert "outcomes are not judged, 5 rows of one outcome were seen or expected" in notes[0]
+
+
+def test_calibrated_promises_that_are_rare_are_rarely_called_broken() -> None:
+    """Fewer than ten positives come of ten to twenty expected: the errors are those of the probabilities."""
+    random, alarms = np.random.default_rng(8), 0
+    p = random.beta(1, 60, 1000)
+    y = (random.random(20_000) < np.resize(p, 20_000)).astype(float)
+    for _ in range(300):
+        after = (random.random(1000) < p).astype(float)
+        found, _ = performance(y, np.resize(p, 20_000), after, p)
+        assert len(found) >= 2
+        alarms += any(finding.adjusted < 0.01 for finding in found)
+    assert alarms <= 12
+
+
+def test_nothing_is_called_unhurried_that_outcomes_could_not_judge(tmp_path: Path) -> None:
+    before, after = rows(3000, 1), rows(1500, 2).with_columns(channel=pl.lit("web"))
+    judged = compare_files(*files(tmp_path, before, after), label="y", prediction="p")
+    assert any("no hurry" in action for action in judged.actions)
+    unknown = compare_files(*files(tmp_path, before, after), leave_out=["y"], prediction="p")
+    assert unknown.verdict == "drift"
+    assert "no hurry" not in str(unknown)
+
+
+def test_a_label_is_an_outcome_and_no_input(tmp_path: Path) -> None:
+    """It stands under labels with its share, no classifier is told it, and the note does not deny it."""
+    before, after = rows(3000, 1), rows(1500, 2).with_columns(y=pl.col("y") | (pl.int_range(pl.len()) % 2 == 0))
+    pair = files(tmp_path, before, after)
+    report = compare_files(*pair, label="y", prediction="p")
+    told = {(f.tier, f.shift.part) for f in report.findings if f.shift.column == "y"}
+    assert told == {("labels", "share")}
+    assert {finding.tier for finding in report.moved} == {"labels"}
+    (share,) = [finding for finding in report.moved if finding.shift.part == "share"]
+    assert (share.shift.before, share.shift.after) == (before["y"].mean(), after["y"].mean())
+    assert "no label was looked at" not in str(report)
+    assert "no label was looked at" in str(compare_files(*pair, leave_out=["y"], prediction="p"))
+
+
+def test_many_new_texts_are_news_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    new = pl.format("c{}", pl.int_range(pl.len()) % 70)
+    before, after = rows(800, 1), rows(800, 2).with_columns(channel=new, extra=pl.lit(1))
+    before, after = (side.with_columns(id=pl.format("u{}", pl.int_range(pl.len()))) for side in (before, after))
+    report = compare_files(*files(tmp_path, before, after), leave_out=["y", "p"])
+    assert report.moved[0].shift.subject.startswith("share of unknown categories, such as 'c")
+    assert report.notes == (
+        "id: left out, 800 different texts in the reference",
+        "extra: left out, the reference has no such column",
+    )
 
 
 def test_the_error_of_an_area_is_that_of_a_bootstrap() -> None:
@@ -79,6 +144,7 @@ def test_texts_are_compared_as_categories_and_a_new_one_is_news(tmp_path: Path) 
         ("channel", "new values"),
     }
     assert report.moved[0].tier == "data quality"
+    assert [f.shift.subject for f in report.moved] == ["share of unknown categories, such as 'app'", "share of 'app'"]
     gone = compare_files(*files(tmp_path, rows(800, 1), rows(800, 2).drop("channel")), leave_out=["y", "p"])
     assert gone.verdict == "drift"
     assert gone.absent == ("channel",)
@@ -88,6 +154,9 @@ def test_a_number_that_became_a_text_is_a_fault_of_the_pipeline(tmp_path: Path) 
     after = rows(800, 2).with_columns(pl.format("{} EUR", pl.col("x").round(2)).alias("x"))
     report = compare_files(*files(tmp_path, rows(800, 1), after), leave_out=["y", "p"])
     assert (report.verdict, report.absent) == ("drift", ("x",))
+    assert report.actions[0].startswith("serve x as a number: it became texts in 800 rows, such as ")
+    assert " EUR'" in report.actions[0]
+    assert "gone" not in str(report)
 
 
 def test_performance_without_labels_is_what_true_probabilities_give() -> None:
@@ -123,6 +192,18 @@ def test_a_mistake_names_the_way_out(tmp_path: Path) -> None:
         compare_files(*pair, label="y", prediction="x")
     with pytest.raises(AnalysisError, match="the label 'p' is 0 and 1"):
         compare_files(*pair, label="p")
+    with pytest.raises(AnalysisError, match="the prediction 'channel' is not a probability"):
+        compare_files(*pair, label="y", prediction="channel")
+    said = pl.when("y").then(pl.lit("bought")).otherwise(pl.lit("not"))
+    pair = files(tmp_path, *(side.with_columns(said.alias("y")) for side in (rows(200, 1), rows(200, 2))))
+    with pytest.raises(AnalysisError, match=r"Got \['bought', 'not'\]. Hint: write a column that is 1 where"):
+        compare_files(*pair, label="y")
+    pair = files(tmp_path, rows(200, 1), rows(200, 2).with_columns(y=pl.when(pl.col("x") < 0).then("y")))
+    with pytest.raises(AnalysisError, match=r"missing in \d+ of 200 rows of after.parquet. Hint: leave out"):
+        compare_files(*pair, label="y", prediction="p")
+    pair = files(tmp_path, rows(200, 1).with_columns(y=pl.lit(0)), rows(200, 2))
+    with pytest.raises(AnalysisError, match=r"of 200 rows of the reference 0 have the outcome.*--prediction"):
+        compare_files(*pair, label="y", leave_out=["p"])
 
 
 def compared(pair: tuple[Path, Path], *words: str) -> tuple[int, dict[str, Any]]:
