@@ -15,6 +15,8 @@ from scipy.stats import binomtest, false_discovery_control, fisher_exact
 
 Correction = Literal["holm", "bh"]
 Z = 1.96
+ROUNDING, EPSILON = 1e-12, float(np.finfo(np.float64).eps)
+"""The part of the mean square that a variance has to be to be more than rounding, and what each row adds to it."""
 LARGE = 10_000.0  # from here on Student's 97.5 % quantile is within 0.01 % of 1.96
 
 
@@ -31,7 +33,8 @@ class Summary:
         """The summary of finite values, shape (n,)."""
         if not len(values):
             return cls(0, 0.0, 0.0)
-        return cls(len(values), float(np.mean(values)), float(np.var(values, ddof=1)) if len(values) > 1 else 0.0)
+        varies = values.min() < values.max()  # the mean of equal values is not always one of them
+        return cls(len(values), float(np.mean(values)), float(np.var(values, ddof=1)) if varies else 0.0)
 
     @property
     def sd(self) -> float:
@@ -248,19 +251,24 @@ class Sums:
     def summary(self, slope: float = 0.0, middle: float = 0.0) -> Summary:
         """Size, mean and variance of a row by the delta method; without what a covariate told, where it has a slope.
 
+        A variance no larger than the rounding of the sums is 0: values that are all the same do not vary.
+
         Args:
             slope: Of the metric on the covariate.
             middle: The covariate's mean over all that are compared.
         """
         t, r = self.totals, self.ratio
+        if not self.n:
+            return Summary(0, 0.0, 0.0)
         if self.n < 2 or not t[B]:
             return Summary(self.n, r + self.shift, 0.0)
         below = t[B] / t[N]
         variance = (t[AA] - 2 * r * t[AB] + r * r * t[BB]) / (below * below)
+        rounding = (ROUNDING + self.n * EPSILON) * max(t[AA], r * r * t[BB]) / (below * below)
         if slope:
             variance += slope * slope * self.spread - 2 * slope * self.told
         mean = r + self.shift - slope * (t[X] / t[N] - middle)
-        return Summary(self.n, float(mean), max(float(variance), 0.0) / (self.n - 1))
+        return Summary(self.n, float(mean), float(variance) / (self.n - 1) if variance > rounding else 0.0)
 
     @property
     def spread(self) -> float:
@@ -297,7 +305,7 @@ def cuped(arm: Sums, control: Sums) -> tuple[Estimate | None, float]:
     slope, middle = both.told / both.spread, both.totals[X] / both.totals[N]
     plain, adjusted = ([each.summary(*how) for each in (arm, control)] for how in ((), (slope, middle)))
     within, left = (sum(each.variance * (each.n - 1) for each in pair) for pair in (plain, adjusted))
-    if min(each.n for each in adjusted) < 2 or left <= 0:
+    if min(each.n for each in adjusted) < 2 or within <= 0 or left <= 0:
         return None, 0.0
     return welch(*adjusted), 1 - left / within
 

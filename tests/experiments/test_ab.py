@@ -141,6 +141,33 @@ def test_a_constant_metric_is_not_enough_data() -> None:
     assert "same within each arm" in str(result)
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.1, 0.3), (1e9, 1e9 + 0.7)])
+@pytest.mark.parametrize("covariate", [None, "before"])
+@pytest.mark.parametrize("n", [101, 30_001])
+def test_a_metric_that_is_constant_within_each_arm_is_not_enough_data(
+    low: float, high: float, covariate: str | None, n: int
+) -> None:
+    """Neither the sums' rounding nor a covariate makes a variance of it, nor an interaction of its segments."""
+    new = pl.col("arm") == "new"
+    frame = trial(n).with_columns(
+        x=pl.when(new).then(high).otherwise(low), before=pl.col("user").sqrt(), kind=pl.col("user") % 3
+    )
+    result = analyze(frame, variant="arm", control="old", metrics=["x"], covariate=covariate, by="kind")
+    assert result.decision.answer == "not enough data"
+    assert "same within each arm" in str(result)
+    assert result.segments is not None
+    assert result.segments.interactions[0].test is None
+
+
+def test_a_ratio_that_is_constant_does_not_vary_and_a_small_spread_on_a_high_level_does() -> None:
+    frame = trial(3_000).with_columns(sessions=pl.col("user") % 7 + 1, level=1e9 + pl.col("user") % 5 * 0.01)
+    ratio = frame.with_columns(orders=pl.col("sessions") * pl.when(arm="new").then(0.3).otherwise(0.1))
+    asked = {"variant": "arm", "control": "old"}
+    assert analyze(ratio, metrics=["orders/sessions"], **asked).decision.answer == "not enough data"
+    summary = analyze(frame, metrics=["level"], **asked).arms[0].metrics["level"]
+    assert summary.sd == pytest.approx(frame.filter(arm="old")["level"].std(), rel=1e-6)
+
+
 def test_less_of_what_is_no_metric_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(
         AnalysisError, match=r"'revenu', of which less is better, is no metric\. Hint: did you mean 'revenue'"
