@@ -186,6 +186,7 @@ def analyze(
     correction: Correction = "holm",
     cap: float | None = None,
     nulls: Nulls = "reject",
+    declared: Collection[str] = (),
 ) -> ExperimentResult:
     """Every arm against `control` on every metric; the first one is the success metric.
 
@@ -206,6 +207,7 @@ def analyze(
         correction: `holm`, or `bh`: Benjamini and Hochberg.
         cap: Values above this quantile of all rows count as it: for heavy tails.
         nulls: `reject` them, or `drop` and count them.
+        declared: Arms that there are though nobody may be in them: the sample ratio counts them.
 
     Raises:
         AnalysisError: the frame does not hold such an experiment.
@@ -223,7 +225,10 @@ def analyze(
         columns = [column for column in (by, day, covariate) if column]
         daily, table = table, _whole(table, variant, user, since, [*metrics, *margins], columns)
     options = {"user": user, "covariate": covariate, "by": by, "day": day}
-    held = sort(table, variant=variant, control=control, metrics=[*metrics, *margins], cap=cap, nulls=nulls, **options)
+    wanted = [*metrics, *margins]
+    held = sort(
+        table, variant=variant, control=control, metrics=wanted, cap=cap, nulls=nulls, declared=declared, **options
+    )
     judged = [metric for metric in held.metrics if metric in metrics]
     ratio = sample_ratio(held.sizes, weights)
     told, differences = _adjusted(held, judged, covariate) if covariate else (None, None)
@@ -298,9 +303,9 @@ def _tails(held: Arms, metrics: Sequence[str]) -> list[str]:
     """Metrics whose tails are too heavy for this many rows."""
     found = []
     for metric in metrics:
-        sums = [held.of(metric, arm) for arm in held.sizes]
-        worst = max(abs(each.skewness) for each in sums)
-        needed, fewest = SKEWED * worst**2, min(each.n for each in sums)
+        sums = [one for arm in held.sizes if (one := held.of(metric, arm)).n > 1]
+        worst = max((abs(each.skewness) for each in sums), default=0.0)
+        needed, fewest = SKEWED * worst**2, min((each.n for each in sums), default=0)
         if "/" not in metric and not held.binary[metric] and fewest < needed:
             found.append(
                 f"{metric} has a heavy tail (skewness {worst:.1f}): Welch's interval wants {needed:,.0f} rows an arm, "

@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain, product
@@ -136,12 +136,13 @@ def sort(
     day: str | None = None,
     cap: float | None = None,
     nulls: Nulls = "reject",
+    declared: Collection[str] = (),
 ) -> Arms:
-    """The rows of `frame` by the arm they name, checked and counted.
+    """The rows of `frame` by the arm they name, checked and counted; `declared` arms count though nobody is in them.
 
     Raises:
-        AnalysisError: a column is missing, a metric is no number, `control` is no arm, an arm has a single row, or
-            there are nulls and `nulls` is `reject`.
+        AnalysisError: a column is missing, a metric is no number, `control` is no arm, or there are nulls and `nulls`
+            is `reject`.
     """
     names = tuple(dict.fromkeys(metrics))
     wanted = {metric: parts_of(metric, frame.columns) for metric in names}
@@ -149,7 +150,7 @@ def sort(
     held = assigned(frame, variant, user, nulls)
     unassigned = len(frame) - len(held)
     once, crossed, repeated = _one_row_a_user(held, variant, user)
-    sizes = _sizes(once, variant, control)
+    sizes = _sizes(once, variant, control, declared)
     numbers = _columns(once, wanted, covariate, cap)
     missing = {metric: int(numbers[f"a{place}"].null_count()) for place, metric in enumerate(names)}
     if nulls == "reject":
@@ -259,10 +260,10 @@ def _binary(numbers: Mapping[str, pl.Series], wanted: Mapping[str, Sequence[str]
 
 
 def _refuse_empty(arms: Arms, wanted: Mapping[str, Sequence[str]]) -> None:
-    """A ratio needs something below the line in every arm."""
+    """A ratio needs something below the line in every arm that has rows."""
     for metric, sides in wanted.items():
-        for arm in arms.sizes if len(sides) > 1 else ():
-            if not arms.of(metric, arm).totals[B] > 0:
+        for arm, size in arms.sizes.items() if len(sides) > 1 else ():
+            if size and not arms.of(metric, arm).totals[B] > 0:
                 raise AnalysisError(f"the metric {metric!r} has nothing below the line in the arm {arm!r}.")
 
 
@@ -282,8 +283,8 @@ def _one_row_a_user(frame: pl.DataFrame, variant: str, user: str | None) -> tupl
     return once, len(crossed), len(faithful) - len(once)
 
 
-def _sizes(frame: pl.DataFrame, variant: str, control: str) -> dict[str, int]:
-    counts: dict[str, int] = dict(frame[variant].value_counts().iter_rows())
+def _sizes(frame: pl.DataFrame, variant: str, control: str, declared: Collection[str]) -> dict[str, int]:
+    counts: dict[str, int] = {**dict.fromkeys(declared, 0), **dict(frame[variant].value_counts().iter_rows())}
     shown = ", ".join(repr(name) for name in sorted(counts)[:MOST_ARMS])
     if len(counts) > MOST_ARMS:
         raise AnalysisError(
@@ -294,9 +295,6 @@ def _sizes(frame: pl.DataFrame, variant: str, control: str) -> dict[str, int]:
         raise AnalysisError(f"no row has the control {control!r}; the arms are {shown or 'none'}.")
     if len(counts) == 1:
         raise AnalysisError(f"every row is in the arm {control!r}: there is nothing to compare it with.")
-    for name, count in sorted(counts.items()):
-        if count == 1:
-            raise AnalysisError(f"the arm {name!r} has a single row; the arms are {shown}. Hint: is it misspelt?")
     return {name: counts[name] for name in [control, *sorted(counts.keys() - {control})]}
 
 

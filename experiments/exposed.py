@@ -26,6 +26,9 @@ DAYS = 14
 BEFORE = 28 * DAY
 """How long before the exposure the success metric is counted, where it is not said how long after."""
 SHOWN = "exposures"
+TODAY = (
+    "the sample ratio is judged by today's shares in ab.yaml: where they were changed on the way it cannot be judged."
+)
 HELD, OTHERS = "held_out", "everybody_else"
 
 Ints = NDArray[np.int64]
@@ -132,8 +135,9 @@ class Exposed:
             correction=correction,
             cap=cap,
             nulls="drop",
+            declared=test.arms,
         )
-        return found.noting(self.notes)
+        return found.noting([*self.notes, *(() if found.sample_ratio.holds else (TODAY,))])
 
 
 def _column(name: str, metric: Metric) -> str:

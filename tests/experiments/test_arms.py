@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from experiments.arms import numbers_of, read, sort
+from experiments.inference import Summary
 from features.errors import AnalysisError
 
 ROWS = pl.DataFrame(
@@ -75,7 +76,6 @@ def test_spaces_around_an_arm_are_no_other_arm_and_spaces_alone_are_none() -> No
         ({"metrics": ["order"]}, "no column 'order'. Hint: did you mean 'orders'?"),
         ({"control": "odl"}, "no row has the control 'odl'; the arms are 'new', 'old'."),
         ({"metrics": ["note"]}, "'note' is not a number in 2 of 9 rows, such as 'x'."),
-        ({"variant": "who", "control": "a"}, "the arm 'a' has a single row"),
         ({"user": "id"}, "no column 'id'"),
         ({"user": ""}, "no column ''"),
         ({"day": ""}, "no column ''"),
@@ -88,6 +88,13 @@ def test_each_mistake_is_one_clear_error(wrong: dict[str, object], message: str)
     with pytest.raises(AnalysisError) as error:
         sort(ROWS, **asked)
     assert message in str(error.value)
+
+
+def test_an_arm_of_one_row_and_a_declared_one_of_none_are_arms() -> None:
+    rows = ROWS.filter((pl.col("arm") == "old") | (pl.col("who") == "a"))
+    arms = sort(rows, variant="arm", control="old", metrics=["visited"], declared=["old", "new", "newest"])
+    assert arms.sizes == {"old": 4, "new": 1, "newest": 0}
+    assert arms.of("visited", "newest").summary() == Summary(0, 0.0, 0.0)
 
 
 def test_one_arm_alone_and_a_column_of_identifiers_are_refused() -> None:

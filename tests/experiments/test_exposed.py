@@ -151,6 +151,19 @@ def test_a_planted_effect_is_found_in_the_log_and_rolled_out(tmp_path):
     assert AbTests.read(project.path("ab")).test("hero").winner == "bold"
 
 
+def test_an_arm_that_is_never_shown_breaks_the_sample_ratio(tmp_path):
+    shown = [(f"u{user}", "plain", T0, None) for user in range(30)]
+    events = [(f"u{user}", "viewed", T0 + user * HOUR, None) for user in range(30)]
+    events.append(("last", "viewed", T0 + 12 * DAY, None))
+    project = project_with(tmp_path / "shop", events, shown)
+    done = CliRunner().invoke(app, ["ab", "analyze", "--test", "hero", "--project", str(project.root), "--json"])
+    assert done.exit_code == 1, done.output
+    document = json.loads(done.stdout)
+    assert document["sample_ratio"]["counts"] == {"plain": 30, "bold": 0}
+    assert document["decision"]["answer"] == "invalid, do not ship"
+    assert any("today's shares in ab.yaml" in note for note in document["notes"])
+
+
 HOLDOUT = """holdout:
   share: 0.3
   start: 2026-01-05
