@@ -22,6 +22,9 @@ from features.errors import EthogramError, ProjectError
 if TYPE_CHECKING:
     from serving.settings import Settings
 
+FOLLOW_AGAIN_S = 5.0
+"""A follower that ended is started again so much later."""
+
 
 def register(app: typer.Typer) -> None:
     """Add `serve`, `stream`, `rebuild` and `bento`."""
@@ -92,13 +95,27 @@ def _following(settings: "Settings") -> Iterator[None]:
     if settings.project is None:
         yield
         return
-    command = [sys.executable, "-m", "experiments.follow", "--child", str(settings.project.root)]
-    process = subprocess.Popen(command)  # noqa: S603 - our own module
+    command, ended = (
+        [sys.executable, "-m", "experiments.follow", "--child", str(settings.project.root)],
+        threading.Event(),
+    )
+
+    def follow() -> None:
+        while not ended.is_set():
+            with subprocess.Popen(command) as process:  # noqa: S603 - our own module
+                while process.poll() is None and not ended.wait(0.2):
+                    pass
+                process.terminate()
+            if not ended.wait(FOLLOW_AGAIN_S):
+                logging.getLogger("ethogram.follow").error("the follower ended by itself; it is started again")
+
+    thread = threading.Thread(target=follow, name="ethogram-follower", daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        process.terminate()
-        process.wait()
+        ended.set()
+        thread.join()
 
 
 def rebuild(

@@ -12,6 +12,7 @@ A question that is not answered in time, or by an error that may pass, is asked 
 the user is said again, from here, else `otherwise`. So a page never waits for long and never fails.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from uuid import uuid4
 
 import httpx
 
+LOGGER = logging.getLogger("ethogram.client")
 PASSING = frozenset({429, 502, 503, 504})
 """Statuses after which a second attempt may succeed."""
 HELD = 10_000
@@ -89,8 +91,11 @@ class _Conversation:
         return "/v1/segments", {"user_id": user, **({"context": dict(context)} if context else {})}
 
     def _answer(self, user: str, document: Mapping[str, Any]) -> Answer:
-        about = document.get("scores", {}), document["source"], document["degraded"]
-        told = Answer(user, frozenset(document["segments"]), *about, document)
+        try:
+            about = document.get("scores", {}), document["source"], document["degraded"]
+            told = Answer(user, frozenset(document["segments"]), *about, document)
+        except (KeyError, TypeError):
+            raise ServiceError(f"this is no answer of the service: {str(document)[:500]}") from None
         self._held.pop(user, None)
         self._held[user] = told
         if len(self._held) > HELD:
@@ -110,8 +115,11 @@ class _Conversation:
 
     @staticmethod
     def _arm(test: str, document: Mapping[str, Any]) -> Assignment:
-        told = document["tests"][test]
-        return Assignment(test, *(told[name] for name in ("show", "arm", "content", "segment")))
+        try:
+            told = document["tests"][test]
+            return Assignment(test, *(told[name] for name in ("show", "arm", "content", "segment")))
+        except (KeyError, TypeError):
+            raise ServiceError(f"this is no answer of the service: {str(document)[:500]}") from None
 
     @staticmethod
     def _shown(user: str, seen: Assignment) -> tuple[str, dict[str, Any]]:
@@ -127,10 +135,18 @@ class _Conversation:
 
 
 def _read(reply: httpx.Response) -> dict[str, Any]:
+    said = f"{reply.status_code}: {reply.text[:500]}"
     if reply.is_success:
-        document: dict[str, Any] = reply.json()
+        try:
+            document = reply.json()
+        except ValueError:
+            raise ServiceError(f"the answer is no JSON: {said}") from None
+        if not isinstance(document, dict):
+            raise ServiceError(f"this is no answer of the service: {said}")
         return document
-    raise ServiceError(f"{reply.status_code}: {reply.text[:500]}")
+    if reply.status_code not in PASSING:  # a key that is not known would else never be noticed
+        LOGGER.error("the service refuses what is asked; what was last said is said again: %s", said)
+    raise ServiceError(said)
 
 
 class Client(_Conversation):

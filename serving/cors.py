@@ -6,7 +6,7 @@ from serving.request import Reply, Request
 EXPOSED = "etag, retry-after, x-model-version, x-request-id"
 ALLOWED = {
     "access-control-allow-methods": "GET, POST",
-    "access-control-allow-headers": "authorization, content-type, if-none-match, x-request-id",
+    "access-control-allow-headers": "authorization, content-type, if-none-match, x-request-id, x-require-fresh",
     "access-control-max-age": "600",
 }
 

@@ -27,6 +27,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LOGGER = logging.getLogger("ethogram.door")
 PASSED_BODY = 1_048_576
 
+NO_CONTENT = frozenset({204, 304})
 UNKEPT = (b"cache-control", b"no-store")
 
 
@@ -110,9 +111,10 @@ class Door:
         return path in self.passes or path.startswith(self.below) if self.below else path in self.passes
 
     def _headers(self, reply: Reply, request: Request) -> Headers:
-        headers = [
-            (b"content-type", reply.content_type),
-            (b"content-length", b"%d" % len(reply.body)),
+        headers = [(b"content-type", reply.content_type), (b"content-length", b"%d" % len(reply.body))]
+        if reply.status in NO_CONTENT:
+            headers = []
+        headers += [
             (b"x-request-id", request.id.encode()),
             *(PAGE if reply.content_type.startswith(b"text/html") else PLAIN),
         ]

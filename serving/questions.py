@@ -216,8 +216,11 @@ def _chunk(request: Request, release: Release, users: Sequence[object], context:
     answers = release.scorer.answers(list(names.values()), runtime.now(), context)
     runtime.note(release, request.id, answers)
     for place, found in zip(names, answers, strict=True):
-        told, _ = _fresh(request, (document(found, release.about, runtime, request.id), ""))
-        items[place] = {"status": 200, **told}
+        told = document(found, release.about, runtime, request.id)
+        try:
+            items[place] = {"status": 200, **_fresh(request, (told, ""))[0]}
+        except Problem as problem:
+            items[place] = {**problem.members_of(), "user_id": names[place]}
     return ENCODER.encode(items)[1:-1]
 
 

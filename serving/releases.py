@@ -127,7 +127,9 @@ class Releases:
             self._refused[digest or str(folder)] = math.inf if final else time.monotonic() + AGAIN_S
             self.on_failure()
             return False
-        self.previous, self.current = self.current, release
+        if self.current is None or self.current.bundle.digest != bundle.digest:  # the same may be opened again
+            self.previous = self.current
+        self.current = release
         self.fault = ""
         LOGGER.info("bundle %s is in service after %.2f s", bundle.digest[:12], time.perf_counter() - begun)
         self.on_swap(release)

@@ -1,11 +1,14 @@
 """Routes: what the door answers itself, one function each."""
 
 import asyncio
+import logging
+import sqlite3
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from features.errors import StoreError
 from features.instants import iso
 from serving import collection, metrics
 from serving.gate import admit
@@ -17,6 +20,7 @@ from serving.runtime import Runtime
 from serving.showing import ASKED as ASSIGN_ASKED
 from serving.showing import SHOWN, assigned, exposed
 
+LOGGER = logging.getLogger("ethogram.routes")
 CONTRACT = Path(__file__).with_name("openapi.yaml")
 
 
@@ -104,7 +108,11 @@ async def collect(request: Request) -> Reply:
     runtime = request.runtime
     release = runtime.release()
     strict = request.flag("strict", default=False)
-    receipt = await _deliver(runtime, release.prepare, messages) if messages else Receipt(0)
+    try:
+        receipt = await _deliver(runtime, release.prepare, messages) if messages else Receipt(0)
+    except (StoreError, sqlite3.Error, OSError) as error:
+        LOGGER.error("events cannot be kept: %s", error)
+        raise Problem(503, "the events cannot be kept now.", {"retry-after": "1"}) from None
     runtime.metrics.events.labels("accepted").inc(receipt.accepted)
     runtime.metrics.events.labels("refused").inc(len(receipt.refused))
     if strict and receipt.refused:

@@ -1,6 +1,7 @@
 """Settings: where the service keeps things and how it behaves, from the environment, in one table."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from features.instants import parse_instant
 from features.project import SETTINGS, Project, private_key
 from serving.keys import Keys
 
-SECRET_BYTES = 32
+SECRET_BYTES, KEY_BYTES = 32, 16
+ORIGIN = re.compile(r"https?://[^/*\s]+")
 
 VARIABLES: Mapping[str, tuple[str, str]] = {
     "ETHOGRAM_PROJECT": ("", "project folder; the paths below default to its `ethogram.yaml`"),
@@ -106,10 +108,10 @@ class Settings:
             places=path("places") if given.get("ETHOGRAM_PLACES") or (project and project.places) else None,
             project=project,
             keys=path("keys"),
-            api_key=given.get("ETHOGRAM_API_KEY") or None,
+            api_key=_long(given, "ETHOGRAM_API_KEY"),
             jwt_keys=_secrets(given, "ETHOGRAM_JWT_KEY", "ETHOGRAM_JWT_KEY_BEFORE"),
             rate=_number(given, "ETHOGRAM_RATE", "requests a second", 1_000_000),
-            origins=frozenset(each.strip() for each in given.get("ETHOGRAM_ORIGINS", "").split(",") if each.strip()),
+            origins=_origins(given.get("ETHOGRAM_ORIGINS", "")),
             drain_s=_number(given, "ETHOGRAM_DRAIN_S"),
             roll_s=_number(given, "ETHOGRAM_ROLL_S", least=0.1),
             flush_s=_number(given, "ETHOGRAM_FLUSH_S", least=0.1),
@@ -132,6 +134,22 @@ def _secrets(given: Mapping[str, str], *names: str) -> tuple[str, ...]:
         if len(text.encode()) < SECRET_BYTES:
             raise ProjectError(f"{name} must have at least {SECRET_BYTES} bytes. Got {len(text.encode())}.")
     return tuple(found.values())
+
+
+def _long(given: Mapping[str, str], name: str) -> str | None:
+    """A secret that nobody guesses; None where there is none."""
+    text = given.get(name) or None
+    if text is not None and len(text.encode()) < KEY_BYTES:
+        raise ProjectError(f"{name} must have at least {KEY_BYTES} bytes. Hint: `openssl rand -hex 32` makes one.")
+    return text
+
+
+def _origins(text: str) -> frozenset[str]:
+    found = frozenset(each.strip() for each in text.split(",") if each.strip())
+    for each in found:
+        if not ORIGIN.fullmatch(each):
+            raise ProjectError(f"ETHOGRAM_ORIGINS names origins such as https://shop.example. Got {each!r}.")
+    return found
 
 
 def _project(given: Mapping[str, str]) -> Project | None:

@@ -11,6 +11,8 @@ import msgspec
 
 from features.errors import ProjectError
 from features.events.segment import unfolded
+from serving.intake import Prepared
+from serving.releases import Release
 from serving.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -63,16 +65,30 @@ def run(runtime: Runtime, consumer: "Consumer", *, stopped: Callable[[], bool]) 
         found = _sound(consumer.consume(AT_ONCE, WAIT_S))
         if not found:
             continue
-        prepared = release.prepare([event for each in found for event in events_in(each)], runtime.arrival())
-        while not _kept(runtime, prepared.batch, prepared.quarantine):
-            if stopped():
-                return taken  # not committed, so it comes again
-            time.sleep(1)
-        runtime.metrics.events.labels("accepted").inc(prepared.batch.frame.height)
-        runtime.metrics.events.labels("refused").inc(len(prepared.refused))
+        for prepared in cleaned(release, found, runtime.arrival()):
+            while not _kept(runtime, prepared.batch, prepared.quarantine):
+                if stopped():
+                    return taken  # not committed, so it comes again
+                time.sleep(1)
+            runtime.metrics.events.labels("accepted").inc(prepared.batch.frame.height)
+            runtime.metrics.events.labels("refused").inc(len(prepared.refused))
         consumer.commit(asynchronous=False)
         taken += len(found)
     return taken
+
+
+def cleaned(release: Release, messages: Sequence["Message"], at: int) -> Iterator[Prepared]:
+    """The messages' events cleaned together; where that fails each alone, and one that fails alone is passed over."""
+    try:
+        yield release.prepare([event for each in messages for event in events_in(each)], at)
+    except Exception:
+        if len(messages) == 1:
+            (each,) = messages
+            place = each.topic(), each.partition(), each.offset()
+            LOGGER.exception("the message at %s, partition %s, offset %s cannot be cleaned and is passed over", *place)
+            return
+        for each in messages:
+            yield from cleaned(release, [each], at)
 
 
 def _kept(runtime: Runtime, *cleaned: Any) -> bool:  # noqa: ANN401 - what `take` takes

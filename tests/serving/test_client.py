@@ -57,6 +57,18 @@ def test_without_the_service_what_it_said_last_is_said_again_and_nothing_of_othe
         client.segments("ann")
 
 
+@pytest.mark.parametrize("said", [httpx.Response(200, text="<html>"), httpx.Response(200, json=[1]), 401])
+def test_what_is_no_answer_fails_no_page_and_is_told_in_the_log(said, caplog):
+    service = lambda _: httpx.Response(said, json={}) if said == 401 else said  # noqa: E731
+    with client_of(service, otherwise=["everybody"]) as client:
+        assert list(client.segments("ann")) == ["everybody"]
+        assert client.assign("ann", "offer", otherwise="none").show == "none"
+    odd = client_of(lambda _: httpx.Response(200, json={"segments": None}), otherwise=None)
+    with odd as client, pytest.raises(ServiceError, match="no answer of the service"):
+        client.segments("ann")
+    assert ("refuses what is asked" in caplog.text) == (said == 401)
+
+
 def test_a_mistake_is_not_tried_again():
     service = Service(400)
     with client_of(service) as client, pytest.raises(ServiceError, match="400"):

@@ -273,6 +273,9 @@ async def test_a_damaged_alias_fails_no_other(published, server):
         assert [(each["source"], each["degraded"]) for each in told] == [
             ("live", False), ("default", True), ("live", False),
         ]  # fmt: skip
+        fresh = {"x-require-fresh": "1"}
+        told = (await http.post("/v1/segments:batch", json={"users": ["bob", "cid"]}, headers=fresh)).json()["answers"]
+        assert [each["status"] for each in told] == [200, 503]
         assert (await ask("bob"))["source"] == "live"
         assert runtime.store.behind is None
 

@@ -43,6 +43,15 @@ async def test_a_new_bundle_is_swapped_in_and_the_one_before_is_kept(published, 
         assert await version(http) == "1"
 
 
+async def test_the_same_bundle_opened_again_is_not_the_one_before(published, bundle, stricter):
+    async with shop.serving(published) as (http, runtime):
+        publish(stricter.path, published.bundles)
+        runtime.releases.look()
+        runtime.releases.stale = lambda: True
+        assert runtime.releases.look()
+        assert (await http.get("/v1/model")).json()["previous"] == bundle.digest
+
+
 async def test_a_bundle_over_another_schema_is_filled_before_it_answers(published, wider):
     async with shop.serving(published) as (http, runtime):
         await http.post("/v1/track", json=shop.message("ann", properties={"price": 7.5}))

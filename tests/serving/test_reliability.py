@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -182,10 +182,16 @@ def check_idle(http, port):
 
 
 def check_large(port):
-    """64 MB are refused before they are sent."""
+    """64 MB are refused before they are sent, and headers without an end before they are held."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as each:
         each.sendall(b"POST /v1/batch HTTP/1.1\r\nhost: x\r\ncontent-length: 67108864\r\n\r\n")
         assert b" 413 " in each.recv(4096)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as each, suppress(ConnectionError):
+        each.sendall(b"GET /livez HTTP/1.1\r\nx-a: ")
+        for _ in range(1_000):
+            each.sendall(b"a" * 10_000)
+            time.sleep(0.002)
+        pytest.fail("ten million bytes of a header were taken")
 
 
 def check_odd(http):

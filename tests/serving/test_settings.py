@@ -34,6 +34,22 @@ def test_a_time_that_is_none_is_refused(tmp_path, monkeypatch, text):
         Settings.from_environment({"ETHOGRAM_HOME": str(tmp_path), "ETHOGRAM_DRAIN_S": text})
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("ETHOGRAM_API_KEY", "short", "at least 16 bytes"),
+        ("ETHOGRAM_ORIGINS", "*", "names origins such as"),
+        ("ETHOGRAM_ORIGINS", "https://a.example, shop", "Got 'shop'"),
+        ("ETHOGRAM_FLUSH_S", "0", "from 0.1 to"),
+        ("ETHOGRAM_ROLL_S", "0", "from 0.1 to"),
+    ],
+)
+def test_what_would_protect_nothing_or_never_rest_is_refused(tmp_path, monkeypatch, name, text, told):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProjectError, match=told):
+        Settings.from_environment({"ETHOGRAM_HOME": str(tmp_path), name: text})
+
+
 def test_the_page_shows_every_variable_with_its_default():
     page = PAGE.read_text(encoding="utf-8")
     for name, (default, meaning) in VARIABLES.items():

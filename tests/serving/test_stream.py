@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import confluent_kafka as kafka
 import msgspec
@@ -118,6 +119,21 @@ def test_what_cannot_be_kept_is_not_committed(runtime, topic, monkeypatch):
     monkeypatch.setattr(stream.time, "sleep", lambda _: None)
     assert took(runtime, topic, 1) == 1
     assert (len(failed), events(runtime)) == (2, 1)
+
+
+def test_one_message_that_breaks_the_cleaning_ends_no_stream(runtime, topic, monkeypatch, caplog):
+    release = runtime.release()
+
+    def prepare(messages, at):
+        if any(each.get("event") == "poison" for each in messages):
+            raise ZeroDivisionError
+        return release.prepare(messages, at)
+
+    monkeypatch.setattr(runtime.releases, "current", replace(release, prepare=prepare))
+    topic.send(shop.message("ann"), {"type": "track", "event": "poison", "userId": "ann"}, shop.message("ann"))
+    assert took(runtime, topic, 3) == 3
+    assert events(runtime) == 2
+    assert "offset 1 cannot be cleaned and is passed over" in caplog.text
 
 
 def test_the_command_ends_when_it_is_told_to_and_loses_nothing(bundle, topic, tmp_path):
