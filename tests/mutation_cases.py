@@ -129,7 +129,7 @@ def cases_of(module: str) -> list[Callable[[], bool]]:
     cases += [case_of(log, features_of(narrow[:1]), narrow[:1]) for log in logs()[:3] if narrow]
     many = features_of(declared, bound=500, bounds={})
     cases += [case_of(log(random.Random(seed), "rich"), many, declared) for seed in range(4)]
-    if module == "days":
+    if module in ("days", "streaks"):
         cases += [abroad_case(log, declared, zone) for log in logs() for zone in ("America/St_Johns", "UTC")]
     if module in ("carry", "lifetime"):
         cases += [folded_case(log, features, declared) for log in logs()]

@@ -6,7 +6,18 @@ from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.days import day_of
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.schema import MISSING
-from features.behaviour.table import COLUMN, Family, Feature, Table, User, asked, end_of, first_of, of_property
+from features.behaviour.table import (
+    COLUMN,
+    Family,
+    Feature,
+    Table,
+    User,
+    asked,
+    begin_of,
+    end_of,
+    first_of,
+    of_property,
+)
 from features.behaviour.words import Names, Words
 from features.instants import NEVER
 
@@ -73,7 +84,24 @@ def streaks(user: User, at: int, table: Table, out: Floats) -> None:
             begin, end = asked(stream, window, table)
             for k in range(begin, end):
                 alive = current if newest >= today - 1 else 0
+                if newest > today:
+                    alive = counted_back(user, stream, today, last, table)
                 out[place(table.features[place(k), COLUMN])] = longest if table.windows[window] else alive
+
+
+@compiled_inside
+def counted_back(user: User, stream: int, today: int, last: int, table: Table) -> int:
+    """The current streak, looked for day by day: for the hour in which the clock has been on tomorrow already."""
+    run, day = 0, today
+    while True:
+        met, step, j = MISSING, last, end_of(user, stream, table) - 1
+        while met != day and j >= begin_of(user, stream, table):
+            met, _, step = day_of(user, user.ts[place(user.members[place(j)])], step)
+            j -= 1
+        if met != day and day < today:
+            return run
+        run += 1 if met == day else 0
+        day -= 1
 
 
 FAMILY = Family("streaks", (Streak, LongestStreak), STATS, of_property)
