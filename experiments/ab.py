@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 
 from experiments import pages
-from experiments.arms import Arms, Nulls, number_column, parts_of, sort
+from experiments.arms import Arms, Nulls, assigned, number_column, parts_of, sort
 from experiments.comparison import HEADER, Arm, Comparison, NotEnoughData, compare
 from experiments.decision import GUARDED, Decision, Guardrail, SampleRatio, decide, guardrails, sample_ratio
 from experiments.effects import Segments, broken, by_segment
 from experiments.forest import forest, segment_forest, trajectories
 from experiments.inference import Correction, Estimate, cuped
-from experiments.trajectory import Trajectory, cumulative, since_exposure
+from experiments.trajectory import Trajectory, cumulative, if_whole, since_exposure
 from features.errors import AnalysisError, nearest
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SKEWED = 355
 """Rows that an arm needs for Welch's interval per squared skewness (Kohavi et al. 2014, rule 7)."""
+MOST_DAYS = 36_525
 CORRECTIONS = {"holm": "Holm corrects", "bh": "Benjamini and Hochberg correct"}
 
 
@@ -221,14 +222,17 @@ def analyze(
             raise AnalysisError(
                 f"{name!r}, of which less is better, is no metric. {nearest(name, [*metrics, *margins])}"
             )
+    left_out = 0
     if since is not None:
         columns = [column for column in (by, day, covariate) if column]
-        daily, table = table, _whole(table, variant, user, since, [*metrics, *margins], columns)
+        daily = _by_day(table, variant, user, since, nulls)
+        left_out, table = len(table) - len(daily), _whole(daily, variant, user, since, [*metrics, *margins], columns)
     options = {"user": user, "covariate": covariate, "by": by, "day": day}
     wanted = [*metrics, *margins]
     held = sort(
         table, variant=variant, control=control, metrics=wanted, cap=cap, nulls=nulls, declared=declared, **options
     )
+    held = replace(held, unassigned=held.unassigned + left_out)
     judged = [metric for metric in held.metrics if metric in metrics]
     ratio = sample_ratio(held.sizes, weights)
     told, differences = _adjusted(held, judged, covariate) if covariate else (None, None)
@@ -264,18 +268,31 @@ def analyze(
     )
 
 
+def _by_day(frame: pl.DataFrame, variant: str, user: str | None, since: str, nulls: Nulls) -> pl.DataFrame:
+    """The rows of a user and day that name both and an arm, the days as numbers."""
+    if user is None or since not in frame.columns:
+        raise AnalysisError(f"rows by day since the exposure need their column ({since!r}) and `--user`.")
+    kept = assigned(frame, variant, user, nulls)
+    days = number_column(kept, since)
+    strange = kept[since].filter(~(days.is_between(0, MOST_DAYS) & (days == days.floor())).fill_null(False))
+    if len(strange):
+        raise AnalysisError(
+            f"{since!r} is not a whole number of days in {len(strange):,} of {len(kept):,} rows, such as "
+            f"{strange[0]!r}. Hint: the day of the first exposure is 0."
+        )
+    return kept.with_columns(days.cast(pl.Int64).alias(since))
+
+
 def _whole(
     daily: pl.DataFrame, variant: str, user: str | None, since: str, metrics: Sequence[str], more: Sequence[str]
 ) -> pl.DataFrame:
-    """One row a user of a frame with one a user and day: metrics summed, the rest as on the first day."""
-    if user is None or since not in daily.columns:
-        raise AnalysisError(f"rows by day since the exposure need their column ({since!r}) and `--user`.")
+    """One row a user of a frame with one a user and day: metrics summed (missing where one is), the rest as on the first."""
     sides = dict.fromkeys(side for metric in metrics for side in parts_of(metric, daily.columns))
     numbers = daily.with_columns(number_column(daily, side).alias(side) for side in sides if side in daily.columns)
-    ordered = numbers.with_columns(pl.col(since).cast(pl.Int64)).sort(since, maintain_order=True)
+    ordered = numbers.sort(since, maintain_order=True)
     kept = [pl.col(name).first() for name in dict.fromkeys(more) if name in daily.columns]
     return ordered.group_by(user, variant, maintain_order=True).agg(
-        *kept, *(pl.col(side).sum() for side in sides if side in daily.columns)
+        *kept, *(if_whole(side, pl.col(side).sum()) for side in sides if side in daily.columns)
     )
 
 

@@ -110,7 +110,8 @@ def since_exposure(
     """The difference on each day since the first exposure, and whether it changes.
 
     The trend is a straight line through each person's own days, so a person's days may depend on each other as they
-    like; only persons with all the days that at least half of them have are in it.
+    like; only persons with all the days that at least half of them have, and a value on each, are in it. Persons in
+    two arms are left out.
 
     Args:
         frame: One row a person and day, zeros too; days that are not over yet are left out.
@@ -123,7 +124,7 @@ def since_exposure(
     """
     numbers = {f"m{place}": number_column(frame, metric) for place, metric in enumerate(metrics)}
     columns = {"arm": frame[variant].cast(pl.String), "user": frame[user], "day": frame[since].cast(pl.Int64)}
-    days = pl.DataFrame({**columns, **numbers})
+    days = pl.DataFrame({**columns, **numbers}).filter(pl.col("arm").n_unique().over("user") == 1)
     counts = days["day"].value_counts().sort("day")
     whole = counts.filter(pl.col("count") * 2 >= pl.col("count").max())["day"].to_list()
     daily = {key: part for key, part in days.partition_by("arm", "day", as_dict=True).items() if key[1] in whole}
@@ -155,12 +156,18 @@ def _summary(part: pl.DataFrame | None, metric: str) -> Summary:
     return Summary.of(part[metric].drop_nulls().to_numpy() if part is not None else np.empty(0))
 
 
+def if_whole(column: str, value: pl.Expr) -> pl.Expr:
+    """What is made of all of somebody's days: missing where one of them is."""
+    return pl.when(pl.col(column).is_not_null().all()).then(value)
+
+
 def _lines(days: pl.DataFrame, n_days: int, metrics: Sequence[str]) -> dict[str, list[Summary]]:
     """Per arm and metric the slopes of the straight lines through the days of each person who has them all."""
     centred = pl.col("day") - pl.col("day").mean()
     spread = (n_days**2 - 1) * n_days / 12 or 1.0
-    slopes = [(centred * pl.col(name)).sum().truediv(spread).alias(name) for name in metrics]
-    people = days.group_by("arm", "user").agg(pl.len().alias("n"), *slopes).filter(pl.col("n") == n_days)
+    slopes = [if_whole(name, (centred * pl.col(name)).sum().truediv(spread)).alias(name) for name in metrics]
+    each = days.group_by("arm", "user", maintain_order=True)  # so that the same rows give the same last digit
+    people = each.agg(pl.len().alias("n"), *slopes).filter(pl.col("n") == n_days)
     parts = people.partition_by("arm", as_dict=True)
     found = {str(arm): [_summary(part, name) for name in metrics] for (arm,), part in parts.items()}
     return found if n_days > 1 else {}

@@ -97,6 +97,54 @@ def test_a_heavy_tail_is_said_and_cut_where_asked() -> None:
     assert cut.arms[1].metrics["spend"].mean == pytest.approx(mean)
 
 
+SINCE = {"variant": "arm", "control": "old", "metrics": ["clicks"], "user": "user", "since": "since"}
+
+
+def test_who_was_in_two_arms_or_none_is_in_no_day_since_the_exposure() -> None:
+    clean = by_day_since(200, first=4.0, last=0.0)
+    crossed = clean.filter(user="u0").with_columns(user=pl.lit("both"), clicks=pl.lit(1e6))
+    other = crossed.with_columns(arm=pl.when(pl.col("arm") == "new").then(pl.lit("old")).otherwise(pl.lit("new")))
+    nobody = crossed.with_columns(arm=pl.lit(None, pl.String), user=pl.lit("none"))
+    mixed = pl.concat([crossed, clean, other, nobody])
+    found, wanted = analyze(mixed, nulls="drop", **SINCE), analyze(clean, **SINCE)
+    assert found.since == wanted.since
+    assert found.comparisons == wanted.comparisons
+    assert found.notes == (
+        f"{DAYS} rows without a variant or a user were left out.",
+        "1 users were seen in two arms and left out.",
+    )
+    with pytest.raises(AnalysisError, match=f"{DAYS} of {len(mixed):,} rows have no arm or no user"):
+        analyze(mixed, **SINCE)
+    apart = {name: value for name, value in SINCE.items() if name != "since"}
+    people = clean.group_by("user", "arm", maintain_order=True).agg(pl.col("clicks").sum())
+    assert analyze(people, daily=pl.concat([crossed, clean, other]), **apart).since == wanted.since
+
+
+def test_a_value_that_is_missing_on_one_day_is_no_zero() -> None:
+    clean = by_day_since(200, first=4.0, last=0.0)
+    lost = (pl.col("user") == "u0") & (pl.col("since") == 3)
+    holed = clean.with_columns(pl.when(~lost).then(pl.col("clicks")))
+    with pytest.raises(AnalysisError, match="'clicks' is missing in 1 of 200 rows"):
+        analyze(holed, **SINCE)
+    found, without = analyze(holed, nulls="drop", **SINCE), analyze(clean.filter(pl.col("user") != "u0"), **SINCE)
+    assert found.comparisons == without.comparisons
+    assert found.since[0].trend == without.since[0].trend
+    assert "1 rows without clicks were left out of that metric." in found.notes
+
+
+def test_days_since_the_exposure_are_whole_numbers_however_they_are_written() -> None:
+    clean = by_day_since(60, first=1.0, last=1.0)
+    written = clean.with_columns(since=pl.col("since").cast(pl.Float64).cast(pl.String))
+    assert written["since"][0] == "0.0"
+    assert analyze(written, **SINCE).since == analyze(clean, **SINCE).since
+    for wrong in ("x", "", "0.5", "-1", "nan", "1e300"):
+        rows = written.with_columns(
+            since=pl.when(pl.col("user") == "u7").then(pl.lit(wrong)).otherwise(pl.col("since"))
+        )
+        with pytest.raises(AnalysisError, match=f"{DAYS} of 480 rows, such as '{wrong}'"):
+            analyze(rows, **SINCE)
+
+
 def test_what_is_no_day_is_refused() -> None:
     with pytest.raises(AnalysisError, match="'user' is not a day in 3,000 of 3,000 rows, such as 'u0'"):
         analyze(people(), variant="arm", control="old", metrics=["spend"], day="user")
