@@ -7,9 +7,9 @@ from typing import Literal
 
 from experiments import pages
 from experiments.arms import Arms
-from experiments.comparison import Comparison, NotEnoughData, too_little
+from experiments.comparison import ALPHA, Comparison, NotEnoughData, too_little
 from experiments.effects import RATIO_ALARM
-from experiments.inference import ChiSquare, goodness_of_fit, one_sided
+from experiments.inference import ChiSquare, Summary, fisher, goodness_of_fit, one_sided
 from features.errors import AnalysisError, nearest
 
 GUARDED = ("arm", "guardrail", "at worst", "tolerated", "verdict")
@@ -28,6 +28,7 @@ class Guardrail:
         tolerated: The largest loss that is accepted.
         state: Without a margin it crosses where a loss is shown. With one it holds only where a larger loss is ruled
             out, and else it is `not shown`, or crosses where the larger loss is shown.
+        exact: Fisher's one-sided p of a loss, where zeros and ones are too few for an interval and there is no margin.
     """
 
     arm: str
@@ -36,16 +37,20 @@ class Guardrail:
     best: float | None
     tolerated: float
     state: State
+    exact: float | None = None
 
     def row(self) -> list[str]:
         """Cells under `GUARDED`."""
         worst = "-" if self.worst is None else pages.signed(self.worst)
-        return [self.arm, self.metric, worst, f"{self.tolerated:.6f}", self.state]
+        said = self.state if self.exact is None else f"{self.state}, exact p {pages.probability(self.exact)}"
+        return [self.arm, self.metric, worst, f"{self.tolerated:.6f}", said]
 
     def __str__(self) -> str:
-        if self.worst is None:
-            return f"guardrail {self.metric} of {self.arm}: not enough data"
-        return f"guardrail {self.metric} of {self.arm} {self.state}: at worst {pages.signed(self.worst)}"
+        if self.exact is not None:
+            why = f"exact p {pages.probability(self.exact)}"
+        else:
+            why = "not enough data" if self.worst is None else f"at worst {pages.signed(self.worst)}"
+        return f"guardrail {self.metric} of {self.arm} {self.state}: {why}"
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
@@ -59,7 +64,16 @@ def guardrails(arms: Arms, margins: Mapping[str, float], less: Mapping[str, bool
         arms: Sorted with these metrics.
         margins: Per metric the share of control's mean that may be lost.
         less: Metrics of which less is better.
+
+    Raises:
+        AnalysisError: a margin is no share.
     """
+    for metric, margin in margins.items():
+        if not 0 <= margin < 1:
+            raise AnalysisError(
+                f"the guardrail {metric!r} tolerates a share of control's mean, from 0 to below 1. Got {margin}. "
+                "Hint: NAME=0.02 tolerates 2 %."
+            )
     _, *others = arms.sizes
     return tuple(
         _guardrail(arms, arm, metric, margin, less=less.get(metric, False))
@@ -73,11 +87,21 @@ def _guardrail(arms: Arms, arm: str, metric: str, margin: float, *, less: bool) 
     changed, plain = (arms.of(metric, name).summary() for name in (arm, control))
     tolerated = margin * abs(plain.mean)
     if too_little(changed, plain, arms.binary[metric]):
-        return Guardrail(arm, metric, None, None, tolerated, "not shown" if margin else "holds")
+        exact = None if margin or not arms.binary[metric] else _loss(changed, plain, less=less)
+        state: State = "not shown" if exact is None else "crosses" if exact < ALPHA else "holds"
+        return Guardrail(arm, metric, None, None, tolerated, state, exact)
     low, high = one_sided(changed, plain)
     worst, best = (-high, -low) if less else (low, high)
     shown: State = "crosses" if best < -tolerated else "holds" if worst > -tolerated or not margin else "not shown"
     return Guardrail(arm, metric, worst, best, tolerated, shown)
+
+
+def _loss(changed: Summary, plain: Summary, *, less: bool) -> float | None:
+    """Fisher's one-sided p of a loss; None where an arm has fewer than two values."""
+    if min(changed.n, plain.n) < 2:
+        return None
+    counts = [count for each in (changed, plain) for count in (round(each.n * each.mean), each.n)]
+    return fisher(*counts, side="greater" if less else "less")
 
 
 Answer = Literal["ship", "do not ship", "not enough data", "invalid, do not ship"]

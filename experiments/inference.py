@@ -195,9 +195,9 @@ def _chi_square(distance: NDArray[np.float64], expected: NDArray[np.float64], fr
     return ChiSquare(statistic, freedom, float(chdtrc(freedom, statistic)) if statistic < inf else 0.0)
 
 
-def fisher(a: int, n: int, b: int, m: int) -> float:
-    """Fisher's exact two-sided p of two shares, `a` of `n` against `b` of `m`: valid however rare the outcome is."""
-    return float(fisher_exact(np.array([[a, n - a], [b, m - b]])).pvalue)
+def fisher(a: int, n: int, b: int, m: int, *, side: Literal["two-sided", "less", "greater"] = "two-sided") -> float:
+    """Fisher's exact p of two shares, `a` of `n` against `b` of `m`: valid however rare the outcome is."""
+    return float(fisher_exact(np.array([[a, n - a], [b, m - b]]), alternative=side).pvalue)
 
 
 def adjusted(p_values: Sequence[float], how: Correction = "holm") -> list[float]:
