@@ -121,6 +121,7 @@ class DriftReport:
         windows: Windows that were judged; 1 is one comparison.
         fault: What the replay check found; empty where every answer was computed as it had been served.
         notes: What else is to be known, such as what performance is expected to be without labels.
+        unchecked: Why the replay check could not be made; nothing is blamed on people before it was.
         texts: Of the absent columns those that became texts: in how many rows, and such as what.
     """
 
@@ -132,6 +133,7 @@ class DriftReport:
     windows: int = 1
     fault: str = ""
     notes: tuple[str, ...] = ()
+    unchecked: str = ""
     texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -178,12 +180,12 @@ class DriftReport:
         if self.verdict == "not enough data":
             columns = ", ".join(dict.fromkeys(finding.shift.column for finding in self.once))
             only = f"look again after the next window: {columns} moved in the only one there is"
-            return (only if self.once else f"wait: both sides need {FEWEST_USERS} users",)
+            return (*self._before_blame, only if self.once else f"wait: both sides need {FEWEST_USERS} users")
         tiers = {finding.tier for finding in self.moved}
         studies = sorted({study for finding in self.moved for study in finding.used_by})
         if self.fault:
             return (f"mend the pipeline first, then look again (`ethogram replay`): {self.fault}",)
-        steps = []
+        steps = [*self._before_blame]
         if gone := [name for name in self.absent if name not in self.texts]:
             steps.append(f"serve the columns that are gone: {', '.join(gone)}")
         steps += [f"serve {name} as a number: it became texts in {said}" for name, said in self.texts.items()]
@@ -209,6 +211,11 @@ class DriftReport:
                 f"nothing yet about {columns}: moved now, but not in two of three windows beyond a weekly rhythm"
             )
         return tuple(steps) or ("nothing",)
+
+    @property
+    def _before_blame(self) -> tuple[str, ...]:
+        made = f"let the replay check be made before drift is blamed (`ethogram replay`): {self.unchecked}"
+        return (made,) if self.unchecked else ()
 
     @property
     def _as_good(self) -> bool:
@@ -244,6 +251,7 @@ class DriftReport:
             "touched": [asdict(each) for each in self.touched] if self.moved else [],
             "windows": self.windows,
             "fault": self.fault,
+            "unchecked": self.unchecked,
             "notes": list(self.notes),
             "findings": [finding.to_dict() for finding in self.findings],
             "absent": list(self.absent),
@@ -367,6 +375,7 @@ def joined(reports: Sequence[DriftReport]) -> DriftReport:
         max(report.windows for report in reports),
         "; ".join(filter(None, (report.fault for report in reports))),
         tuple(each for report in reports for each in report.notes),
+        "; ".join(filter(None, (report.unchecked for report in reports))),
         {name: said for report in reports for name, said in report.texts.items()},
     )
 

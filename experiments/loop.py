@@ -209,7 +209,10 @@ def _drift(state: State, say: Progress) -> tuple[str | None, tuple[str, ...]]:
         seen = watch(state.project, drawn=lambda report: report.alarms and state.wakes)
     except AnalysisError as problem:
         return None, (f"drift could not be judged: {problem}",)
-    return seen.report.verdict, (seen.report.headline, f"drift page: {seen.files['page']}")
+    notes = (seen.report.headline, f"drift page: {seen.files['page']}")
+    if seen.report.unchecked:
+        return None, (*notes, f"drift starts nothing while the replay check cannot be made: {seen.report.unchecked}")
+    return seen.report.verdict, notes
 
 
 def _unreleased(state: State) -> Iterator[str]:

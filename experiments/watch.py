@@ -1,7 +1,7 @@
 """Watch: a project's served answers against the training rows of the bundle that gave them."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import log2
@@ -117,7 +117,10 @@ def watch(project: Project, *, window: int = DAY, html: Path | None = None, draw
         reference=features.reference,
         current=features.current,
         windows=features.windows,
-        notes=(*report.notes, *_expected(references, newest.rows)),
+        notes=(
+            *report.notes,
+            *_expected(references, newest.rows, {f.shift.column for f in report.findings if f.tier == "labels"}),
+        ),
     )
     place = project.path("reports") / f"drift-{to_datetime(newest.last):%Y%m%dT%H%M%SZ}"
     back = max(WEEK, window)
@@ -135,31 +138,33 @@ def _replayed(project: Project) -> DriftReport:
     try:
         check = replay(project, sample=REPLAYED)
     except (EthogramError, OSError) as problem:
-        return DriftReport(nobody, nobody, (), notes=(f"the replay check could not be made: {problem}",))
+        return DriftReport(nobody, nobody, (), unchecked=str(problem))
     fault = (
         "" if check.holds else f"{check.mismatches:,} of {check.values:,} values that were served come out otherwise"
     )
-    return DriftReport(nobody, nobody, (), fault=fault, notes=(f"replay check: {str(check).splitlines()[0]}",))
+    said = str(check).splitlines()[0]
+    unchecked = "" if check.values else f"no value could be compared, {said}"
+    return DriftReport(nobody, nobody, (), fault=fault, unchecked=unchecked, notes=(f"replay check: {said}",))
 
 
 def _volume(seen: Sequence[Window]) -> DriftReport:
     """Users in the newest window against those of the same window a week before."""
     sample, before = Sample(seen[0].rows.height, seen[0].users), a_week_before(seen)
-    if before is None or sample.users < FEWEST_USERS:
+    users = (seen[before].users if before is not None else 0), sample.users
+    if before is None or max(users) < FEWEST_USERS:
         return DriftReport(sample, sample, ())
-    users = seen[before].users, sample.users
     p = float(binomtest(users[0], sum(users)).pvalue)
     shift = Shift("users", "volume", *users, p, abs(log2(users[1] / users[0])), DOUBLED, "users in the window")
     return DriftReport(sample, sample, (Finding("data quality", shift, p, (), since=seen[0].first),))
 
 
-def _expected(references: Sequence["Reference"], rows: pl.DataFrame) -> list[str]:
-    """What performance without labels is expected to be, and the limits of that."""
+def _expected(references: Sequence["Reference"], rows: pl.DataFrame, labelled: Collection[str]) -> list[str]:
+    """What performance without labels is expected to be, and the limits of that; `labelled`: outcomes are judged."""
     last, told = rows.unique("user", keep="last", maintain_order=True), []
     for reference in references:
         for name in reference.scores if reference.kind == "propensity" else ():
             old, new = (side[name].drop_nulls().drop_nans().to_numpy() for side in (reference.rows, last))
-            told += [expected_of(name, old, new)] if len(old) and len(new) else []
+            told += [expected_of(name, old, new, labelled=name in labelled)] if len(old) and len(new) else []
     return told
 
 

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from console.cli import app
 from experiments.course import Course
+from experiments.drift import DriftReport, Sample
 from experiments.duel import Duel
-from experiments.loop import State, _rested, _triggers, decide
+from experiments.loop import State, _drift, _rested, _triggers, decide
 from experiments.policy import Policy
 from experiments.turn import Decision, Studied
 from features.instants import DAY
@@ -99,6 +100,22 @@ def test_schedule_and_drift_start_studies_unless_it_is_cooling_down(
 ) -> None:
     assert len(_triggers(state(days_ago, said=said, changed=changed), drift, force=False)) == n_triggers
     assert len(_triggers(state(days_ago, said=said, changed=changed), drift, force=True)) == n_triggers + 1
+
+
+@pytest.mark.parametrize(("unchecked", "drift"), [("", "drift"), ("no live answer", None)])
+def test_drift_starts_no_study_while_the_replay_check_cannot_be_made(
+    monkeypatch: pytest.MonkeyPatch, unchecked: str, drift: str | None
+) -> None:
+    found = DriftReport(Sample(500, 500), Sample(500, 500), (), absent=("visits",), unchecked=unchecked)
+    assert found.verdict == "drift"
+    assert any("before drift is blamed" in action for action in found.actions[:1]) == bool(unchecked)
+    seen = SimpleNamespace(report=found, files={"page": Path("drift.html")})
+    monkeypatch.setattr("experiments.loop.watch", lambda *_, **__: seen)
+    began = state([8], said={"triggers": {"every": "never"}})
+    told, notes = _drift(began, lambda _: None)
+    assert told == drift
+    assert any("while the replay check cannot be made: no live answer" in note for note in notes) == bool(unchecked)
+    assert len(_triggers(began, told, force=False)) == (0 if unchecked else 1)
 
 
 def test_a_spent_budget_or_a_pipeline_at_fault_studies_nothing() -> None:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from console.cli import app
-from experiments.drift import JOINT
+from experiments.drift import JOINT, joined
 from experiments.persistence import windows
 from experiments.watch import _remembered, _volume, filling, judge, served, training_rows, watch
 from features.errors import AnalysisError
@@ -144,7 +144,8 @@ def test_the_command_waits_for_a_second_window_then_alarms_and_keeps_its_pages(p
     assert (first["used_by"], first["week"]) == (["churn_30d", "purchase_7d"], "not so a week before")
     assert first["since"].startswith("2026-02-27T10:1")
     assert {each["study"] for each in document["touched"]} == {"churn_30d", "purchase_7d"}
-    assert any("replay check" in note for note in document["notes"])
+    assert document["unchecked"]  # there is no event log to compute the answers from
+    assert document["actions"][0].startswith("let the replay check be made before drift is blamed (`ethogram replay`)")
     assert any("outcomes of purchase_7d" in note for note in document["notes"])
     files = {name: Path(file) for name, file in document["files"].items()}
     assert all(file.stat().st_size > 500 for name, file in files.items() if name != "workspace")
@@ -171,10 +172,13 @@ def test_a_window_is_judged_once_and_other_answers_of_it_anew(project: Project) 
     assert after.moved
 
 
-def test_half_of_the_users_a_week_before_is_no_news_and_a_third_is(project: Project) -> None:
-    for now, expected in ((600, False), (300, True)):
+def test_half_of_the_users_a_week_before_is_no_news_and_a_third_is_however_few_are_left(project: Project) -> None:
+    for now, expected in ((600, False), (300, True), (99, True), (60, True)):
         folder = project.root / f"volume-{now}"
         log(folder, "d1", rows(1000, seed=2), at=NOW - 7 * DAY - 1000 * SECOND)
         log(folder, "d1", rows(now, seed=3), at=NOW - now * SECOND)
-        (finding,) = _volume(windows(served(folder), DAY)).findings
+        seen = windows(served(folder), DAY)
+        (finding,) = _volume(seen).findings
         assert (finding.alarms, finding.tier) == (expected, "data quality")
+        report = joined([judge(training_rows(bundle_of(project)), seen[0].rows), _volume(seen)])
+        assert (report.verdict == "drift") == expected
