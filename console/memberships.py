@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.terminal import JsonOption, ProjectOption, answer, table, working
+from console.terminal import JsonOption, ProjectOption, answer, note, table, working
 
 if TYPE_CHECKING:
     from experiments.enrolment import Enrolment
@@ -157,14 +157,16 @@ def kpis(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Conversion, order value, retention and life-time value of every segment's cohorts, as one tidy table."""
+    """Conversion, order value, retention and life-time value of all segments' cohorts, as a table and a page."""
+    from experiments import pages
     from experiments.backtest import Asked
     from experiments.kpis import Kpis
     from features.instants import parse_duration
 
-    asked = Asked(goal, value, parse_duration(every))
+    asked, own = Asked(goal, value, parse_duration(every)), _found(project)
     with working("kpis") as told:
-        found = Kpis.of(_found(project), asked, last=last, names=segment or (), told=told)
+        found = Kpis.of(own, asked, last=last, names=segment or (), told=told)
+    note(f"page: {pages.write(own.path('reports') / f'kpis-{goal}.html', found.to_html())}")
     text = f"{found}\n{found.write(to, table=tabled):,} rows written to {to}" if to else str(found)
     answer(found.to_dict(), text, as_json=as_json)
 

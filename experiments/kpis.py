@@ -1,6 +1,6 @@
 """KPIs: what the members of segments do in the periods after, cohort by cohort, as a tidy table for other tools."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from experiments import pages
 from experiments.audience import Audience
 from experiments.backtest import Asked
 from experiments.export import Export
@@ -118,16 +119,39 @@ class Kpis:
         sums = self.rows.group_by("segment", "age", maintain_order=True)
         return _with_ratios(sums.agg(pl.col("users", *COUNTED, "value_so_far").sum()))
 
-    def __str__(self) -> str:
+    @property
+    def headline(self) -> str:
+        """What is counted, and since when."""
         every = format_duration(self.asked.within)
-        lines = [f"{self.asked.goal} in periods of {every}, a column per period after {iso(self.starts[0])} and later"]
+        return f"{self.asked.goal} in periods of {every}, a column per period after {iso(self.starts[0])} and later"
+
+    def curves(self) -> Iterator[tuple[str, int, dict[str, list[str]]]]:
+        """Per segment its name, its members in all cohorts, and every figure by age, written."""
         for (name,), rows in self.pooled().group_by("segment", maintain_order=True):
-            lines.append(f"{name}: {rows['users'][0]:,.0f} members in all cohorts")
+            told = {}
             for figure in RATIOS if self.asked.value else ("retention", "conversion"):
                 form = "{:.1%}" if figure in ("retention", "conversion") else "{:,.2f}"
-                curve = ["-" if each is None else form.format(each) for each in rows[figure]]
-                lines.append(f"  {figure.replace('_', ' '):16} {'  '.join(curve)}")
+                told[figure.replace("_", " ")] = ["-" if each is None else form.format(each) for each in rows[figure]]
+            yield str(name), int(rows["users"][0]), told
+
+    def __str__(self) -> str:
+        lines = [self.headline]
+        for name, members, figures in self.curves():
+            lines.append(f"{name}: {members:,} members in all cohorts")
+            lines += [f"  {figure:16} {'  '.join(curve)}" for figure, curve in figures.items()]
         return "\n".join(lines)
+
+    def to_html(self) -> str:
+        """One self-contained page: a table a segment."""
+        ages = [str(age) for age in range(len(self.starts))]
+        tables = (
+            pages.section(
+                f"{name}: {members:,} members in all cohorts",
+                pages.Table(("figure", *ages), [[figure, *curve] for figure, curve in figures.items()]).html(),
+            )
+            for name, members, figures in self.curves()
+        )
+        return pages.page("Figures of the business", self.headline, *tables)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""

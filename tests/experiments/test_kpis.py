@@ -1,6 +1,7 @@
 """KPIs, against what a few lines of polars count in the log; and where they are written."""
 
 import json
+import re
 
 import polars as pl
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from console.cli import app
 from experiments.backtest import Asked
 from experiments.kpis import EVERYBODY, Kpis
+from experiments.overview import overview
 from features.errors import AnalysisError, DefinitionError
 from features.events.batch import EventBatch
 from features.events.log import EventLog
@@ -113,6 +115,11 @@ def test_the_command_prints_and_writes_them_and_mistakes_are_named(project, tmp_
     told = json.loads(CliRunner().invoke(app, [*words, "--value", "bought.revenue", "--json"]).stdout)
     assert {row["segment"] for row in told["rows"]} == {EVERYBODY, "eager"}
     assert told["rows"][0]["as_of"] == "2026-02-09T00:00:00Z"
+    index = overview(project).read_text()
+    assert index[index.index("Figures of the business") :].count('href="kpis-bought.html"') == 1
+    page = (project.path("reports") / "kpis-bought.html").read_text()
+    assert all(f"<td>{figure}</td>" in page for figure in re.findall(r"\S+%", done.stdout))  # as it is printed
+    assert "order value" in page  # of the newest run
     assert "unknown property 'price'" in str(CliRunner().invoke(app, [*words, "--value", "bought.price"]).exception)
     with pytest.raises(DefinitionError, match="did you mean 'eager'"):
         Kpis.of(project, Asked("bought", "", WEEK), names=["eagr"])
