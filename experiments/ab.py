@@ -286,7 +286,7 @@ def _by_day(frame: pl.DataFrame, variant: str, user: str | None, since: str, nul
 def _whole(
     daily: pl.DataFrame, variant: str, user: str | None, since: str, metrics: Sequence[str], more: Sequence[str]
 ) -> pl.DataFrame:
-    """One row a user of a frame with one a user and day: metrics summed (missing where one is), the rest as on the first."""
+    """One row a user: metrics summed over the days (missing where one is), the rest as on the first."""
     sides = dict.fromkeys(side for metric in metrics for side in parts_of(metric, daily.columns))
     numbers = daily.with_columns(number_column(daily, side).alias(side) for side in sides if side in daily.columns)
     ordered = numbers.sort(since, maintain_order=True)
