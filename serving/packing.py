@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,7 +48,8 @@ def build(root: Path) -> tuple[str, Path]:
     """
     import bentoml
 
-    made = bentoml.bentos.build_bentofile(str(root / "bentofile.yaml"), build_ctx=str(root))
+    with chdir(root):  # BentoML reads nothing outside of the working folder
+        made = bentoml.bentos.build_bentofile(str(root / "bentofile.yaml"), build_ctx=str(root))
     return str(made.tag), Path(made.path)
 
 

@@ -105,7 +105,7 @@ def test_ethogram_serve_and_the_built_bento_answer_alike(bundle, tmp_path):
     two = tmp_path / "two"
     (two / "bentoml").mkdir(parents=True)
     build = [sys.executable, "-m", "console.cli", "bento", "--bundle", str(bundle.path), "--json"]
-    told = subprocess.run(build, env=environment(two), cwd=ROOT, capture_output=True, text=True, check=True)
+    told = subprocess.run(build, env=environment(two), cwd=two, capture_output=True, text=True, check=True)
     made = json.loads(told.stdout)
     assert made["model"] == f"ethogram-bundle:{bundle.digest[:32]}"
     check_contents(Path(made["path"]), bundle)
