@@ -57,10 +57,11 @@ class Ring:
         self._who: list[str] = [""] * capacity
         self._request: list[str] = [""] * capacity
         self._source: list[str] = [""] * capacity
+        self._arm: list[str] = [""] * capacity
         self._segments: list[tuple[str, ...]] = [()] * capacity
 
-    def put(self, request_id: str, answer: Answer) -> bool:
-        """Keep an answer; False where the ring is full and it is dropped."""
+    def put(self, request_id: str, answer: Answer, arm: str = "") -> bool:
+        """Keep an answer, given as this arm of a test of models; False where the ring is full and it is dropped."""
         with self._turn:
             if self._written - self._read >= self.capacity:
                 return False
@@ -75,6 +76,7 @@ class Ring:
             self._who[place] = answer.canonical
             self._request[place] = request_id
             self._source[place] = answer.source
+            self._arm[place] = arm
             self._segments[place] = answer.verdict.segments
             self._written += 1
         return True
@@ -117,6 +119,7 @@ class Ring:
             "last_ts": whole[3],
             "schema": pl.Series([self.schema], dtype=pl.String).new_from_index(0, n),
             "segments": _lists(self._segments[span]),
+            "arm": self._arm[span],
         }
         scores = {
             f"score_{study}": np.frombuffer(column, np.float64)[span]
@@ -212,5 +215,17 @@ def read(path: Path) -> pl.DataFrame:
 
 def columns(names: Sequence[str], studies: Mapping[str, str]) -> list[str]:
     """What `read` gives of these features and studies, in order."""
-    head = ["request_id", "user", "at", "bundle", "source", "n_events", "sum_ids", "last_ts", "schema", "segments"]
+    head = [
+        "request_id",
+        "user",
+        "at",
+        "bundle",
+        "source",
+        "n_events",
+        "sum_ids",
+        "last_ts",
+        "schema",
+        "segments",
+        "arm",
+    ]
     return [*head, *(f"score_{study}" for study in studies), *(f"f_{name}" for name in names)]

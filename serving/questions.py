@@ -87,8 +87,12 @@ async def explain(request: Request) -> Reply:
     """POST /v1/explain: why a user is in every declared segment or not, and what moves each propensity."""
     question, runtime = _read(QUESTION, request.body, '{"user_id": "..."}'), request.runtime
     name, release = _permitted(request, question.user), runtime.release()
-    told = await asyncio.to_thread(release.scorer.explain, name, runtime.now(), question.context)
-    body = ENCODER.encode({**told, "bundle": release.about, "request_id": request.id})
+    _wants_fresh(request)
+    now = runtime.now()
+    told = await asyncio.to_thread(release.scorer.explain, name, now, question.context)
+    told |= freshness(runtime, told["source"], told.pop("age"), now, degraded=told["degraded"])
+    told, _ = _fresh(request, ({**told, "bundle": release.about, "request_id": request.id}, ""))
+    body = ENCODER.encode(told)
     return Reply(body, headers={"x-model-version": str(release.bundle.version), "cache-control": "no-store"})
 
 
@@ -163,15 +167,12 @@ def named(user: object) -> str:
 
 def document(found: Answer, bundle: Mapping[str, str], runtime: Runtime, request_id: str) -> Json:
     """An answer as callers see it."""
-    staleness = max(found.age, runtime.intake.lag(found.at - found.skew))
     told: Json = {
         "user_id": found.user,
         "segments": found.verdict.segments,
         "scores": found.verdict.scores,
-        "source": found.source,
         "as_of": iso(found.at),
-        "staleness_ms": staleness // 1000,
-        "degraded": found.degraded or runtime.store.behind is not None,
+        **freshness(runtime, found.source, found.age, found.at - found.skew, degraded=found.degraded),
         "consent": found.consent,
         "bundle": bundle,
         "request_id": request_id,
@@ -183,6 +184,13 @@ def document(found: Answer, bundle: Mapping[str, str], runtime: Runtime, request
     if found.verdict.rules:
         told["rules"] = found.verdict.rules
     return told
+
+
+def freshness(runtime: Runtime, source: str, age: int, at: int, *, degraded: bool = False) -> Json:
+    """Where an answer as of `at` comes from, how old that is, and whether it lacks anything."""
+    degraded = degraded or runtime.store.behind is not None
+    staleness = max(age, runtime.intake.lag(at)) // 1000
+    return {"source": source, "staleness_ms": staleness, "degraded": degraded}
 
 
 # -- many users

@@ -117,14 +117,16 @@ class Scorer:
         histories = Histories.from_states(self.schema, [state.user], [state.records], [state.carry])
         (told,) = seen(histories, np.array([now]), ahead=AHEAD).tolist()
         at, reason = told[AS_OF], _reason(state, told[CONSENT])
+        source = "default" if reason else state.source
+        about = {"user_id": user, "as_of": iso(at), "source": source, "age": state.age}
+        about["degraded"] = state.source != "live"
         if reason in (UNAGREED, UNREADABLE):
-            nothing: dict[str, object] = {"segments": {}, "memberships": {}, "contributions": {}}
-            return {"user_id": user, "as_of": iso(at), "reason": reason, **nothing}
+            return {**about, "reason": reason, "segments": {}, "memberships": {}, "contributions": {}}
         matrix = self.bundle.computed.compute(histories, at)
         scores = self._scored(matrix.values)
         told = self.rules.explain(histories, at, self._judge, features=matrix, scores=scores, context=context)
         parts = self.contributions(matrix.values)
-        return {"user_id": user, "as_of": iso(at), **told, "contributions": parts}
+        return {**about, **told, "contributions": parts}
 
     def contributions(self, values: NDArray[np.float64]) -> dict[str, dict[str, object]]:
         """Per propensity, how much each prepared column moves the first row's margin from what all rows start from."""

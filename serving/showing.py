@@ -16,7 +16,7 @@ from serving.assignment import Assignment, Enrolled, assign, stratum
 from serving.collection import MAX_MESSAGE_ID, Erased
 from serving.exposures import Exposure
 from serving.problems import Problem
-from serving.questions import Json, Question, named
+from serving.questions import Json, Question, freshness, named
 from serving.releases import Release
 from serving.request import ENCODER, Reply, Request
 from serving.runtime import Runtime
@@ -67,10 +67,14 @@ async def assigned(request: Request) -> Reply:
     release = request.runtime.release()
     answer = release.scorer.answer(name, request.runtime.now(), asked.context)
     found = _assignments(request.runtime, tests, wanted, answer)
-    told = {each: _told(request, tests.tests[each], said, asked.context, answer) for each, said in found.items()}
-    about = {"user_id": name, "as_of": iso(answer.at), "degraded": answer.degraded}
+    told = {each: _told(request, each, tests.tests[each], said, asked.context, answer) for each, said in found.items()}
+    about = {"user_id": name, "as_of": iso(answer.at), **_freshness(request.runtime, answer)}
     body = ENCODER.encode({**about, "tests": told, "bundle": release.about, "request_id": request.id})
     return Reply(body, headers={"x-model-version": str(release.bundle.version), "cache-control": "no-store"})
+
+
+def _freshness(runtime: Runtime, answer: Answer) -> Json:
+    return freshness(runtime, answer.source, answer.age, answer.at - answer.skew, degraded=answer.degraded)
 
 
 def _tests(runtime: Runtime) -> AbTests:
@@ -118,7 +122,7 @@ def _first(runtime: Runtime, user: str) -> dict[str, Enrolled]:
 
 
 def _told(
-    request: Request, test: Experiment, said: Assignment, context: Mapping[str, Any] | None, answer: Answer
+    request: Request, name: str, test: Experiment, said: Assignment, context: Mapping[str, Any] | None, answer: Answer
 ) -> Json:
     shown = test.arms[said.show]
     told: Json = {"arm": said.arm, "show": said.show, "content": shown.content, "segment": said.segment}
@@ -127,18 +131,18 @@ def _told(
         told["reason"] = said.reason
     if shown.model is not None:
         told["model"] = shown.model
-        told["answer"] = _answer(request, shown.model, answer, context)
+        told["answer"] = _answer(request, shown.model, answer, context, f"{name}={said.arm}" if said.arm else "")
     return told
 
 
-def _answer(request: Request, model: str, answer: Answer, context: Mapping[str, Any] | None) -> Json:
+def _answer(request: Request, model: str, answer: Answer, context: Mapping[str, Any] | None, arm: str) -> Json:
     """What the arm's bundle says of the person, logged where its answers are."""
     runtime = request.runtime
     release: Release = runtime.release()
     if model == "challenger" and runtime.challengers.current is not None:
         release = runtime.challengers.current
         answer = release.scorer.answer(answer.user, runtime.now(), context)
-    if not release.ring.put(request.id, answer):
+    if not release.ring.put(request.id, answer, arm):
         runtime.metrics.predictions.labels("dropped").inc()
     return {"segments": answer.verdict.segments, "scores": answer.verdict.scores, "bundle": release.about}
 

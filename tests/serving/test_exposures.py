@@ -10,7 +10,7 @@ from experiments.exposed import Exposed
 from features.draws import place
 from features.instants import SECOND, iso
 from features.people import pseudonym
-from serving import exposures
+from serving import exposures, predictions
 from serving.exposures import Followed
 from serving.settings import Settings
 from serving.store import SqliteStore
@@ -149,6 +149,11 @@ async def test_an_arm_of_models_is_answered_by_its_model(running, stricter):
         assert answers["old"]["bundle"]["version"] == "1"
         assert answers["new"]["bundle"]["version"] == "2"
         assert runtime.shadowed.flush() > 0
+        runtime.predictions.flush()
+        (file,) = (running.predictions / "challenger").glob("*/*.parquet")
+        assert set(predictions.read(file)["arm"]) == {"brains=new"}
+        (file,) = running.predictions.glob("*T*/*.parquet")
+        assert "brains=old" in set(predictions.read(file)["arm"])
 
 
 @pytest.mark.parametrize("order", [["brains", "hero"], ["hero", "brains"]])

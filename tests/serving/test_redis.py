@@ -195,6 +195,12 @@ async def test_while_redis_does_not_answer_the_last_known_state_does_and_events_
             assert (await http.post("/v1/track", json=shop.message("ann"))).status_code == 200
             assert (await ask())["staleness_ms"] > 0
             assert runtime.store.behind is not None
+            if fault == "stopped":  # the other ends by itself
+                for path in ("/v1/explain", "/v1/assign"):
+                    told = (await http.post(path, json={"user_id": "ann"})).json()
+                    assert (told["source"], told["degraded"]) == ("stale", True), path
+                fresh = await http.post("/v1/explain", json={"user_id": "ann"}, headers={"x-require-fresh": "1"})
+                assert fresh.status_code == 503
         finally:
             mend()
         told = await until(ask, "live")

@@ -112,6 +112,7 @@ async def test_why_names_the_events_and_what_is_pending(published):
     async with shop.serving(published) as (http, runtime):
         await send(http)
         told = (await http.post("/v1/explain", json={"user_id": "ann"})).json()
+        assert (told["source"], told["degraded"]) == ("live", False)
         (node,) = told["segments"]["left"]["of"]
         assert node["truth"] == "unknown"
         assert node["pending_until"] == iso(shop.NOW + HOUR + 2 * MINUTE)
