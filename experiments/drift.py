@@ -307,7 +307,7 @@ def compare(
     sides = [frame if isinstance(frame, pl.DataFrame) else pl.from_pandas(frame) for frame in (reference, current)]
     if user is not None and not any(user in side.columns for side in sides):
         raise AnalysisError(f"neither side has a column {user!r} of users.")
-    before, after = (_one_row_a_user(side, user) for side in sides)
+    before, after = (one_row_a_user(side, user) for side in sides)
     samples = Sample(sides[0].height, before.height), Sample(sides[1].height, after.height)
     _exist(before, [*scores, *categories])
     columns = [name for name in before.columns if name != user]
@@ -393,7 +393,8 @@ def _blamed(findings: Sequence[Finding]) -> list[Finding]:
     ]
 
 
-def _one_row_a_user(frame: pl.DataFrame, user: str | None) -> pl.DataFrame:
+def one_row_a_user(frame: pl.DataFrame, user: str | None) -> pl.DataFrame:
+    """The last row of each user; all rows where no column names them."""
     if user is None or user not in frame.columns:
         return frame
     return frame.unique(user, keep="last", maintain_order=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from experiments.arms import read
-from experiments.drift import RANKED, DriftReport, Finding, compare, joined
+from experiments.drift import RANKED, DriftReport, Finding, compare, joined, one_row_a_user
 from experiments.inference import fisher, two_sided
 from experiments.shift import COHEN_H, Shift, cohen_h
 from experiments.tables import MOST_VALUES, numbers
@@ -58,15 +58,16 @@ def compare_files(
         for frame, path in ((before, reference), (after, current)):
             if name not in frame.columns:
                 raise AnalysisError(f"{path.name} has no column {name!r}. {nearest(name, frame.columns)}")
-    y = [_labels(frame, label, path) for frame, path in ((before, reference), (after, current))] if label else []
-    p = [_probabilities(frame, prediction) for frame in (before, after)] if prediction else []
+    last = [one_row_a_user(frame, user) for frame in (before, after)]
+    y = [_labels(frame, label, path) for frame, path in zip(last, (reference, current), strict=True)] if label else []
+    p = [_probabilities(frame, prediction) for frame in last] if prediction else []
     dropped = [*leave_out, label] if label else leave_out
     sides, words, left_out = _as_numbers(before.drop(dropped), after.drop(dropped), user)
     said = compare(*sides, scores=[prediction] if prediction else [], categories=words, user=user)
     if not label:
         told = [expected_of(prediction, *p)] if prediction else []
         return replace(said, notes=(*told, *left_out))
-    inputs = [side.drop(user or []) for side in sides]
+    inputs = [one_row_a_user(side, user).drop(user or []) for side in sides]
     p = p or _learned(inputs[0], inputs[1], y[0])
     found, silent = performance(y[0], p[0], y[1], p[1], name=prediction or "prediction")
     notes = (expected_of(prediction or "a forest", *p, labelled=True), *silent, *left_out)

@@ -111,6 +111,12 @@ def test_tiers_stand_in_the_order_of_blame_and_say_what_to_do() -> None:
     assert "a pipeline fault is not drift" in report.actions[0]
 
 
+def test_scores_of_no_named_study_end_no_sentence_with_nothing() -> None:
+    generator = np.random.default_rng(5)
+    reference, current = window(generator, 3000), window(generator, 1000).with_columns(pl.col("score") / 2)
+    assert "compare scores with outcomes as soon as they mature" in judged(reference, current).actions
+
+
 def test_people_who_never_did_it_are_no_fault_of_the_pipeline() -> None:
     """A recency is missing where nothing happened: fewer of those are news of people, a silent column is not."""
     generator = np.random.default_rng(12)

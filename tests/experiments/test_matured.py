@@ -91,6 +91,14 @@ def bundle_of(project: Project, folder: Path, reference: pl.DataFrame) -> Bundle
     return Bundle.write(folder / "bundle", name="shop", version="1", features=FEATURES, models={"buys_7d": source})
 
 
+def test_outcomes_too_few_to_judge_are_said(project: Project, tmp_path: Path) -> None:
+    reference = pl.DataFrame({"score": [0.01] * 300, "label": [0.0] * 300})
+    bundle, rows = bundle_of(project, tmp_path, reference), answers(project, [20], seed=4, knows=True)
+    (report,) = judged(project, bundle, rows, length=DAY)
+    assert not report.findings
+    assert any("score_buys_7d: outcomes are not judged, 3 rows of one outcome" in note for note in report.notes)
+
+
 def test_too_early_is_said(project: Project, tmp_path: Path) -> None:
     reference = pl.DataFrame({"score": [0.5, 0.5], "label": [0.0, 1.0]})
     (report,) = judged(

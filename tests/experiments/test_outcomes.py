@@ -113,6 +113,19 @@ def test_a_label_is_an_outcome_and_no_input(tmp_path: Path) -> None:
     assert "no label was looked at" in str(compare_files(*pair, leave_out=["y"], prediction="p"))
 
 
+@pytest.mark.parametrize(
+    "words", [{"prediction": "p"}, pytest.param({"leave_out": ["p"]}, marks=pytest.mark.integration)]
+)
+def test_outcomes_of_one_user_are_no_independent_news(tmp_path: Path, words: dict[str, Any]) -> None:
+    """The last row of each counts, also where a forest learns: further rows of the same people make nothing surer."""
+    once = [side.with_columns(user=pl.int_range(pl.len())) for side in (rows(600, 1), rows(300, 2, meaning=1.0))]
+    often = [pl.concat([side.with_columns(~pl.col("y"))] * 5 + [side]) for side in once]
+    told, same = (
+        compare_files(*files(tmp_path, *pair), label="y", user="user", **words).findings for pair in (often, once)
+    )
+    assert [finding.row() for finding in told] == [finding.row() for finding in same]
+
+
 def test_many_new_texts_are_news_and_what_is_left_out_is_said(tmp_path: Path) -> None:
     new = pl.format("c{}", pl.int_range(pl.len()) % 70)
     before, after = rows(800, 1), rows(800, 2).with_columns(channel=new, extra=pl.lit(1))
