@@ -9,6 +9,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -131,7 +132,7 @@ def check(folder: Path, registered: Registered) -> None:
 
 def follow(project: Project, *, parent: int | None = None) -> None:
     """Look again and again, with jitter so that many followers do not come at once; until `parent` is gone."""
-    follower = Follower(project)
+    follower, folder = Follower(project), project.path("bundles")
     told: dict[str, Step] = {}
     while parent is None or os.getppid() == parent:
         for alias, pointer in ((CHAMPION, bundle.CURRENT), (CHALLENGER, bundle.CHALLENGER)):
@@ -139,6 +140,7 @@ def follow(project: Project, *, parent: int | None = None) -> None:
                 step = follower.look(alias, pointer)
             except Exception:
                 LOGGER.exception("the registry cannot be read; what is published stays")
+                told[alias] = Step(None, fault="the registry cannot be read")
                 follower = Follower(project)  # with a connection of its own
                 break
             if step.changed:
@@ -146,7 +148,18 @@ def follow(project: Project, *, parent: int | None = None) -> None:
             elif step.fault and step != told.get(alias):
                 LOGGER.error("%s: %s", alias, step.fault)
             told[alias] = step
+        tell(folder, {alias: step.fault for alias, step in told.items() if step.fault})
         time.sleep(EVERY_S * random.uniform(0.75, 1.25))
+
+
+def tell(folder: Path, faults: Mapping[str, str]) -> None:
+    """Leave a word for the service, which shows it: what could not be published, and why."""
+    file, text = folder / bundle.FAULTS, "; ".join(f"{alias}: {fault}" for alias, fault in faults.items())
+    if text != (file.read_text(encoding="utf-8") if file.exists() else ""):
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = file.with_name(f".{file.name}-{os.getpid()}")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
 
 
 def main() -> None:

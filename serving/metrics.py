@@ -85,6 +85,10 @@ class Metrics:
             "prediction_failures", "Writings of the prediction log that failed; rows wait."
         )
         self.predictions = counter("predictions", "Rows of the prediction log.", "outcome")
+        self.unpublished = Gauge(
+            "bundle_unpublished", "1 while a version of the registry cannot be published.", namespace=NAMESPACE,
+            registry=registry,
+        )  # fmt: skip
         about = ("name", "version", "digest")
         self.bundle = Gauge("bundle_info", "The bundle in service.", about, namespace=NAMESPACE, registry=registry)
         self._tally = Tally()

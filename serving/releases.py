@@ -13,7 +13,7 @@ from features.errors import EthogramError
 from serving.collection import Preparation
 from serving.predictions import Ring
 from serving.scorer import Scorer
-from training.bundle import CURRENT, Bundle
+from training.bundle import CURRENT, FAULTS, Bundle
 
 LOGGER = logging.getLogger("ethogram.releases")
 LOOK_S = 1.0
@@ -81,6 +81,14 @@ class Releases:
             return (self.folder / self.pointer).read_text(encoding="utf-8").strip() or None
         except (OSError, UnicodeDecodeError):
             return None
+
+    @property
+    def unpublished(self) -> str:
+        """What the registry calls champion or challenger and could not be published, and why; empty where all could."""
+        try:
+            return (self.folder / FAULTS).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     def look(self) -> bool:
         """Take the wanted bundle into service; whether anything changed.

@@ -58,7 +58,7 @@ def model(request: Request) -> Reply:
         "studies": studies,
         "previous": previous.bundle.digest if previous else None,
         "challenger": challenger.bundle.digest if challenger else None,
-        "fault": request.runtime.releases.fault or None,
+        "fault": request.runtime.releases.fault or request.runtime.releases.unpublished or None,
     }
     return revalidated(request, Reply(ENCODER.encode(told), headers={"x-model-version": str(bundle.version)}))
 

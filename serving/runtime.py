@@ -85,6 +85,7 @@ class Runtime:
         self.roller.on_rolled = metrics.rolled.inc
         self.roller.on_failure = metrics.roll_failures.inc
         self.releases.on_swap = self._swapped
+        metrics.unpublished.set_function(lambda: float(bool(self.releases.unpublished)))
         self.releases.stale = lambda: self._unfilled or self._applied != self._written()
         self.states.on_failure = metrics.state_failures.inc
         self.releases.on_failure = metrics.swap_failures.inc

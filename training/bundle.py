@@ -23,6 +23,8 @@ from training.model import Model, Scores, digest_of, dump_json, file_digests, re
 MANIFEST = "bundle.json"
 CURRENT, CHALLENGER = "CURRENT", "CHALLENGER"
 """Files that name a bundle: the one that answers, and one that scores beside it."""
+FAULTS = "FAULTS"
+"""A file beside them: which versions of the registry could not be published, and why."""
 SEGMENTS = "segments.json"
 
 

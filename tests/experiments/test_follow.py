@@ -147,7 +147,7 @@ def test_under_load_no_bad_champion_is_served_and_no_request_fails(project, tmp_
         tracking.set_alias("shop", CHAMPION, better)
         until(http, stricter.digest)
         tracking.set_alias("shop", CHAMPION, int(versions["corrupt"]))
-        time.sleep(6)
+        shown(http, f"champion: version {versions['corrupt']} is refused", 1.0)
         assert http.get("/v1/model").json()["digest"] == stricter.digest
         away = project.root / ".ethogram" / "mlflow.db"
         away.rename(away.with_suffix(".away"))
@@ -157,7 +157,19 @@ def test_under_load_no_bad_champion_is_served_and_no_request_fails(project, tmp_
         away.with_suffix(".away").rename(away)
         _, seen = watched(http, lambda: tracking.set_alias("shop", CHAMPION, good), bundle.digest)
         assert seen < 30
+        shown(http, None, 0.0)
         assert (load.failed, load.answered > 100) == ([], True)
+
+
+def shown(http, fault, gauge):
+    """What the service tells of the follower, as soon as it does."""
+    for _ in range(300):
+        told = http.get("/v1/model").json()["fault"]
+        if (told is None) if fault is None else (fault in (told or "")):
+            assert f"ethogram_bundle_unpublished {gauge}" in http.get("/metrics").text
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{told!r} is told")
 
 
 def test_two_services_of_one_project_follow_together_and_start_while_the_registry_is_away(project, tmp_path):
