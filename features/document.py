@@ -3,11 +3,20 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
@@ -19,19 +28,20 @@ from features.instants import parse_duration, parse_instant
 ModelT = TypeVar("ModelT", bound="Definition")
 
 
-def _duration(value: object) -> object:
-    return _parsed(value, parse_duration)
+def _duration(value: object, info: ValidationInfo) -> object:
+    return _parsed(value, parse_duration, info)
 
 
-def _instant(value: object) -> object:
-    return _parsed(str(value) if not isinstance(value, int) else value, parse_instant)
+def _instant(value: object, info: ValidationInfo) -> object:
+    return _parsed(value, parse_instant, info)
 
 
-def _parsed(value: object, parse: Any) -> object:  # noqa: ANN401 - either of two parsers
-    if not isinstance(value, str):
+def _parsed(value: object, parse: Any, info: ValidationInfo) -> object:  # noqa: ANN401 - either of two parsers
+    """Numbers are microseconds where Python says them; in a file nobody means that."""
+    if isinstance(value, dict | list) or (isinstance(value, int | float) and not info.context):
         return value
     try:
-        return parse(value)
+        return parse(str(value))
     except DefinitionError as error:
         raise ValueError(str(error)) from None
 
@@ -100,6 +110,21 @@ def parsed(text: str, name: str, error: type[DefinitionError] = DefinitionError)
         raise error(f"{name}:{line}: {problem.problem}") from None
     except YAMLError as problem:
         raise error(f"{name}: not a YAML file: {problem}") from None
+    except ValueError as problem:  # what looks like a date
+        raise error(f"{name}{_no_day(text)}: {problem}. Hint: a text that looks like a date is quoted.") from None
+    except RecursionError:
+        raise error(f"{name}: its parts are nested too deeply.") from None
+
+
+def _no_day(text: str) -> str:
+    """`:14`, the line of the first date that there is not; empty where none is found."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for found in re.findall(r"\b(\d{4})-(\d\d?)-(\d\d?)\b", line):
+            try:
+                date(*map(int, found))
+            except ValueError:
+                return f":{number}"
+    return ""
 
 
 def dumped(document: object) -> str:
@@ -124,7 +149,9 @@ def validated(
 ) -> ModelT:
     """`data` as `model`, or one error that names every fault with its line."""
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context={"written": True} if isinstance(data, CommentedBase) else None)
+    except RecursionError:
+        raise error(f"{where}: its parts are nested too deeply.") from None
     except ValidationError as problem:
         faults = [_fault(data, where, fault) for fault in problem.errors()]
         raise error("\n".join(dict.fromkeys(faults))) from None

@@ -6,6 +6,7 @@ from typing import Any
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from features.document import dumped, load
+from features.errors import DefinitionError
 from features.segments.definitions import Document
 
 WIDTH = 110
@@ -25,6 +26,8 @@ def formatted(path: Path) -> str:
         DefinitionError: the file is absent or is not YAML.
     """
     document = load(path)
+    if not isinstance(document, dict) or not isinstance(document.get("segments") or {}, dict):
+        raise DefinitionError(f"{path.name} has no `segments:`, a mapping of names to definitions.")
     for segment in (document.get("segments") or {}).values():
         if isinstance(segment, CommentedMap):
             for key in reversed([key for key in ORDER if key in segment]):

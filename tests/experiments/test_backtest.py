@@ -126,8 +126,74 @@ def test_silent_and_equal_segments_are_named_retired_and_merged(tmp_path):
     assert left["eager"] == left["both"] == 0
     with pytest.raises(DefinitionError, match="did you mean 'eager'"):
         merge(project, "eagr", "keen")
-    with pytest.raises(DefinitionError, match="cannot take its place"):
+    with pytest.raises(DefinitionError, match=r"nothing is written.*\n.*in a circle"):
         merge(project, "eager", "both")
     assert np.all(
         [line.note == "archived" for line in Enrolment.plan(project).lines if line.name in ("keen", "nobody")]
     )
+
+
+AWKWARD = """version: 1
+segments:
+  first: {when: {did: {event: viewed}}}
+  middle: {when: {segment: first}}
+  ordered:
+    when:
+      all:
+        - {any: [{segment: first}, {not: {segment: first}}]}
+        - {percentile: {feature: count_viewed_7d, gte: 80, of: first}}
+        - {context: {segment: first}}
+        - sequence: {steps: [{event: viewed}, {event: bought, within: 24h, of: first}]}
+  new: {when: {segment: middle}}
+  other: {when: {did: {event: bought}}}
+  lasting: {when: {did: {event: bought}}, membership: {ttl: 7d}}
+  asleep: {status: paused, when: {did: {event: bought}}}
+  one: &same {when: {did: {event: bought, count: {gt: 1}}}}
+  two: *same
+"""
+
+
+def test_a_merge_renames_references_alone_and_writes_no_file_that_is_wrong(tmp_path):
+    project = projects.make(tmp_path / "shop", n_users=20, segments_yaml=AWKWARD)
+    file = project.file("segments.yaml")
+    before = file.read_text(encoding="utf-8")
+    for name, into, fault in (
+        ("first", "new", "in a circle"),
+        ("first", "lasting", "nothing is written"),
+        ("first", "asleep", "'asleep' is paused"),
+        ("first", "first", "cannot take its own place"),
+        ("one", "other", "'one' and 'two' are one node"),
+    ):
+        with pytest.raises(DefinitionError, match=fault):
+            merge(project, name, into)
+        assert file.read_text(encoding="utf-8") == before
+    with pytest.raises(DefinitionError, match="'two' and 'one' are one node"):
+        retire(project, "two")
+    merge(project, "first", "other")
+    said = load(file)["segments"]
+    ordered = said["ordered"]["when"]["all"]
+    assert ordered[0]["any"] == [{"segment": "other"}, {"not": {"segment": "other"}}]
+    assert ordered[1]["percentile"]["of"] == "other"
+    assert ordered[2] == {"context": {"segment": "first"}}
+    assert ordered[3]["sequence"]["steps"][1]["of"] == "first"
+    retire(project, "new")
+
+
+def test_a_review_compares_no_membership_with_a_condition_and_says_that_nothing_was_applied(tmp_path):
+    yaml = """version: 1
+segments:
+  eager: {when: {did: {event: viewed}}}
+  kept: {when: {did: {event: viewed}}, membership: {ttl: 1d}}
+"""
+    found = Review.of(projects.make(tmp_path / "shop", n_users=20, segments_yaml=yaml), days=18, share=0.9)
+    assert found.alike == ()
+    assert "nothing was applied yet" in str(found)
+
+
+@pytest.mark.parametrize(
+    "text", ["version: 1\n", "version: 1\nsegments: 3\n", "- 3\n", "version: 1\nsegments: {a: 3}\n"]
+)
+def test_a_file_without_segments_is_a_clear_error(tmp_path, text):
+    project = projects.make(tmp_path / "shop", n_users=5, segments_yaml=text)
+    with pytest.raises(DefinitionError, match="has no `segments:`"):
+        retire(project, "eager")
