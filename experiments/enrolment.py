@@ -13,6 +13,7 @@ from experiments.audience import Audience
 from experiments.proposals import flow
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
+from features.behaviour.schema import MISSING
 from features.errors import AnalysisError
 from features.events.plan import Purpose
 from features.instants import iso
@@ -131,7 +132,8 @@ class Enrolment:
             entered = newest.get(each.name, before.entered if before else None)
             since = before.since if before else self.audience.at
             fit = self.audience.fit(each)
-            applied[each.name] = Applied(each.version, fit, sizes[each.name], entered, each.min_size, since)
+            size = sizes[each.name]
+            applied[each.name] = Applied(each.version, fit, size, entered, each.min_size, since, each.status)
         if ledger.at == self.audience.at and applied == ledger.segments and not self.changes.height:
             return ledger
         features = FeatureSet.of(self.project, self.audience.log.plan, self.audience.log.codes).fingerprint
@@ -164,6 +166,10 @@ class Enrolment:
         """One person's states as of now, columns of `ledger.STATES`; of segments with options also once they left."""
         before = self.ledger.state_frame().filter(user=person.users[0])
         return _Part(self, _Course.of(self.ledger, self._asked(), self.audience), person, lambda _: before).states
+
+    def looked(self, name: str) -> int:
+        """Since when what happened may not have ended a membership that was applied; in a pause nothing ends any."""
+        return 0 if self.ledger.segments[name].status == "paused" else self.ledger.at or 0
 
     # -- how
 
@@ -273,15 +279,22 @@ class _Course(NamedTuple):
 
     @classmethod
     def of(cls, ledger: Ledger, asked: SegmentSet, audience: Audience) -> "_Course":
-        """What goes on: the same definition and bounds, of which it is known when time may change a truth."""
+        """What goes on: the same definition, status and bounds, of which it is known when time may change a truth."""
         names = []
         for segment in asked.segments:
-            before = ledger.segments.get(segment.name)
             ticks = any(node.change == "tick" for node in below(asked.nodes, segment.root))
-            same = before and (before.version, before.fit) == (segment.version, audience.fit(segment))
+            same = _other(ledger, segment, audience) is None
             if same and (segment.membership is not None or not ticks):
                 names.append(segment.name)
         return cls(asked.only(names), asked.only([name for name in asked.names if name not in names]))
+
+
+def _other(ledger: Ledger, segment: Segment, audience: Audience) -> int | None:
+    """The cause by which a segment is not what was last applied; None where it is."""
+    before = ledger.segments.get(segment.name)
+    if before is None or (before.version, before.status) != (segment.version, segment.status):
+        return EDIT
+    return None if before.fit == audience.fit(segment) else REFIT
 
 
 class _Part:
@@ -324,18 +337,19 @@ class _Part:
         self, histories: Histories, segments: SegmentSet, held: States, moments: Moments
     ) -> tuple[States, Changes]:
         """All others are looked at once, now."""
-        audience, known, n = self.whole.audience, self.whole.ledger.segments, len(histories)
+        audience, ledger, n = self.whole.audience, self.whole.ledger, len(histories)
         brought = np.zeros(n, np.int64)
         np.maximum.at(brought, np.repeat(np.arange(n), np.diff(moments.starts)), moments.cause)
         cause = np.repeat(brought[:, None], len(segments), axis=1)
+        ended = np.full(cause.shape, MISSING)
         for k, segment in enumerate(segments.segments):
-            before = known.get(segment.name)
-            if before is None or before.version != segment.version:
-                cause[:, k] = EDIT
-            elif before.fit != audience.fit(segment):
-                cause[:, k] = REFIT
+            if (other := _other(ledger, segment, audience)) is not None:
+                cause[:, k] = other
+            if segment.exits and segment.name in ledger.segments:
+                found = Moments.of(histories, [segment], self.whole.looked(segment.name), audience.at, {})
+                np.maximum.at(ended[:, k], np.repeat(np.arange(n), np.diff(found.starts)), found.ended[:, 0])
         truths = audience.truths(histories, audience.at, segments, threads=1)
-        return step(held, Terms.of(segments.segments), truths, np.full(cause.shape, np.iinfo(np.int64).min), cause)
+        return step(held, Terms.of(segments.segments), truths, ended, cause)
 
     def _named(self, segments: SegmentSet, row: Ints, segment: Ints) -> tuple[pl.Series, pl.Series]:
         return self.users["user"].gather(row), pl.Series(segments.names, dtype=pl.String).gather(segment)
@@ -348,7 +362,7 @@ class _Part:
     def _kept(self, segments: SegmentSet, states: States) -> pl.DataFrame:
         """Who is in; and of segments with options also who was: it matters when they left."""
         lasting = np.array([segment.membership is not None for segment in segments.segments], np.bool_)
-        row, segment = np.nonzero(states.inside | (lasting & (~states.ready | (states.left != np.iinfo(np.int64).min))))
+        row, segment = np.nonzero(states.inside | (lasting & (~states.ready | (states.left != MISSING))))
         columns = (getattr(states, name)[row, segment] for name in ("inside", "entered", "left", "ready"))
         return pl.DataFrame(
             dict(zip(STATES, (*self._named(segments, row, segment), *columns), strict=True)), schema=STATES

@@ -32,6 +32,7 @@ class Applied:
         entered: When somebody last entered, microseconds UTC; None where nobody ever did.
         min_size: With fewer members nothing is told of it.
         since: When it was applied first.
+        status: `active` or `paused`.
     """
 
     version: str
@@ -40,6 +41,7 @@ class Applied:
     entered: int | None
     min_size: int = 0
     since: int = 0
+    status: str = "active"
 
 
 @dataclass(frozen=True)

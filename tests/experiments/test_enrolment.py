@@ -1,5 +1,7 @@
 """Who enters and who leaves: plan and apply, against a replay of every event, and what each cause is called."""
 
+import json
+
 import polars as pl
 import pytest
 from typer.testing import CliRunner
@@ -299,3 +301,50 @@ def looks(user, at):
         members = inside(ledgers[0], at, "name")
         assert 0 < len(members) < 30
         assert inside(ledgers[1], at, "name") == members
+
+
+ENDED = """version: 1
+segments:
+  same: {when: {did: {event: viewed}}, membership: {exit_on: [{event: bought}]}}
+  edited: {when: {did: {event: viewed}}, membership: {exit_on: [{event: bought}]}}
+  refitted:
+    when: {percentile: {feature: count_viewed_30d, gte: 0}}
+    membership: {exit_on: [{event: bought}]}
+  paused: {when: {did: {event: viewed}}, membership: {exit_on: [{event: bought}]}}
+"""  # fmt: skip
+
+
+def test_what_ends_a_membership_ends_it_also_where_the_segment_was_edited_refitted_or_paused(tmp_path):
+    """Out are the same people as of a segment that goes on, and what was written before stays as it was."""
+    project = projects.make(tmp_path / "shop", n_users=60, segments_yaml=ENDED)
+    begin, middle = END - 6 * DAY, END - 4 * DAY
+    path, first = project.file("segments.yaml"), applied(project, begin)
+    path.write_text(path.read_text().replace("  paused: {", "  paused: {status: paused, "))
+    paused = applied(project, middle)
+    assert inside(paused, middle, "paused") == inside(first, begin, "paused")
+    said = path.read_text().replace("status: paused, ", "")
+    edited = "edited: {when: {did: {event: viewed}}, membership: {"
+    path.write_text(said.replace(edited, edited + "ttl: 3650d, "))
+    manifest = project.path("memberships") / "ledger.json"
+    manifest.write_text(manifest.read_text().replace(paused.segments["refitted"].fit, "another"))
+    ledger = applied(project, END)
+    out = {name: inside(first, begin, name) - inside(ledger, END, name) for name in ledger.segments}
+    assert len(out["same"]) > 5
+    assert out["edited"] == out["paused"] == out["refitted"] == out["same"]
+    assert inside(ledger, END - 1, "paused") == inside(first, begin, "paused")
+    later = ledger.changes().filter(pl.col("at") > middle, pl.col("segment").is_in(["edited", "paused"])).collect()
+    assert set(later.select("at", "cause").rows()) == {(END, "edit")}
+    refits = ledger.changes().filter(pl.col("segment") == "refitted", pl.col("at") > middle).collect()
+    assert set(refits.select("at", "cause").rows()) == {(END, "refit")}
+
+
+def test_a_ledger_that_names_no_status_is_read_and_goes_on(project):
+    first = applied(project, END - DAY)
+    manifest = first.folder / "ledger.json"
+    said = json.loads(manifest.read_text())
+    for each in said["segments"].values():
+        del each["status"]
+    manifest.write_text(json.dumps(said))
+    assert Ledger.read(first.folder) == first
+    causes = applied(project, END).changes().filter(pl.col("at") > END - DAY).collect()["cause"]
+    assert set(causes) == {"event", "time"}
