@@ -16,7 +16,7 @@ from features.segments import context
 from features.segments import definitions as d
 from features.segments.names import Fault, Names, Path, blaming, kind_of, relaxed, window_of, within
 from features.segments.nodes import CLASSES, Cut, Input, Node, Ranges, Side, Window, sources
-from features.segments.predicates import EVERYTHING, counts, numbers
+from features.segments.predicates import EVERYTHING, counts, numbers, within_unit
 from features.segments.steps import moves
 
 REQUEST, STREAM, TIMER, BATCH = range(len(CLASSES))
@@ -286,7 +286,8 @@ class Compiler:
 
     def _bucket(self, said: d.Bucket, _: Path) -> Node:
         given = {key: value for key, value in (("gte", said.gte), ("lt", said.lt)) if value is not None}
-        return Node("input", "", REQUEST, ranges=numbers("bucket", given)[0], input=Input("bucket", said.salt))
+        ranges = within_unit("bucket", given, below=1.0)
+        return Node("input", "", REQUEST, ranges=ranges, input=Input("bucket", said.salt))
 
     def _study(self, name: str, path: Path, *kinds: str) -> None:
         known = self.names.studies
@@ -297,7 +298,7 @@ class Compiler:
     def _model(self, said: d.ModelSays, path: Path) -> Node:
         self._study(said.study, (*path, "study"), "propensity")
         given = {key: value for key in ("gte", "gt", "lt", "lte") if (value := getattr(said, key)) is not None}
-        source, ranges = ("model", numbers("model", given)[0]) if given else ("chosen", ((1.0, 1.0),))
+        source, ranges = ("model", within_unit("model", given)) if given else ("chosen", ((1.0, 1.0),))
         return Node("input", "", TIMER, ranges=ranges, change="tick", input=Input(source, said.study))
 
     def _cluster(self, said: d.Cluster, path: Path) -> list[Node]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from math import nan
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,15 +17,24 @@ OPERATORS = (
 )  # fmt: skip
 LISTS = ("in", "not_in", "between")
 TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
-LOCAL_TIME, WEEKDAY = "local_time", "weekday"
+LOCAL_TIME, WEEKDAY, CONTINENT = "local_time", "weekday", "continent"
+PATHS = ("device", CONTINENT, "country", "city", LOCAL_TIME, WEEKDAY, "timezone", "page")
+"""What a call is expected to say; it may say more, and names that are near one of these are mistakes of writing."""
+CONTINENTS = {
+    "AF": "Africa", "AN": "Antarctica", "AS": "Asia", "EU": "Europe", "NA": "North America", "OC": "Oceania",
+    "SA": "South America",
+}  # fmt: skip
 
 
 def check(path: str, predicate: object) -> Mapping[str, object]:
     """The predicate with its operators written out.
 
     Raises:
-        DefinitionError: an unknown operator, or a value that the path cannot have.
+        DefinitionError: an unknown operator, a value that the path cannot have, or a path that is nearly a known one.
     """
+    if path not in PATHS and "." not in path and (near := get_close_matches(path, PATHS, n=1, cutoff=0.8)):
+        hint = f"did you mean {near[0]!r}? What is your own has a dot, such as `own.{path}`."
+        raise DefinitionError(f"unknown context {path!r}. Hint: {hint}")
     said = predicate if isinstance(predicate, Mapping) else {"eq": predicate}
     for operator, value in said.items():
         if operator not in OPERATORS:
@@ -32,14 +42,27 @@ def check(path: str, predicate: object) -> Mapping[str, object]:
         several = operator in LISTS
         if several and (isinstance(value, str) or not isinstance(value, Sequence) or not value):
             raise DefinitionError(f"`{operator}` of {path!r} takes a list. Got {value!r}.")
+        if operator == "between" and not _ordered(path, value):
+            raise DefinitionError(
+                f"`between` of {path!r} takes a lower and an upper value, both within. Got {value!r}."
+            )
         for each in value if several and isinstance(value, Sequence) else [value]:
             if path == WEEKDAY and each not in WEEKDAYS:
                 raise DefinitionError(f"{each!r} is no weekday. {nearest(str(each), WEEKDAYS)}")
             if path == LOCAL_TIME and not (isinstance(each, str) and TIME.fullmatch(each)):
                 raise DefinitionError(f'a local time is written "09:00". Got {each!r}.')
+            if path == CONTINENT and operator in _EQUAL and operator != "exists" and each not in CONTINENTS:
+                codes = [f"{code} ({name})" for code, name in CONTINENTS.items()]
+                raise DefinitionError(f"{each!r} is no code of a continent. Hint: allowed are {', '.join(codes)}.")
         if operator == "regex":
             _compiled(path, str(value))
     return {str(operator): value for operator, value in said.items()}
+
+
+def _ordered(path: str, bounds: Any) -> bool:  # noqa: ANN401 - plain values
+    """Whether there are two that somebody can be between; times may pass midnight."""
+    alike = len(bounds) == 2 and isinstance(bounds[0], str) == isinstance(bounds[1], str)
+    return alike and (path == LOCAL_TIME or bool(bounds[0] <= bounds[1]))
 
 
 def _compiled(path: str, pattern: str) -> None:

@@ -2,7 +2,16 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    ModelWrapValidatorHandler,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from features.behaviour.words import KindSpec, Names
 from features.document import Definition, Duration, Instant
@@ -51,7 +60,7 @@ class Between(Definition):
 
 
 class Which(Definition):
-    """Which events."""
+    """`{event: purchase}`: which events."""
 
     event: Names = Field(description=EVENT_NAMES)
     where: Where = {}
@@ -76,7 +85,7 @@ class Windowed(Definition):
 
 
 class Events(Which, Windowed):
-    """Which events, and within which window."""
+    """`{event: purchase, last: 30d}`: which events, and within which window."""
 
 
 class Counted(Events):
@@ -127,13 +136,13 @@ class Resumed(Which):
 
 
 class Occurrence(Events):
-    """What must not happen."""
+    """`{event: purchase}`: what must not happen."""
 
     count: Predicate = None
 
 
 class Step(Windowed):
-    """A step of a sequence: events that come, or (`not`) events that stay away; only those in its window count."""
+    """`{event: purchase, within: 24h}`: events that come, or (`not`) that stay away; only those in its window count."""
 
     event: Names = Field((), description=EVENT_NAMES)
     where: Where = {}
@@ -159,7 +168,7 @@ class Step(Windowed):
 
 
 class Sequence(Definition):
-    """Steps in order, with absence, within one cart, one session, one span of time."""
+    """`{steps: [{event: viewed}, {event: purchase}]}`: in order, with absence, within one cart, session or time."""
 
     scope: Literal["user", "session"] = "user"
     match: Literal["any", "first", "last"] = "last"
@@ -239,10 +248,10 @@ class ModelSays(Definition):
     """`{study: purchase_7d, gte: 0.35}`; without a bound, the model's own threshold."""
 
     study: str
-    gte: float | None = None
-    gt: float | None = None
-    lt: float | None = None
-    lte: float | None = None
+    gte: float | None = Field(None, ge=0, le=1)
+    gt: float | None = Field(None, ge=0, le=1)
+    lt: float | None = Field(None, ge=0, le=1)
+    lte: float | None = Field(None, ge=0, le=1)
 
 
 class Bucket(Definition):
@@ -260,7 +269,7 @@ class Bucket(Definition):
 
 
 class Condition(Definition):
-    """A condition; several keys of one mapping all have to hold."""
+    """`{did: {event: any, last: 7d}}`: a condition; several keys of one mapping all have to hold."""
 
     all_: tuple["Condition", ...] | None = Field(None, alias="all", min_length=1)
     any_: tuple["Condition", ...] | None = Field(None, alias="any", min_length=1)
@@ -318,7 +327,7 @@ class Reentry(Definition):
 
 
 class Membership(Definition):
-    """What a truth does not say: how long one stays, and when one may come back."""
+    """`{ttl: 7d}`: what a truth does not say: how long one stays, and when one may come back."""
 
     hysteresis: Hysteresis | None = None
     min_dwell: Duration | None = None
@@ -336,7 +345,7 @@ class Membership(Definition):
 
 
 class SegmentSpec(Definition):
-    """One segment."""
+    """`{when: {did: {event: any, last: 7d}}}`: one segment."""
 
     description: str = ""
     when: Condition
@@ -356,9 +365,45 @@ class SegmentSpec(Definition):
 
 
 class Document(Definition):
-    """`segments.yaml`."""
+    """`{version: 1, segments: {active: {when: {did: {event: any, last: 7d}}}}}`: segments.yaml."""
 
     version: Literal[1] = 1
     session_gap: Duration = 30 * MINUTE
     events: dict[str, KindSpec] = {}
     segments: dict[str, SegmentSpec] = Field(min_length=1)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_these_words(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as problem:
+            raise ValidationError.from_exception_data(problem.title, list(map(_worded, problem.errors()))) from None
+
+
+CONDITIONS = "[{did: {event: any, last: 7d}}, {segment: NAME}]"
+EXAMPLES = {
+    "all": CONDITIONS, "any": CONDITIONS, "none": CONDITIONS, "steps": "[{event: viewed}, {event: purchase}]",
+    "exit_on": "[{event: purchase}]", "include": "[ID]", "exclude": "[ID]", "emit": "[entered, exited]",
+    "event": "[purchase, refund]", "same": "[cart_id]", "in": "[NAME]", "feature": "{NAME: {gte: 3}}",
+    "trait": "{NAME: VALUE}", "context": "{device: mobile}", "where": "{NAME: {gte: 3}}",
+    "segments": "{active: {when: {did: {event: any, last: 7d}}}}", "events": "{clicks: {event: clicked}}",
+}  # fmt: skip
+"""What may stand under a key."""
+EXPECTED = {"tuple_type": "a list", "dict_type": "a mapping", "model_type": "a mapping", "too_short": "at least one"}
+"""What has to stand there, by pydantic's name of the fault."""
+
+
+def _worded(fault: Any) -> InitErrorDetails:  # noqa: ANN401 - pydantic's error dictionary
+    """The fault, where the shape is another: with what was expected, an example and what there was."""
+    kind, said = fault["type"], fault["input"]
+    words, known = PydanticCustomError(kind, "{told}", {"told": fault["msg"], **fault.get("ctx", {})}), fault["loc"]
+    if kind in EXPECTED:
+        key = next((step for step in reversed(known) if isinstance(step, str)), "")
+        meant = globals()[fault["ctx"]["class_name"]].__doc__.split("`")[1] if kind == "model_type" else EXAMPLES[key]
+        there = "a mapping" if isinstance(said, dict) else "a list" if isinstance(said, list) else repr(said)
+        there = "none" if kind == "too_short" else there
+        words = PydanticCustomError(
+            kind, "{told}", {"told": f"{EXPECTED[kind]} is expected, as in {meant}. Got {there}."}
+        )
+    return InitErrorDetails(type=words, loc=known, input=said)

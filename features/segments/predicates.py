@@ -51,9 +51,24 @@ def numbers(name: str, predicate: object) -> tuple[Ranges, bool]:
             allowed = [*_SIMPLE, "exists"]
             raise DefinitionError(f"unknown operator {operator!r} of {name!r}. {nearest(str(operator), allowed)}")
         ranges = _both(ranges, _SIMPLE[operator](_numbers(name, str(operator), value)))
+    if not ranges:
+        raise DefinitionError(_never(name, said))
     if absent:
         ranges = ()
     return ranges, "exists" in said
+
+
+def within_unit(name: str, said: Mapping[str, float], *, below: float = inf) -> Ranges:
+    """Which numbers pass of those from 0 to 1, and below a number."""
+    ranges, _ = numbers(name, said)
+    if not any(low <= 1 and high >= 0 and low < below for low, high in ranges):
+        raise DefinitionError(_never(name, said))
+    return ranges
+
+
+def _never(name: str, said: Mapping[str, object]) -> str:
+    written = ", ".join(f"{operator}: {value}" for operator, value in said.items())
+    return f"no number that {name!r} may have passes {{{written}}}. Hint: shares and probabilities are 0 to 1."
 
 
 def _numbers(name: str, operator: str, value: object) -> list[float]:

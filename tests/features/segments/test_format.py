@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from features.document import load, parsed
+from features.document import Definition, load, parsed
 from features.errors import DefinitionError
+from features.segments import definitions
 from features.segments.format import formatted, schema
 from features.segments.segment_set import SegmentSet
 from tests.features.segments.shop import CODES, FEATURES, PLAN, STUDIES
@@ -107,7 +108,27 @@ def test_the_schema_marks_what_is_wrong(events, when, place):
         ("    when: {sequence: {steps: [{event: add}, {not: {event: buy}}]}}", "segments.yaml:4: .*within: 24h"),
         ("    when: {sequence: {same: section, steps: [{event: add}]}}", "segments.yaml:4: .*`same` needs 'section'"),
         ("    when: {}", "segments.yaml:4: .*a condition says something"),
-        ("    when: {all: []}", "segments.yaml:4: segments.s.when.all"),
+        (
+            "    when: {all: []}",
+            r"segments.yaml:4: segments.s.when.all: at least one is expected, as in \[\{did: .*Got none",
+        ),
+        (
+            "    when: {any: {did: {event: buy}}}",
+            r"yaml:4: segments.s.when.any: a list is expected, as in \[\{did: .*Got a map",
+        ),
+        ("    when: {any: [3]}", r"yaml:4: segments.s.when.any.0: a mapping is expected, as in \{did: .*Got 3"),
+        ("    when: {feature: [a]}", r"yaml:4: segments.s.when.feature: a mapping is expected.*\{NAME: .*Got a list"),
+        ("    when: {did: {event: buy}}\n    include: ann", r"yaml:5: segments.s.include: a list.*\[ID\]. Got 'ann'"),
+        ("    when: {did: buy}", r"yaml:4: segments.s.when.did: a mapping .* as in \{event: purchase.*Got 'buy'"),
+        ("  t: later", r"yaml:4: segments.t: a mapping is expected, as in \{when: .*Got 'later'"),
+        ("    when: {model: {study: purchase_7d, gte: 35}}", "yaml:4: segments.s.when.model.gte: .*equal to 1"),
+        ("    when: {model: {study: purchase_7d, gt: 1}}", r"yaml:4: .*no number that 'model' .* \{gt: 1.0\}"),
+        ("    when: {bucket: {salt: x, gte: .5, lt: .2}}", r"yaml:4: .*no number that 'bucket' .*gte: 0.5, lt: 0.2"),
+        ("    when: {bucket: {salt: x, gte: 1}}", "yaml:4: .*no number that 'bucket'"),
+        ("    when: {feature: {count_any_7d: {between: [5, 2]}}}", "yaml:4: .*no number that 'count_any_7d'"),
+        ("    when: {context: {devise: mobile}}", "yaml:4: .*unknown context 'devise'. Hint: did you mean 'device'"),
+        ("    when: {context: {continent: Europe}}", r"yaml:4: .*no code of a continent.*EU \(Europe\)"),
+        ("    when: {context: {page.depth: {between: [5, 2]}}}", "yaml:4: .*`between` of 'page.depth'"),
         (
             "    when:\n      feature:\n        count_any_7d: {gt: 1}\n        count_view_7d: {gtee: 3}",
             "yaml:7: .*'gte'",
@@ -132,6 +153,21 @@ def test_a_mistake_is_named_with_its_line_and_the_nearest_name(tmp_path, text, t
         SegmentSet.from_yaml(
             path, PLAN, CODES, FEATURES, studies=STUDIES, clusters={"behaviour": ("bargain", "lookers")}
         )
+
+
+def test_a_shape_that_is_another_is_told_with_an_example_wherever_it_may_stand():
+    models = [each for each in vars(definitions).values() if isinstance(each, type) and issubclass(each, Definition)]
+    for model in models:
+        assert model.__doc__.startswith("`{") or model in (Definition, definitions.Windowed)
+        for name, field in model.model_fields.items():
+            if re.search(r"\b(tuple|dict)\[", str(field.annotation)):
+                assert (field.alias or name) in definitions.EXAMPLES
+
+
+def test_a_path_of_a_context_that_nobody_foresaw_is_taken():
+    for path in ("basket_size", "own.devise", "weather"):
+        said = {"segments": {"s": {"when": {"context": {path: {"gte": 3}}}}}}
+        assert SegmentSet.from_dict(said, PLAN, CODES, FEATURES).names == ("s",)
 
 
 def test_names_of_clusters_that_nobody_knows_yet_are_taken_as_they_are():
