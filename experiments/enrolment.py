@@ -13,13 +13,13 @@ from experiments.audience import Audience
 from experiments.proposals import flow
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
-from features.behaviour.schema import MISSING
+from features.behaviour.schema import CODE_MASK, HEAD, KNOWN, MISSING, TS
 from features.errors import AnalysisError
 from features.events.plan import Purpose
 from features.instants import iso
 from features.project import Project
 from features.segments.ledger import CHANGES, STATES, Applied, Ledger
-from features.segments.membership import CAUSES, EDIT, REFIT, Changes, Ints, Moments, States, Terms, fold, step
+from features.segments.membership import CAUSES, EDIT, REFIT, Changes, Ints, Moments, States, Terms, fold, means, step
 from features.segments.nodes import below
 from features.segments.segment_set import Segment, SegmentSet
 
@@ -38,8 +38,9 @@ class Line:
         entered: How many come.
         left: How many go.
         causes: Changes by cause.
-        note: Why it is not enrolled, or what was edited; empty where there is nothing to say.
+        note: Why it is not enrolled; empty where there is nothing to say.
         samples: Some who come or go, with the reason.
+        hidden: It goes on with fewer than its minimum size: nothing else is told of it.
     """
 
     name: str
@@ -230,45 +231,73 @@ class Enrolment:
         return pl.DataFrame(rows, schema=CHANGES, orient="row")
 
     def _told(self, before: pl.DataFrame) -> Iterator[Line]:
-        """One line a segment."""
-        samples = self._samples()
+        """One line a segment; of one that ends with fewer than its minimum size, no person."""
+        samples = self._samples(before)
         inside = before.filter("inside")
         was, now = (dict(_counted(frame, "segment")) for frame in (inside, self.states.filter("inside")))
         lost = dict(_counted(inside.filter(pl.col("user").is_in(self.erased)), "segment"))
         moved = list(_counted(self.changes, "segment", "entered", "cause"))
-        for segment in self.audience.segments.segments:
-            name, causes, entered = segment.name, Counter[str](), 0
+        kept = {segment.name for segment in self._kept()}
+        for name, least, note in self._named():
+            causes, entered = Counter[str](), 0
             for changed, comes, cause, count in moved:
                 causes[cause] += count if changed == name else 0
                 entered += count if changed == name and comes else 0
             forgotten = lost.get(name, 0) + self.ledger.erased.get(name, 0)
             left = causes.total() - entered + forgotten
             causes["erase"] += forgotten
-            note = self.audience.unanswered(segment) if segment.status == "active" else segment.status
-            size = now.get(name, 0)
-            hidden = size < segment.min_size
-            shown = () if hidden else tuple(samples.get(name, ()))
-            sizes = was.get(name, 0) + self.ledger.erased.get(name, 0), size, entered, left
-            yield Line(name, *sizes, dict(sorted((+causes).items())), note, shown, hidden)
+            held, size = was.get(name, 0) + self.ledger.erased.get(name, 0), now.get(name, 0)
+            small = (size if name in kept else held) < least
+            shown = () if small else tuple(samples.get(name, ()))
+            told = dict(sorted((+causes).items()))
+            yield Line(name, held, size, entered, left, told, note, shown, hidden=small and name in kept)
 
-    def _samples(self) -> dict[str, list[Mapping[str, str]]]:
+    def _named(self) -> Iterator[tuple[str, int, str]]:
+        """Per segment that is declared, or was applied last, its name, its minimum size and what there is to note."""
+        for each in self.audience.segments.segments:
+            yield each.name, each.min_size, self.audience.unanswered(each) if each.status == "active" else each.status
+        for name, applied in self.ledger.segments.items():
+            if name not in self.audience.segments.names:
+                yield name, applied.min_size, "declared no more"
+
+    def _samples(self, before: pl.DataFrame) -> dict[str, list[Mapping[str, str]]]:
         """Per segment some who enter and some who leave: the first, who are in few buckets; they are read once."""
         chosen = self.changes.group_by("segment", "entered", maintain_order=True).head(SAMPLED)
         people = chosen["user"].unique().to_list()
         histories = self.audience.log.histories(self.audience.schema, users=people) if people else None
         places = {} if histories is None else {user: row for row, user in enumerate(histories.users.tolist())}
+        kept, came = {segment.name for segment in self._kept()}, self._came(before, people)
         told: dict[str, list[Mapping[str, str]]] = {}
         for user, name, at, entered, cause in chosen.sort("entered", descending=True).select(*CHANGES).iter_rows():
-            why = cause
-            if histories is not None and user in places and name in self.audience.segments.names:
-                why += "; " + self._reason(histories.take(np.array([places[user]])), name, at, entered=entered)
-            change = "enters" if entered else "leaves"
+            why = ""
+            if histories is not None and user in places and name in kept:
+                person = histories.take(np.array([places[user]]))
+                since = 0 if entered else max(each for each in came[user, name] if each <= at)
+                why = self._reason(person, name, at) if entered else self._over(person, name, at, since)
+            change, why = "enters" if entered else "leaves", "; ".join(filter(None, (cause, why)))
             told.setdefault(name, []).append({"change": change, "user": user, "at": iso(at), "why": why})
         return told
 
-    def _reason(self, person: Histories, name: str, at: int, *, entered: bool) -> str:
-        tree = self.audience.explain(person, at, [name])[name]
-        return "; ".join(reasons(tree, holding=bool(tree["in"]))) or ("" if entered else "its time is over")
+    def _came(self, before: pl.DataFrame, people: Sequence[str]) -> dict[tuple[str, str], list[int]]:
+        """Per person and segment the instants of their entries, as far as they are known here."""
+        entries = self.changes.filter("entered").select("user", "segment", pl.col("at").alias("entered"))
+        known = pl.concat([before.filter("inside").select(entries.columns), entries])
+        mine = known.filter(pl.col("user").is_in(people)).group_by("user", "segment").agg("entered")
+        return {(user, name): instants for user, name, instants in mine.iter_rows()}
+
+    def _reason(self, person: Histories, name: str, at: int, *, holding: bool = True) -> str:
+        return "; ".join(reasons(self.audience.explain(person, at, [name])[name], holding=holding))
+
+    def _over(self, person: Histories, name: str, at: int, entered: int) -> str:
+        """Why a person left: an event that ended the membership, its time, or what holds no more."""
+        if not person.consent()[0] & Purpose.PERSONALISATION.bit:
+            return "agrees to personalisation no more"
+        segment = self.audience.segments.segment(name)
+        ended = _ender(person, segment, max(entered, self.looked(name)), at)
+        if ended is not None and ended[1] > entered:
+            return f"ended by {ended[0]} {iso(ended[1])}"
+        ttl = (segment.membership or {}).get("ttl")
+        return "its time is over" if ttl and at - entered >= ttl else self._reason(person, name, at, holding=False)
 
 
 class _Course(NamedTuple):
@@ -367,6 +396,18 @@ class _Part:
         return pl.DataFrame(
             dict(zip(STATES, (*self._named(segments, row, segment), *columns), strict=True)), schema=STATES
         )
+
+
+def _ender(person: Histories, segment: Segment, since: int, at: int) -> tuple[str, int] | None:
+    """Name and ts of the newest event that ends a person's membership and became known since an instant."""
+    slots = person.slots[person.starts[0] : person.ends[0]]
+    known = np.maximum(slots[:, TS], slots[:, KNOWN])
+    meant = np.any([means(kind, person.schema, slots) for kind in segment.exits], axis=0)
+    found = slots[meant & (since < known) & (known <= at)]
+    if not len(found):
+        return None
+    last, names = found[np.argmax(found[:, TS])], {code: name for name, code in person.schema.codes.items()}
+    return names[int(last[HEAD]) & CODE_MASK], int(last[TS])
 
 
 def _counted(frame: pl.DataFrame, *by: str) -> Iterator[tuple[Any, ...]]:

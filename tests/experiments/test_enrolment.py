@@ -348,3 +348,48 @@ def test_a_ledger_that_names_no_status_is_read_and_goes_on(project):
     assert Ledger.read(first.folder) == first
     causes = applied(project, END).changes().filter(pl.col("at") > END - DAY).collect()["cause"]
     assert set(causes) == {"event", "time"}
+
+
+def test_a_plan_says_who_leaves_what_is_declared_no_more_or_archived(project):
+    path = project.file("segments.yaml")
+    path.write_text(
+        path.read_text() + "  few: {when: {did: {event: viewed, count: {gte: 9}, last: 2d}}, min_size: 50}\n"
+    )
+    ledger = applied(project, END)
+    regulars, few = (len(inside(ledger, END, name)) for name in ("regulars", "few"))
+    assert 0 < few < 50
+    said = path.read_text().replace("  regulars: {", "  renamed: {").replace("  few: {", "  few: {status: archived, ")
+    path.write_text(said)
+    plan = Enrolment.plan(project, at=END)
+    lines = {each["name"]: each for each in plan.to_dict()["segments"]}
+    gone, archived = lines["regulars"], lines["few"]
+    assert (gone["before"], gone["after"], gone["left"], gone["causes"]) == (regulars, 0, regulars, {"edit": regulars})
+    assert (gone["note"], len(gone["samples"])) == ("declared no more", 3)
+    assert (archived["before"], archived["left"], archived["note"], archived["samples"]) == (few, few, "archived", ())
+    assert lines["renamed"]["entered"] == regulars
+    assert lines["tiny"] == {"name": "tiny", "hidden": True}
+    assert f"regulars: {regulars} -> 0 (+0 -{regulars}: {regulars} by edit) [declared no more]" in str(plan)
+    assert f"few: {few} -> 0 (+0 -{few}: {few} by edit) [archived]" in str(plan)
+    plan.apply()
+    assert "regulars" not in {each.name for each in Enrolment.plan(project, at=END).lines}
+
+
+def test_who_leaves_by_time_or_by_an_event_is_told_that_and_not_the_condition_that_holds(tmp_path):
+    said = """version: 1
+segments:
+  timed: {when: {did: {event: viewed}}, membership: {ttl: 2d}}
+  bought: {when: {did: {event: viewed}}, membership: {exit_on: [{event: bought}]}}
+  looking: {when: {did: {event: viewed, last: 2d}}}
+"""
+    project = projects.make(tmp_path / "shop", n_users=60, segments_yaml=said)
+    applied(project, END - 3 * DAY)
+    plan = Enrolment.plan(project, at=END)
+    why = {
+        line.name: [(each["at"], each["why"]) for each in line.samples if each["change"] == "leaves"]
+        for line in plan.lines
+    }
+    assert {each for _, each in why["timed"]} == {"time; its time is over"}
+    assert len(why["bought"]) == 3
+    assert [each for _, each in why["bought"]] == [f"event; ended by bought {at}" for at, _ in why["bought"]]
+    assert {each for _, each in why["looking"]} == {"time; {did: {event: viewed, last: 2d}}"}
+    assert "time; its time is over" in str(plan)
