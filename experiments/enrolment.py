@@ -327,11 +327,12 @@ def _other(ledger: Ledger, segment: Segment, audience: Audience) -> int | None:
 
 
 class _Part:
-    """The people of one bucket."""
+    """The people of one bucket who were seen by then."""
 
     def __init__(
         self, whole: Enrolment, course: _Course, histories: Histories, before: Callable[[str], pl.DataFrame]
     ) -> None:
+        histories = histories.take(np.flatnonzero(whole.audience.seen(histories, whole.audience.at)))
         self.whole, self.users = whole, pl.DataFrame({"user": pl.Series(histories.users.tolist(), dtype=pl.String)})
         self.states, self.changes = pl.DataFrame(schema=STATES), pl.DataFrame(schema=CHANGES)
         known = before(self.users["user"][0]) if len(histories) else pl.DataFrame(schema=STATES)
@@ -339,7 +340,7 @@ class _Part:
         if (since := whole.ledger.at) is not None:
             moments = Moments.of(histories, course.followed.segments, since, whole.audience.at, whole.audience.merges)
         for segments, work in ((course.followed, self._folded), (course.anew, self._stepped)):
-            if len(segments):
+            if len(segments) and len(histories):
                 states, changes = work(histories, segments, self._taken(known, segments), moments)
                 self.states = pl.concat([self.states, self._kept(segments, states)])
                 self.changes = pl.concat([self.changes, self._frame(segments, changes)])
@@ -356,9 +357,11 @@ class _Part:
     def _folded(
         self, histories: Histories, segments: SegmentSet, held: States, moments: Moments
     ) -> tuple[States, Changes]:
-        """Along all change points since the ledger."""
-        audience, n, since = self.whole.audience, len(histories), self.whole.ledger.at or 0
-        instants, terms = (np.full(n, since), np.full(n, audience.at)), Terms.of(segments.segments)
+        """Along all change points since the ledger; of who was not seen by then, since they were."""
+        audience, begin, terms = self.whole.audience, self.whole.ledger.at or 0, Terms.of(segments.segments)
+        since, fresh = np.full(len(histories), begin), np.flatnonzero(~audience.seen(histories, begin))
+        since[fresh] = moments.at[moments.starts[fresh]]
+        instants = since, np.full(len(histories), audience.at)
         states, changes, _ = fold(held, terms, audience.judge(histories, segments), moments, *instants)
         return states, changes
 

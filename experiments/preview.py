@@ -66,10 +66,11 @@ class Preview:
         overlap, seen = np.zeros((n, n), np.int64), 0
         for histories in audience.everybody():
             for place, instant in enumerate(instants.tolist()):
-                inside = audience.truths(histories, instant, segments).values == TRUE
+                known = audience.seen(histories, instant)
+                inside = (audience.truths(histories, instant, segments).values == TRUE) & known[:, None]
                 sizes[place] += inside.sum(axis=0)
             overlap += np.rint(inside.T.astype(np.float64) @ inside.astype(np.float64)).astype(np.int64)
-            seen += int(audience.seen(histories, audience.at).sum())
+            seen += int(known.sum())
             told(f"{seen:,} users")
         return cls(
             segments.names, instants, seen, sizes, overlap, {each.name: each.min_size for each in segments.segments}

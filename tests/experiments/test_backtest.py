@@ -51,6 +51,29 @@ def test_a_preview_counts_what_the_log_says(project):
     assert found.alike(0.9) == [("eager", "keen", 1.0), ("eager", "both", 1.0), ("keen", "both", 1.0)]
 
 
+def test_who_was_not_seen_by_then_is_in_no_preview_and_no_segment(tmp_path):
+    some, others = "{when: {bucket: {salt: s, lt: 0.9}}}", "{when: {not: {did: {event: bought}}}}"
+    said = f"version: 1\nsegments: {{some: {some}, others: {others}}}\n"
+    project = projects.make(tmp_path / "shop", n_users=40, segments_yaml=said)
+    before = Preview.of(project, at=projects.START - DAY)
+    assert (before.n_users, before.sizes.any(), before.overlap.any()) == (0, False, False)
+    assert all(line.after == 0 for line in Enrolment.plan(project, at=projects.START - DAY).lines)
+    times = [projects.START + k * DAY for k in (1, 2, 4, 8)]
+    seen = dict(EventLog.of(project).frame(columns=["user", "ts"]).group_by("user").agg(pl.col("ts").min()).iter_rows())
+    for at in times:
+        ledger, found = Enrolment.plan(project, at=at).apply(), Preview.of(project, at=at, days=1, points=2)
+        by_then = {user for user, first in seen.items() if first <= at}
+        some = set(ledger.members(at, segment="some")["user"])
+        assert found.n_users == len(by_then)
+        assert found.sizes[-1, 0] == len(some)
+        assert some < by_then
+    came = ledger.changes().filter(pl.col("segment") == "some", pl.col("at") > times[0]).collect()
+    assert came.height > 3
+    assert all(
+        (seen[user], "event") == (at, cause) for user, at, cause in came.select("user", "at", "cause").iter_rows()
+    )
+
+
 def test_a_back_test_counts_what_they_did_next(project):
     begin = projects.START + 20 * DAY
     found = Backtest.of(project, Asked("bought", "", 7 * DAY), begin=begin, every=14 * DAY, names=["eager", "few"])
