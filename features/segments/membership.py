@@ -41,7 +41,7 @@ class Terms:
     """How long one stays and when one may come back, shape (n_segments,) each; microseconds, 0 where nothing is said.
 
     Attributes:
-        min_dwell: Nobody leaves earlier for want of the condition.
+        min_dwell: Nobody leaves earlier for want of the condition, but for who is excluded.
         ttl: Everybody leaves then.
         after: Nobody comes back earlier.
         never: Nobody comes back.
@@ -153,7 +153,7 @@ def step(states: States, terms: Terms, truths: Truths, ended: Ints, cause: Ints)
     if terms.ttl.any():
         over = states.inside & (terms.ttl > 0) & (now - states.entered >= terms.ttl)
     if terms.min_dwell.any():
-        failing &= now - states.entered >= terms.min_dwell
+        failing &= (now - states.entered >= terms.min_dwell) | truths.barred
     if terms.after.any() or terms.never.any():
         comes &= now >= _back(states, terms)
     comes &= states.ready

@@ -84,6 +84,7 @@ class Truths:
         changes: Shape (n_rows, n_segments): the next instant at which time alone may change the value; NEVER. No rows
             where nobody asked.
         stays: Shape (n_rows, n_segments): TRUE where somebody who is in stays in.
+        barred: Shape (n_rows, n_segments), or (1, n_segments): who is excluded from one with `min_dwell`.
     """
 
     names: tuple[str, ...]
@@ -92,6 +93,7 @@ class Truths:
     values: NDArray[np.int8]
     changes: NDArray[np.int64]
     stays: NDArray[np.int8]
+    barred: NDArray[np.bool_]
 
     def column(self, name: str) -> NDArray[np.bool_]:
         """Who is in one segment."""
@@ -130,6 +132,9 @@ class SegmentSet:
         self.names = tuple(segment.name for segment in segments)
         asked = [node.input for node in nodes if node.input is not None and node.input.source != "count"]
         self.inputs: tuple[Input, ...] = tuple(dict.fromkeys(asked))
+        self._barring = {
+            k: set(self.lists(each)[1]) for k, each in enumerate(segments) if "min_dwell" in (each.membership or {})
+        }
         self._held = [place for place, segment in enumerate(segments) if segment.stays != segment.root]
 
     @classmethod
@@ -275,6 +280,16 @@ class SegmentSet:
 
         return tuple(dict.fromkeys(read(segment.root)))
 
+    def lists(self, segment: Segment) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Who stands under `include` and under `exclude` of a segment, as `Compiler` joins them to its condition."""
+        node, found = self.nodes[segment.root], dict[str, tuple[str, ...]]()
+        while node.op in ("any", "all"):
+            listed = self.nodes[node.children[1]]
+            listed = self.nodes[listed.children[0]] if node.op == "all" else listed
+            found[node.op] = listed.input.among if listed.input is not None else ()
+            node = self.nodes[node.children[0]]
+        return found.get("any", ()), found.get("all", ())
+
     def only(self, names: Collection[str]) -> "SegmentSet":
         """These segments alone, and what they are made of."""
         segments = [segment for segment in self.segments if segment.name in names]
@@ -339,7 +354,11 @@ class SegmentSet:
             stays = stays.copy()
             stays[:, self._held] = values[:, n:]
             changes[:, self._held] = np.minimum(changes[:, self._held], changes[:, n:])
-        return Truths(self.names, histories.users, instants, values[:, :n], changes[:, :n], stays)
+        barred = np.zeros((len(histories) if any(self._barring.values()) else 1, n), np.bool_)
+        for k, listed in self._barring.items():
+            if listed:
+                barred[:, k] = [user in listed for user in histories.users]
+        return Truths(self.names, histories.users, instants, values[:, :n], changes[:, :n], stays, barred)
 
     def explain(
         self,

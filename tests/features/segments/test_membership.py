@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from features.behaviour.schema import MISSING
 from features.errors import DefinitionError
 from features.instants import DAY, HOUR, parse_duration
-from features.segments.membership import CAUSES, Moments, States, Terms, fold
+from features.segments.membership import CAUSES, EDIT, Moments, States, Terms, fold, step
 from features.segments.program import Snapshot
 from tests.features.segments.naive import Naive
 from tests.features.segments.shop import DECLARED, FEATURES, PLAN, SETTINGS, histories, segment_set
@@ -173,6 +174,38 @@ def test_lists_hold_against_the_condition_and_in_references():
     told = made.explain(histories([event("view", BEGIN)], made), END)
     assert told["s"]["in"]
     assert not told["out"]["in"]
+
+
+def stepped(said, states, at):
+    """Ann's states an instant later; she did nothing but add at BEGIN."""
+    made = segment_set({"s": {"when": ADDED, **said}})
+    rows, one = histories([event("add", BEGIN)], made), np.array([[MISSING]])
+    return step(states, Terms.of(made.segments), made.evaluate(rows, at), one, np.array([EDIT]))[0]
+
+
+def test_who_is_excluded_is_out_at_once_whatever_the_minimum():
+    for dwell in ({"min_dwell": "30d"}, {"min_dwell": "30d", "reentry": {"after": "1d"}}, {"ttl": "60d"}):
+        states = stepped({"membership": dwell}, States.new(1, 1), BEGIN)
+        assert states.inside.all()
+        assert stepped({"membership": dwell, "exclude": ["bob"]}, states, BEGIN + HOUR).inside.all()
+        out = stepped({"membership": dwell, "exclude": ["ann"]}, states, BEGIN + HOUR)
+        assert (out.inside.item(), out.left.item()) == (False, BEGIN + HOUR)
+        assert not stepped({"membership": dwell, "exclude": ["ann"]}, out, BEGIN + 20 * DAY).inside.any()
+    held = {"membership": {"min_dwell": "30d"}, "include": ["bob"], "exclude": ["eve"]}
+    assert stepped(held, stepped(held, States.new(1, 1), BEGIN), BEGIN + 2 * DAY).inside.all()
+
+
+def test_who_is_included_leaves_by_ttl_and_comes_back_once_taken_off_the_list_and_put_there_again():
+    listed, bare = ({"membership": {"ttl": "6h"}, "include": each} for each in (["ann"], []))
+    states, later = stepped(listed, States.new(1, 1), BEGIN), BEGIN + 2 * DAY
+    assert states.inside.all()
+    states = stepped(listed, states, BEGIN + 6 * HOUR)
+    assert not states.inside.any()
+    assert not stepped(listed, states, later).inside.any()
+    assert stepped(listed, stepped(bare, states, later), later + HOUR).inside.all()
+    put_out = {"include": ["ann"], "membership": {"exit_on": [{"event": "buy"}]}, "when": ADDED}
+    bought = folded({"s": put_out}, [event("buy", BEGIN + hours * HOUR, hours) for hours in (1, 3, 4)])
+    assert [(at - BEGIN, entered) for _, at, entered, _ in bought] == [(0, True), (HOUR, False)]
 
 
 @pytest.mark.parametrize(
