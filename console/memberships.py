@@ -43,14 +43,22 @@ def _planned(project: Path | None, at: str | None) -> "Enrolment":
 def plan(*, at: AtOption = None, project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Show who would enter and leave which segment, with reasons; nothing changes."""
     found = _planned(project, at)
-    answer(found.to_dict(), str(found), as_json=as_json)
+    notes = _astray(found)
+    answer(found.to_dict() | {"lists": notes}, "\n".join([str(found), *notes]), as_json=as_json)
+
+
+def _astray(found: "Enrolment") -> list[str]:
+    from experiments.lists import astray
+
+    return astray(found.audience.log, found.audience.segments)
 
 
 def apply(*, at: AtOption = None, project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Do what `plan` shows: write the memberships, and serve the segments where a bundle is in service."""
     found = _planned(project, at)
-    ledger = found.apply()
-    answer(found.to_dict(), f"{found}\nwritten to {ledger.folder}", as_json=as_json)
+    ledger, notes = found.apply(), _astray(found)
+    text = "\n".join([str(found), *notes, f"written to {ledger.folder}"])
+    answer(found.to_dict() | {"lists": notes}, text, as_json=as_json)
 
 
 def explain(

@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def check(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Check segments.yaml; list its segments with their class, version and what they rest on."""
+    from experiments.lists import astray
     from experiments.release import declared_segments
     from features.behaviour.feature_set import FeatureSet
     from features.errors import DefinitionError
@@ -37,7 +38,9 @@ def check(*, project: ProjectOption = None, as_json: JsonOption = False) -> None
     header = ("segment", "class", "status", "version", "description")
     told = [dict(zip(header, row, strict=True)) | {"uses": each} for row, each in zip(rows, uses, strict=True)]
     text = table([(*row, ", ".join(each) or "-") for row, each in zip(rows, uses, strict=True)], (*header, "uses"))
-    answer({"segments": told, "fingerprint": segments.fingerprint}, text, as_json=as_json)
+    notes = astray(log, segments)
+    document = {"segments": told, "fingerprint": segments.fingerprint, "lists": notes}
+    answer(document, "\n".join([text, *notes]), as_json=as_json)
 
 
 def schema() -> None:
