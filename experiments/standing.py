@@ -7,12 +7,14 @@ from typing import Any, Self
 from experiments.audience import Audience
 from experiments.enrolment import Enrolment
 from experiments.proposals import flow
+from features.behaviour.histories import Histories
 from features.behaviour.matrix import FeatureMatrix
 from features.behaviour.schema import MISSING
 from features.instants import iso
 from features.project import Project
 from features.segments.ledger import Ledger
 from features.segments.membership import dates
+from features.segments.segment_set import Segment
 from training.contributions import moved, paths_of_all
 from training.trees import Forest
 
@@ -66,13 +68,10 @@ class Standing:
         held = ledger.members(audience.at, user=canonical).iter_rows() if ledger.at is not None else ()
         since = {name: (begun, cause) for _, name, begun, cause in held if name in trees}
         terms = {}
-        if ledger.at is not None and audience.at >= ledger.at:
-            states = {each["segment"]: each for each in Enrolment(project, audience, ledger).of(person).to_dicts()}
-            lasting = [each for each in audience.segments.segments if each.membership is not None]
-            for segment in lasting:
-                if segment.name in trees and segment.name in ledger.segments:
-                    state = states.get(segment.name, NOBODY)
-                    trees[segment.name]["in"] = state["inside"]
+        for segment, state in _states(Enrolment(project, audience, ledger), person):
+            if segment.name in trees:
+                trees[segment.name]["in"] = state["inside"]
+                if segment.membership is not None:
                     terms[segment.name] = dates(segment, **{name: state[name] for name in NOBODY})
         since = {name: told for name, told in since.items() if name not in terms or trees[name]["in"]}
         return cls(canonical, audience.at, trees, since, terms, dict(_moved(audience, matrix)))
@@ -103,6 +102,25 @@ class Standing:
             "memberships": since,
             "contributions": self.contributions,
         }
+
+
+def _states(enrolment: Enrolment, person: Histories) -> Iterator[tuple[Segment, Mapping[str, Any]]]:
+    """Per segment of which a person's condition does not tell whether they are in, their state by the ledger.
+
+    Before the last apply, and in a pause, that is what is written; later what applying would write.
+    """
+    ledger, at, user = enrolment.ledger, enrolment.audience.at, str(person.users[0])
+    if ledger.at is None:
+        return
+    past, written = at < ledger.at, ledger.states_at(at, user)
+    now = {} if past else {each["segment"]: each for each in enrolment.of(person).to_dicts()}
+    for segment in enrolment.audience.segments.segments:
+        name, applied = segment.name, ledger.segments.get(segment.name)
+        if past or segment.status == "paused":
+            if name in written or (applied is not None and applied.since <= at):
+                yield segment, written.get(name, NOBODY)
+        elif applied is not None and segment.membership is not None:
+            yield segment, now.get(name, NOBODY)
 
 
 def _moved(audience: Audience, matrix: FeatureMatrix) -> Iterator[tuple[str, Mapping[str, Any]]]:

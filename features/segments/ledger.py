@@ -9,6 +9,7 @@ from typing import Self
 
 import polars as pl
 
+from features.behaviour.schema import MISSING
 from features.errors import AnalysisError
 from features.events.parts import locked, write_json, write_parquet
 from features.segments.program import Snapshot
@@ -107,6 +108,17 @@ class Ledger:
         newest = known.sort("at", "turn").group_by("user", "segment").last().filter("entered")
         told = newest.select("user", "segment", pl.col("at").alias("since"), "cause").sort("segment", "user")
         return told.collect()
+
+    def states_at(self, at: int, user: str) -> dict[str, dict[str, object]]:
+        """Per segment that a user had entered by an instant, whether in then, and when they last came and left."""
+        known = self.changes().filter(pl.col("at") <= at, pl.col("user") == user).with_row_index("turn")
+        came, instants = pl.col("entered"), pl.col("at")
+        told = known.sort("at", "turn").group_by("segment", maintain_order=True).agg(
+            came.last().alias("inside"), instants.filter(came).max().alias("entered"),
+            instants.filter(~came).max().alias("left"),
+        )  # fmt: skip
+        rows = told.with_columns(pl.col("entered", "left").fill_null(MISSING)).collect().to_dicts()
+        return {row["segment"]: row for row in rows}
 
     def written(
         self,

@@ -16,7 +16,7 @@ from experiments.standing import Standing
 from features.errors import AnalysisError
 from features.events.batch import EventBatch
 from features.events.log import EventLog
-from features.instants import DAY, HOUR
+from features.instants import DAY, HOUR, iso
 from features.segments.ledger import Ledger
 from tests.experiments import projects
 
@@ -393,3 +393,25 @@ segments:
     assert [each for _, each in why["bought"]] == [f"event; ended by bought {at}" for at, _ in why["bought"]]
     assert {each for _, each in why["looking"]} == {"time; {did: {event: viewed, last: 2d}}"}
     assert "time; its time is over" in str(plan)
+
+
+def test_explain_and_history_tell_the_same_as_of_any_instant_and_in_a_pause(project):
+    begin, names = END - 6 * DAY, ("regulars", "sticky", "lasting")
+    applied(project, begin)
+    applied(project, END - 2 * DAY)
+    path = project.file("segments.yaml")
+    said = path.read_text().replace("count: {gte: 3}, last: 7d", "count: {gte: 20}, last: 7d")
+    path.write_text(said.replace("  lasting: {", "  lasting: {status: paused, "))
+    ledger = applied(project, END)
+    people = [f"u{k}" for k in range(0, 60, 7)]
+    told = ledger.changes().collect()
+    for at in (begin, END - 3 * DAY + HOUR, END, END + DAY):
+        for name in names if at <= END else ("lasting",):
+            members = inside(ledger, at, name)
+            found = {user: Standing.of(project, user, at=at, names=[name]) for user in people}
+            assert {user for user in people if found[user].trees[name]["in"]} == members & set(people)
+            if name == "sticky":
+                since = {user: each.terms[name]["since"] for user, each in found.items()}
+                mine = told.filter(pl.col("at") <= at, segment=name, entered=True)
+                came = dict(mine.group_by("user").agg(pl.col("at").max()).iter_rows())
+                assert since == {user: iso(came[user]) if user in members else None for user in people}
