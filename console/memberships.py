@@ -85,17 +85,22 @@ def history(
     as_json: JsonOption = False,
 ) -> None:
     """Who was in what as of any instant, since when and by which cause, as it was applied."""
+    from experiments.lists import strangers
+    from features.errors import AnalysisError
+    from features.events.log import EventLog
     from features.instants import NEVER, iso
     from features.segments.ledger import Ledger
 
-    ledger = Ledger.read(_found(project).path("memberships"))
-    instant = _instant(at)
-    members = ledger.members(NEVER if instant is None else instant, segment=segment, user=user)
-    members = members.filter(~members["segment"].is_in(sorted(ledger.small)))
+    own, instant = _found(project), _instant(at)
+    members = Ledger.read(own.path("memberships")).told(
+        NEVER if instant is None else instant, segment=segment, user=user
+    )
+    if user is not None and not members.height and (told_of := strangers(EventLog.of(own), {user})):
+        raise AnalysisError(told_of[user])
     rows = [(name, who, iso(since), cause) for who, name, since, cause in members.iter_rows()]
     header = ("segment", "user", "since", "cause")
     told = [dict(zip(header, row, strict=True)) for row in rows]
-    text = table(rows, header) if rows else "nobody is in any of them."
+    text = table(rows, header) if rows else f"{user or 'nobody'} is in none that is told of."
     answer({"members": told}, text, as_json=as_json)
 
 

@@ -10,7 +10,7 @@ from typing import Self
 import polars as pl
 
 from features.behaviour.schema import MISSING
-from features.errors import AnalysisError
+from features.errors import AnalysisError, nearest
 from features.events.parts import locked, write_json, write_parquet
 from features.segments.program import Snapshot
 
@@ -58,6 +58,7 @@ class Ledger:
         erased: Per segment how many members were erased since.
         parts: Files of changes, the oldest first.
         states: The file of states.
+        least: Per segment that was ever applied its `min_size` as known last.
     """
 
     folder: Path
@@ -68,6 +69,7 @@ class Ledger:
     erased: Mapping[str, int] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
     states: str = ""
+    least: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -79,7 +81,8 @@ class Ledger:
         applied = {name: Applied(**each) for name, each in said["segments"].items()}
         bounds = {key: Snapshot.load(each) for key, each in said.get("bounds", {}).items()}
         known = bounds, said.get("features", ""), said.get("erased", {})
-        return cls(folder, said["at"], applied, *known, tuple(said["parts"]), said["states"])
+        least = {name: each.min_size for name, each in applied.items()} | said.get("least", {})
+        return cls(folder, said["at"], applied, *known, tuple(said["parts"]), said["states"], least)
 
     def state_frame(self) -> pl.DataFrame:
         """Columns of STATES: everybody who is in a segment, or of whom it matters how they left."""
@@ -120,6 +123,24 @@ class Ledger:
         rows = told.with_columns(pl.col("entered", "left").fill_null(MISSING)).collect().to_dicts()
         return {row["segment"]: row for row in rows}
 
+    def told(self, at: int, *, segment: str | None = None, user: str | None = None) -> pl.DataFrame:
+        """`members`, but of segments that had fewer as of then than their `min_size` nothing.
+
+        Raises:
+            AnalysisError: nothing was applied yet, or not this segment.
+        """
+        members = self.members(at, segment=segment)
+        if segment is not None and segment not in (names := {*self.least, *self._changed()}):
+            raise AnalysisError(f"no segment {segment!r} was applied. {nearest(segment, names)}")
+        sizes = members.group_by("segment").len().iter_rows()
+        few = [name for name, size in sizes if size < self.least.get(name, 0)]
+        hidden = pl.col("segment").is_in(few)
+        return members.filter(~hidden if user is None else ~hidden & (pl.col("user") == user))
+
+    def _changed(self) -> list[str]:
+        """Segments that anybody ever entered."""
+        return self.changes().select("segment").unique().collect()["segment"].to_list()
+
     def written(
         self,
         at: int,
@@ -139,7 +160,8 @@ class Ledger:
             if changes.height:
                 parts = (*parts, f"changes-{name}.parquet")
                 write_parquet(self.folder / parts[-1], changes.select(*CHANGES))
-            made = Ledger(self.folder, at, segments, bounds, features, {}, parts, f"states-{name}.parquet")
+            least = {**self.least, **{name: each.min_size for name, each in segments.items()}}
+            made = Ledger(self.folder, at, segments, bounds, features, {}, parts, f"states-{name}.parquet", least)
             write_parquet(self.folder / made.states, states.select(*STATES))
             made._keep()
         return made
@@ -164,7 +186,7 @@ class Ledger:
 
     def _keep(self) -> None:
         """Write the manifest, then remove what it does not name."""
-        told = {name: getattr(self, name) for name in ("at", "features", "erased", "parts", "states")}
+        told = {name: getattr(self, name) for name in ("at", "features", "erased", "parts", "states", "least")}
         described = {name: {k: asdict(v) for k, v in getattr(self, name).items()} for name in ("segments", "bounds")}
         write_json(self.folder / MANIFEST, {"version": 1, **told, **described})
         for file in self.folder.glob("*.parquet"):

@@ -214,6 +214,47 @@ def test_of_a_segment_with_too_few_members_nothing_is_told(project, tmp_path):
         assert "kept" in each
 
 
+def test_history_counts_who_was_in_as_of_the_instant_also_of_what_is_declared_no_more(project):
+    path, early = project.file("segments.yaml"), END - 58 * DAY
+    bare = path.read_text()
+    path.write_text(f"{bare}  seen: {{when: {{did: {{event: any, last: 14d}}}}, min_size: 55}}\n")
+
+    def told(*arguments):
+        said = CliRunner().invoke(app, ["segments", "history", "-C", str(project.root), "--json", *arguments])
+        return {each["user"] for each in json.loads(said.stdout)["members"] if each["segment"] == "seen"}
+
+    first = applied(project, early)
+    few = inside(first, early, "seen")
+    assert 0 < len(few) < 55
+    many = inside(applied(project, END), END, "seen")
+    assert told() == many
+    assert len(many) >= 55
+    for _ in ("declared", "declared no more"):
+        before = "--at", iso(early)
+        assert told(*before) == told(*before, "--segment", "seen") == told(*before, "--user", min(few)) == set()
+        assert told("--at", iso(END)) == many
+        path.write_text(bare)
+        applied(project, END + HOUR)
+    manifest = project.path("memberships") / "ledger.json"
+    said = json.loads(manifest.read_text())
+    assert said["least"]["seen"] == 55
+    del said["least"]
+    manifest.write_text(json.dumps(said))
+    assert Ledger.read(manifest.parent).least["tiny"] == 1000
+
+
+def test_history_names_a_segment_that_was_never_applied_and_a_user_whom_nobody_knows(project):
+    applied(project, END)
+
+    def refused(*arguments):
+        result = CliRunner().invoke(app, ["segments", "history", "-C", str(project.root), *arguments])
+        return str(result.exception)
+
+    assert refused("--segment", "regular") == "no segment 'regular' was applied. Hint: did you mean 'regulars'?"
+    assert refused("--user", "u1000") == "nobody in the log has the id 'u1000'."
+    assert refused("--segment", "tiny", "--user", "u1") == "None"
+
+
 def test_explain_tells_the_membership_and_not_the_condition_alone(project):
     applied(project, END - 6 * DAY)
     later = Enrolment.plan(project, at=END)
