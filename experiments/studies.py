@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from experiments.tables import Split
-from features.document import Definition, Duration, load, located, validated
+from features.document import Definition, Duration, duration, load, located, validated
 from features.errors import DefinitionError, StudyError, nearest
 from features.events.plan import TrackingPlan
 from features.instants import DAY
@@ -26,11 +26,11 @@ SEGMENTS = "segments.yaml"
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 
 
-def _lag(value: object) -> object:
-    return 0 if value in (0, "0s") else value
+def _lag(value: object, info: ValidationInfo) -> object:
+    return 0 if value in (0, "0s") else duration(value, info)
 
 
-Lag = Annotated[Duration, BeforeValidator(_lag)]
+Lag = Annotated[int, BeforeValidator(_lag)]
 """A duration that may be `0s`."""
 
 

@@ -28,7 +28,8 @@ from features.instants import parse_duration, parse_instant
 ModelT = TypeVar("ModelT", bound="Definition")
 
 
-def _duration(value: object, info: ValidationInfo) -> object:
+def duration(value: object, info: ValidationInfo) -> object:
+    """What a file says of a length of time, as microseconds."""
     return _parsed(value, parse_duration, info)
 
 
@@ -46,7 +47,7 @@ def _parsed(value: object, parse: Any, info: ValidationInfo) -> object:  # noqa:
         raise ValueError(str(error)) from None
 
 
-Duration = Annotated[int, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": "^[0-9]+[smhdw]$"})]
+Duration = Annotated[int, BeforeValidator(duration), WithJsonSchema({"type": "string", "pattern": "^[0-9]+[smhdw]$"})]
 """Microseconds, written `30m` or `7d`."""
 Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "string"})]
 """Microseconds UTC, written as an ISO date or time."""
