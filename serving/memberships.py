@@ -11,10 +11,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.behaviour.histories import Histories
+from features.behaviour.schema import KNOWN, MISSING, TS
 from features.instants import SECOND
 from features.people import hash_text, stable_hash
 from features.segments.ledger import Ledger
 from features.segments.membership import Moments, States, Terms, dates, fold
+from features.segments.program import FIRST_SEEN
 from features.segments.segment_set import SegmentSet, Truths
 
 KEPT = 100_000
@@ -54,8 +56,9 @@ class Memberships:
 
     def __init__(self, segments: SegmentSet, folder: Path | None) -> None:
         ledger = Ledger.read(folder) if folder is not None else Ledger(Path())
-        known = {name: each.version for name, each in ledger.segments.items()}
-        wanted = [each.name for each in segments.segments if each.membership and known.get(each.name) == each.version]
+        known = {name: (each.version, each.status) for name, each in ledger.segments.items()}
+        declared = [each for each in segments.segments if each.membership]
+        wanted = [each.name for each in declared if known.get(each.name) == (each.version, each.status)]
         self._segments = segments.only(wanted)
         self.names = self._segments.names
         sizes = {name: each.size for name, each in ledger.segments.items()}
@@ -93,7 +96,7 @@ class Memberships:
         if held is not None and held.n_records == n_records and held.at <= at < held.due:
             return held
         states, since = (
-            held.settled if held is not None and held.settled[1] <= at else (self._applied(user), self._begin)
+            held.settled if held is not None and held.settled[1] <= at else (self._applied(user), self._since(one, at))
         )
         middle = max(since, at - UNSETTLED)
         settled, _ = self._folded(one, states, since, middle, judge)
@@ -105,6 +108,14 @@ class Memberships:
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return made
+
+    def _since(self, one: Histories, at: int) -> int:
+        """Where the fold begins: when the ledger was written, or when the first was known of who was not seen then."""
+        if one.carry is not None and one.carry[0, 1 + one.schema.lifetime.index(FIRST_SEEN)] != MISSING:
+            return self._begin  # what is folded was known long before
+        slots = one.slots[one.starts[0] : one.ends[0]]
+        known = np.maximum(slots[:, TS], slots[:, KNOWN])
+        return max(self._begin, int(known.min(initial=at)))
 
     def _folded(self, one: Histories, states: States, since: int, at: int, judge: Judge) -> tuple[States, int]:
         moments = Moments.of(one, self._segments.segments, since, at, {})

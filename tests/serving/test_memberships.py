@@ -32,6 +32,7 @@ SEGMENTS = """version: 1
 segments:
   looked: {when: {did: {event: product_viewed, last: 2h}}, membership: {ttl: 1h, exit_on: [{event: order_completed}]}}
   often: {when: {feature: {count_any_7d: {gte: 3}}}, membership: {hysteresis: {exit: 1}}}
+  lucky: {when: {bucket: {salt: s, lt: 1}}, membership: {ttl: 30d}}
   plain: {when: {did: {event: product_viewed, last: 2h}}}
   rare: {when: {did: {event: any}}, min_size: 100}
 """
@@ -46,7 +47,7 @@ async def test_an_answer_tells_the_membership_and_goes_on_from_what_was_applied(
         runtime.now = lambda: shop.NOW
         told = (await http.get("/v1/segments?user_id=ann")).json()
         assert "rare" not in told["rules"]
-        assert {name for name, each in told["rules"].items() if each["in"]} == {"often", "plain"}
+        assert {name for name, each in told["rules"].items() if each["in"]} == {"often", "lucky", "plain"}
         why = (await http.post("/v1/explain", json={"user_id": "ann"})).json()
         assert {name: each["in"] for name, each in why["segments"].items()} == {
             name: each["in"] for name, each in told["rules"].items()
@@ -56,6 +57,7 @@ async def test_an_answer_tells_the_membership_and_goes_on_from_what_was_applied(
         assert why["memberships"] == by_command.terms
         assert why["memberships"]["looked"]["left"] == iso(shop.NOW - 30 * MINUTE)
         assert why["memberships"]["often"]["since"] == iso(shop.NOW - 70 * MINUTE)
+        assert why["memberships"]["lucky"]["since"] == iso(shop.NOW - 90 * MINUTE), "seen first since the apply"
         runtime.now = lambda: shop.NOW - HOUR
         why = (await http.post("/v1/explain", json={"user_id": "ann"})).json()
         assert why["memberships"]["looked"]["leaves"] == iso(shop.NOW - 30 * MINUTE)
@@ -73,7 +75,7 @@ async def test_without_an_applied_ledger_a_membership_is_its_truth(tmp_path):
     async with shop.serving(settings) as (http, runtime):
         runtime.now = lambda: shop.NOW
         told = (await http.get("/v1/segments?user_id=ann")).json()
-        assert {name for name, each in told["rules"].items() if each["in"]} == {"looked", "often", "plain"}
+        assert {name for name, each in told["rules"].items() if each["in"]} == {"looked", "often", "lucky", "plain"}
 
 
 def small(folder):
