@@ -10,16 +10,16 @@ import polars as pl
 
 from experiments import release
 from experiments.audience import Audience
-from experiments.proposals import flow
+from experiments.reasons import Reasons
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
-from features.behaviour.schema import CODE_MASK, HEAD, KNOWN, MISSING, TS
+from features.behaviour.schema import MISSING
 from features.errors import AnalysisError
 from features.events.plan import Purpose
 from features.instants import iso
 from features.project import Project
 from features.segments.ledger import CHANGES, STATES, Applied, Ledger
-from features.segments.membership import CAUSES, EDIT, REFIT, Changes, Ints, Moments, States, Terms, fold, means, step
+from features.segments.membership import CAUSES, EDIT, REFIT, Changes, Ints, Moments, States, Terms, fold, step
 from features.segments.nodes import below
 from features.segments.segment_set import Segment, SegmentSet
 
@@ -267,13 +267,14 @@ class Enrolment:
         histories = self.audience.log.histories(self.audience.schema, users=people) if people else None
         places = {} if histories is None else {user: row for row, user in enumerate(histories.users.tolist())}
         kept, came = {segment.name for segment in self._kept()}, self._came(before, people)
+        reasons = Reasons(self.audience, self.looked)
         told: dict[str, list[Mapping[str, str]]] = {}
         for user, name, at, entered, cause in chosen.sort("entered", descending=True).select(*CHANGES).iter_rows():
             why = ""
             if histories is not None and user in places and name in kept:
                 person = histories.take(np.array([places[user]]))
                 since = 0 if entered else max(each for each in came[user, name] if each <= at)
-                why = self._reason(person, name, at) if entered else self._over(person, name, at, since)
+                why = reasons.entry(person, name, at) if entered else reasons.exit(person, name, at, since)
             change, why = "enters" if entered else "leaves", "; ".join(filter(None, (cause, why)))
             told.setdefault(name, []).append({"change": change, "user": user, "at": iso(at), "why": why})
         return told
@@ -284,20 +285,6 @@ class Enrolment:
         known = pl.concat([before.filter("inside").select(entries.columns), entries])
         mine = known.filter(pl.col("user").is_in(people)).group_by("user", "segment").agg("entered")
         return {(user, name): instants for user, name, instants in mine.iter_rows()}
-
-    def _reason(self, person: Histories, name: str, at: int, *, holding: bool = True) -> str:
-        return "; ".join(reasons(self.audience.explain(person, at, [name])[name], holding=holding))
-
-    def _over(self, person: Histories, name: str, at: int, entered: int) -> str:
-        """Why a person left: an event that ended the membership, its time, or what holds no more."""
-        if not person.consent()[0] & Purpose.PERSONALISATION.bit:
-            return "agrees to personalisation no more"
-        segment = self.audience.segments.segment(name)
-        ended = _ender(person, segment, max(entered, self.looked(name)), at)
-        if ended is not None and ended[1] > entered:
-            return f"ended by {ended[0]} {iso(ended[1])}"
-        ttl = (segment.membership or {}).get("ttl")
-        return "its time is over" if ttl and at - entered >= ttl else self._reason(person, name, at, holding=False)
 
 
 class _Course(NamedTuple):
@@ -401,27 +388,5 @@ class _Part:
         )
 
 
-def _ender(person: Histories, segment: Segment, since: int, at: int) -> tuple[str, int] | None:
-    """Name and ts of the newest event that ends a person's membership and became known since an instant."""
-    slots = person.slots[person.starts[0] : person.ends[0]]
-    known = np.maximum(slots[:, TS], slots[:, KNOWN])
-    meant = np.any([means(kind, person.schema, slots) for kind in segment.exits], axis=0)
-    found = slots[meant & (since < known) & (known <= at)]
-    if not len(found):
-        return None
-    last, names = found[np.argmax(found[:, TS])], {code: name for name, code in person.schema.codes.items()}
-    return names[int(last[HEAD]) & CODE_MASK], int(last[TS])
-
-
 def _counted(frame: pl.DataFrame, *by: str) -> Iterator[tuple[Any, ...]]:
     return frame.group_by(*by).len().iter_rows()
-
-
-def reasons(tree: Mapping[str, Any], *, holding: bool) -> list[str]:
-    """The conditions that make a tree true, or keep it from being true, as they are written, with their figures."""
-    found = [reason for each in tree.get("of", []) for reason in reasons(each, holding=holding)]
-    if found or "condition" not in tree or (tree["truth"] == "true") != holding:
-        return found
-    value = f" ({tree['value']:.4g})" if tree.get("value") is not None else ""
-    events = ", ".join(f"{each['event']} {each['at']}" for each in tree.get("events", [])[-2:])
-    return [flow(tree["condition"]) + value + (f" by {events}" if events else "")]
