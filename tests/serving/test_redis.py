@@ -154,7 +154,7 @@ async def asked(published, url):
 
 
 async def until(ask, source):
-    for _ in range(100):
+    for _ in range(300):
         told = await ask()
         if told["source"] == source and not told["degraded"]:
             return told
@@ -172,7 +172,7 @@ def interrupted(process, port):
         os.kill(process.pid, signal.SIGCONT)
 
     def pause():
-        redis.Redis(port=port).execute_command("CLIENT", "PAUSE", 3_000)
+        redis.Redis(port=port).execute_command("CLIENT", "PAUSE", 12_000)  # nobody can end it
 
     return {"stopped": (stop, go_on), "slow": (pause, lambda: None)}
 
