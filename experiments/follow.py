@@ -20,6 +20,7 @@ from experiments.release import published
 from experiments.study import DIGEST
 from experiments.tracking import CHALLENGER, CHAMPION, Registered, Tracking
 from features.behaviour.histories import Histories
+from features.document import rewrite
 from features.errors import BundleError
 from features.project import Project
 from training import bundle
@@ -156,10 +157,7 @@ def tell(folder: Path, faults: Mapping[str, str]) -> None:
     """Leave a word for the service, which shows it: what could not be published, and why."""
     file, text = folder / bundle.FAULTS, "; ".join(f"{alias}: {fault}" for alias, fault in faults.items())
     if text != (file.read_text(encoding="utf-8") if file.exists() else ""):
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = file.with_name(f".{file.name}-{os.getpid()}")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(file)
+        rewrite(file, text)
 
 
 def main() -> None:

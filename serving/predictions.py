@@ -8,7 +8,6 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -152,7 +151,7 @@ class PredictionLog:
         self.on_written: Callable[[str, int], None] = lambda _outcome, _rows: None
         self._rings: Sequence[Ring] = ()
         self._turn = threading.Lock()
-        self._newest = ""
+        self._newest = -1
         self.thread = Periodic("predictions", self.flush, lambda: self.on_failure())
 
     def follow(self, scorer: Scorer) -> Ring:
@@ -179,16 +178,15 @@ class PredictionLog:
                 temporary.replace(file)
             finally:
                 temporary.unlink(missing_ok=True)
-            self._let_go(folder.name)
+            self._let_go(hour)
         self.on_written("written", frame.height)
 
-    def _let_go(self, hour: str) -> None:
+    def _let_go(self, hour: int) -> None:
         """Of the hours that are older than what is kept, when a new hour begins."""
         if not self.kept or hour <= self._newest:
             return
         self._newest = hour
-        end = datetime.strptime(hour, HOURS).replace(tzinfo=UTC)
-        last = (end - timedelta(microseconds=self.kept)).strftime(HOURS)
+        last = to_datetime(hour * HOUR - self.kept).strftime(HOURS)
         for folder in self.folder.iterdir():
             if FOLDER.fullmatch(folder.name) and folder.name < last:
                 shutil.rmtree(folder, ignore_errors=True)
