@@ -177,13 +177,24 @@ def _failed(chosen: Mapping[str, Registered], champion: Registered | None) -> tu
 
 
 def check_answers(project: Project) -> None:
-    """Answers that were served come out the same from the event log, or a BundleError: the two have come apart."""
+    """Answers that were served come out the same from the event log; before the first live answer nothing has to.
+
+    Raises:
+        BundleError: a value differs, or not one answer can be compared, so that nothing is known.
+    """
     if not any(project.path("predictions").glob("*/*.parquet")):
         return
     try:
         found = replay(project, sample=REPLAYED)
-    except (AnalysisError, LogError):  # nothing live was served, or nothing is left to compare with
+    except AnalysisError:  # nothing live was served
         return
+    except LogError as error:
+        raise BundleError(f"served answers cannot be computed again: {error}") from None
+    if not found.values:
+        raise BundleError(
+            "not one served answer can be compared with the event log. Hint: promote once people whom the log knows "
+            f"have been answered again; where the log was replaced, move {project.path('predictions')} away.\n{found}"
+        )
     if not found.holds:
         raise BundleError(f"served answers do not come out of the event log again. Hint: `ethogram replay`.\n{found}")
 

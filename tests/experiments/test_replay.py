@@ -1,5 +1,7 @@
 """What was served comes out of the event log again, and the smallest fault is found."""
 
+import shutil
+
 import numpy as np
 import polars as pl
 import pytest
@@ -95,6 +97,18 @@ async def test_a_state_that_the_log_does_not_give_is_counted_not_blamed(project)
     found = replay(project)
     assert (found.mismatches, found.values, found.freshness) == (0, 0, found.answers - found.gone)
     assert found.freshness > 100
+    with pytest.raises(BundleError, match=r"not one served answer can be compared .*Hint: promote once"):
+        check_answers(project)
+    rows.with_columns(source=pl.lit("default")).write_parquet(path)
+    check_answers(project)  # nothing live was ever answered
+    shutil.rmtree(project.path("predictions"))
+    check_answers(project)
+
+
+async def test_answers_without_an_event_log_forbid_a_promotion(project):
+    shutil.rmtree(project.path("log"))
+    with pytest.raises(BundleError, match=r"cannot be computed again: the event log .* is empty"):
+        check_answers(project)
 
 
 async def test_an_erased_person_is_counted_as_erased(project):
