@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from features.errors import LogError
 from features.events import quarantine
 from features.events.cleaning import NO_PLACES, clean
 from features.events.erasure import Tombstones
 from features.events.places import Places
 from features.events.plan import TrackingPlan
 from features.events.segment import segment_messages, unfolded
+from features.people import pseudonym
 from serving.intake import Prepared, Refused
 from serving.problems import Problem
 
@@ -77,6 +79,13 @@ class Erased:
             about = self.path.stat()
         except FileNotFoundError:
             return Tombstones()
+    def names(self, user: str, key: bytes) -> bool:
+        """Whether an id was ever erased; of everybody where the tombstones cannot be read."""
+        try:
+            return pseudonym(key, user) in self().erased
+        except (LogError, OSError):
+            return True
+
         if self._seen != (about.st_mtime_ns, about.st_size):
             self._tombstones = Tombstones.read(self.path)
             self._seen = (about.st_mtime_ns, about.st_size)

@@ -26,11 +26,15 @@ class Fallback:
     """Reads a store, with a circuit breaker and the last known states; it never fails.
 
     Only of a remote store is anything kept: where a file of this machine cannot be read, nothing else can.
+
+    Attributes:
+        erased: Whether an id was ever erased: of such a person nothing that was read before is used.
     """
 
     def __init__(self, store: StateStore, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.store = store
         self.clock = clock
+        self.erased: Callable[[str], bool] = lambda _: False
         self.on_failure: Callable[[], None] = lambda: None
         self._failures = 0
         self._until = 0.0
@@ -72,7 +76,7 @@ class Fallback:
 
     def _last(self, schema: StateSchema, user: str, now: float) -> State:
         held = self._held.get((schema.fingerprint, user))
-        if held is None:
+        if held is None or self.erased(user) or self.erased(held[0].user):
             return State(user, source="lost")
         return replace(held[0], source="stale", age=round((now - held[1]) * 1e6))
 

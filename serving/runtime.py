@@ -60,6 +60,7 @@ class Runtime:
         self.limiter = Limiter(settings.rate)
         self.store = store_of(settings, owner=True)
         self.states = Fallback(self.store)
+        self.erased = collection.Erased(settings.log)
         self.intake = Intake(self.store, self.arrival)
         self.releases = Releases(settings.bundles, packed, self._champion)
         kept = round(settings.keep_days * DAY)
@@ -88,6 +89,7 @@ class Runtime:
         metrics.unpublished.set_function(lambda: float(bool(self.releases.unpublished)))
         self.releases.stale = lambda: self._unfilled or self._applied != self._written()
         self.states.on_failure = metrics.state_failures.inc
+        self.states.erased = lambda user: self.erased.names(user, self.settings.key)
         self.releases.on_failure = metrics.swap_failures.inc
         self.challengers.on_swap = lambda _: metrics.challengers.inc()
         self.challengers.on_failure = metrics.swap_failures.inc
@@ -194,8 +196,7 @@ class Runtime:
         for model in bundle.models.values():
             model.check(bundle.path / "models" / model.study)
         plan = plan_of(bundle)
-        places, erased = Places(self.settings.places), collection.Erased(self.settings.log)
-        prepare = collection.preparation(plan, self.settings.key, erased, places)
+        prepare = collection.preparation(plan, self.settings.key, self.erased, Places(self.settings.places))
         self._filled(bundle)
         scorer = Scorer(bundle, self.states, self.settings.memberships)
         warm(scorer)

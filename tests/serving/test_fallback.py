@@ -18,6 +18,7 @@ class Flaky:
 
     def __init__(self):
         self.asked, self.now, self.takes, self.error, self.broken = 0, 0.0, 0.0, None, ()
+        self.canonical = {}
 
     def clock(self):
         return self.now
@@ -27,7 +28,8 @@ class Flaky:
         self.now += self.takes
         if self.error:
             raise self.error
-        return [State(user, b"x" * 80, source="lost" if user in self.broken else "live") for user in users]
+        names = [self.canonical.get(user, user) for user in users]
+        return [State(name, b"x" * 80, source="lost" if name in self.broken else "live") for name in names]
 
 
 @pytest.fixture
@@ -71,6 +73,17 @@ def test_a_damaged_state_fails_no_neighbour(flaky, read):
     assert read("ann") == [("live", 0)]
     flaky.broken, flaky.now = ("ann", "bob"), 2.0
     assert read("bob", "cid", "ann") == [("lost", 0), ("live", 0), ("stale", 2_000_000)]
+
+
+def test_of_who_was_erased_nothing_that_was_read_before_is_told(flaky, plan):
+    schema, states, gone = shop.features_of(plan).schema, Fallback(flaky, clock=flaky.clock), set()
+    states.erased = gone.__contains__
+    flaky.canonical = {"a-1": "ann"}
+    states.read(schema, ["ann", "a-1", "bob"])
+    flaky.error = StoreError("refused")
+    gone.add("ann")
+    told = [state.source for state in states.read(schema, ["ann", "a-1", "bob"])]
+    assert told == ["lost", "lost", "stale"]
 
 
 def test_what_is_kept_has_a_bound(flaky, read, monkeypatch):

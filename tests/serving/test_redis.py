@@ -207,6 +207,30 @@ async def test_while_redis_does_not_answer_the_last_known_state_does_and_events_
         assert len(ids(runtime.store, runtime.release().scorer.schema, "ann")) == 2
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["erased, then away", "away, then erased"])
+async def test_while_redis_is_away_nothing_is_told_of_who_was_erased(published, server, before):
+    """Killed with the last known states in memory; the other ids of the person are theirs too."""
+    async with asked(published, server[0]) as (ask, http, runtime):
+        joined = {"type": "identify", "userId": "ann", "anonymousId": "a-1"}
+        await http.post("/v1/batch", json={"batch": [joined, shop.message("bob")]})
+        runtime.roller.roll()
+        assert [(await ask(user))["source"] for user in ("ann", "a-1", "bob")] == ["live"] * 3
+        if before:
+            runtime.log().erase("ann", at=runtime.now())
+            runtime.store.erase("ann", key=shop.KEY)
+        server[1].kill()
+        server[1].wait()
+        if not before:
+            runtime.log().erase("ann", at=runtime.now())
+        for _ in range(5):
+            told = [await ask(user) for user in ("ann", "a-1", "bob")]
+            assert [each["source"] for each in told] == ["default", "default", "stale"]
+            assert [each["degraded"] for each in told] == [True] * 3
+            assert told[0]["segments"] == []
+        runtime.erased.path.write_text("no tombstones", encoding="utf-8")
+        assert (await ask("bob"))["source"] == "default"  # nobody knows who was erased
+
+
 async def test_a_redis_that_is_gone_and_comes_back_empty_is_filled_again(published):
     with redis_server() as (url, process):
         port = int(url.rpartition(":")[2])
