@@ -30,20 +30,15 @@ Preparation = Callable[[Sequence[Any], int], Prepared]
 
 
 def document_of(body: bytes) -> dict[str, Any]:
-    """The JSON object of a body, or a Problem: 400."""
+    """The JSON object of a body, without the key that it may carry, which is never stored; or a Problem: 400."""
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"the body is not JSON: {error}.") from None
     if not isinstance(document, dict):
         raise Problem(400, "the body must be a JSON object.")
+    document.pop("writeKey", None)
     return document
-
-
-def key_in(document: dict[str, Any]) -> str | None:
-    """The write key that a body carries; it is taken out, so that it is never stored."""
-    key = document.pop("writeKey", None)
-    return key if isinstance(key, str) else None
 
 
 def messages_of(document: dict[str, Any], kind: str) -> list[Any]:
@@ -79,17 +74,17 @@ class Erased:
             about = self.path.stat()
         except FileNotFoundError:
             return Tombstones()
+        if self._seen != (about.st_mtime_ns, about.st_size):
+            self._tombstones = Tombstones.read(self.path)
+            self._seen = (about.st_mtime_ns, about.st_size)
+        return self._tombstones
+
     def names(self, user: str, key: bytes) -> bool:
         """Whether an id was ever erased; of everybody where the tombstones cannot be read."""
         try:
             return pseudonym(key, user) in self().erased
         except (LogError, OSError):
             return True
-
-        if self._seen != (about.st_mtime_ns, about.st_size):
-            self._tombstones = Tombstones.read(self.path)
-            self._seen = (about.st_mtime_ns, about.st_size)
-        return self._tombstones
 
 
 def preparation(

@@ -11,7 +11,7 @@ import msgspec
 
 from serving.cors import preflight, shared
 from serving.draining import drain_on_sigterm
-from serving.gate import admit, body_of
+from serving.gate import admit, body_of, enter
 from serving.problems import PAGE, PLAIN, Problem
 from serving.request import JSON, Reply, Request
 from serving.routes import ROUTES, route_of
@@ -95,10 +95,7 @@ class Door:
             else:
                 route = route_of(request)
                 template = route.template
-                if not route.open:
-                    admit(request, route.scope, own=route.own)
-                if route.limit:
-                    request.body = await body_of(request, receive, route.limit)
+                await enter(request, receive, route)
                 told = route.answer(request)
                 reply = told if isinstance(told, Reply) else await told
         except Exception as error:  # noqa: BLE001 - every failure is a response
@@ -130,6 +127,9 @@ class Door:
     async def _pass(self, request: Request, receive: Receive) -> Reply:
         """What BentoML answers, after the same key and size checks; its errors become problems."""
         admit(request, "read")
+        kind = request.header(b"content-type").partition(";")[0].strip().lower()
+        if kind not in ("", "application/json"):  # what BentoML cannot read of a form would be its own failure
+            raise Problem(415, f"this path takes application/json. Got {kind[:100]!r}.")
         body = await body_of(request, receive, PASSED_BODY)
         given = [{"type": "http.request", "body": body, "more_body": False}]
         start: Message = {}

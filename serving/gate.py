@@ -5,14 +5,19 @@ import math
 import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from serving.problems import Problem
 
 if TYPE_CHECKING:
-    from serving.request import Request
+    from serving.request import Request, Route
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 BODY_S = 10.0
 """How long the whole of a body may take to arrive."""
@@ -48,12 +53,36 @@ class Limiter:
             self._buckets.pop(next(iter(self._buckets)))
 
 
-def admit(request: "Request", scope: str, *, own: bool = False, written: str | None = None) -> None:
+class Written(msgspec.Struct):
+    """The key that a body of events may carry, in Segment's spelling."""
+
+    writeKey: Any = None  # noqa: N815 - Segment's spelling
+
+
+WRITTEN = msgspec.json.Decoder(Written)
+
+
+async def enter(request: "Request", receive: Receive, route: "Route") -> None:
+    """Let a caller in and read the body; whoever is not let in is told so, whatever else is wrong with the request."""
+    if not route.written or not request.runtime.keys.needed or _shown(request) is not None:
+        if not route.open:
+            admit(request, route.scope, own=route.own)
+        if route.limit:
+            request.body = await body_of(request, receive, route.limit)
+        return
+    written = None
+    with suppress(Problem, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        request.body = await body_of(request, receive, route.limit)
+        written = WRITTEN.decode(request.body).writeKey
+    admit(request, route.scope, written=written if isinstance(written, str) else None)
+
+
+def admit(request: "Request", scope: str | None, *, own: bool = False, written: str | None = None) -> None:
     """Let a caller in, or raise a Problem: where there are keys one must be shown; else only this machine is let in.
 
     Args:
         request: Who asks.
-        scope: What the key must be for.
+        scope: What the key must be for; None: it need only be known.
         own: Whether a browser's token is enough: the answer is about the person whom it names.
         written: The key in the body, as Segment's libraries may send it.
     """
@@ -71,7 +100,7 @@ def admit(request: "Request", scope: str, *, own: bool = False, written: str | N
     caller = keys.caller(shown)
     if caller is None:
         raise Problem(401, "the key is not known, or the token is not valid any more.", CHALLENGE)
-    if not caller.may(scope) and not (own and caller.subject is not None):
+    if scope is not None and not caller.may(scope) and not (own and caller.subject is not None):
         raise Problem(403, f"this key is not for {scope!r}. Hint: `ethogram keys create --scope {scope}`.")
     request.subject = caller.subject
     request.runtime.limiter.take(caller.name)
@@ -102,7 +131,7 @@ def _shown(request: "Request") -> str | None:
     return None
 
 
-async def body_of(request: "Request", receive: Callable[[], Awaitable[MutableMapping[str, Any]]], limit: int) -> bytes:
+async def body_of(request: "Request", receive: Receive, limit: int) -> bytes:
     """The whole body.
 
     Raises:
@@ -130,7 +159,7 @@ async def body_of(request: "Request", receive: Callable[[], Awaitable[MutableMap
         timer.cancel()
 
 
-async def _read(receive: Callable[[], Awaitable[MutableMapping[str, Any]]], limit: int) -> bytes:
+async def _read(receive: Receive, limit: int) -> bytes:
     parts, size, more = [], 0, True
     while more:
         message = await receive()

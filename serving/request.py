@@ -78,9 +78,10 @@ class Route:
         template: Its name in the metrics.
         answer: The handler.
         limit: Bytes of body it takes; 0: the body is not read.
-        open: Not asked for a key at the door; the handler may ask.
+        open: Nobody is asked for a key.
         scope: What a key must be for.
         own: Whether a browser's token is enough, for the person whom it names.
+        written: Whether the key may stand in the body.
     """
 
     template: str
@@ -89,6 +90,7 @@ class Route:
     open: bool = False
     scope: str = "read"
     own: bool = False
+    written: bool = False
 
     @cached_property
     def at_once(self) -> bool:

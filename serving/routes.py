@@ -25,15 +25,16 @@ CONTRACT = Path(__file__).with_name("openapi.yaml")
 
 
 def route_of(request: Request) -> Route:
-    """The route that answers a request, or a Problem: 404 for the path, 405 for the method."""
-    methods = ROUTES.get(request.path)
-    if methods is None:
-        raise Problem(404, f"there is nothing at this path. Hint: {', '.join(sorted(ROUTES))}.")
+    """The route that answers a request, or a Problem: 404 for the path, 405 for the method, to whom is let in."""
+    methods = ROUTES.get(request.path, {})
     route = methods.get("GET" if request.method == "HEAD" else request.method)
-    if route is None:
-        allowed = ", ".join(sorted(methods))
-        raise Problem(405, f"this path takes {allowed}.", {"allow": allowed})
-    return route
+    if route is not None:
+        return route
+    admit(request, None)
+    if not methods:
+        raise Problem(404, f"there is nothing at this path. Hint: {', '.join(sorted(ROUTES))}.")
+    allowed = ", ".join(sorted(methods))
+    raise Problem(405, f"this path takes {allowed}.", {"allow": allowed})
 
 
 # -- what is in service
@@ -103,7 +104,6 @@ def describe(request: Request) -> Reply:
 async def collect(request: Request) -> Reply:
     """POST /v1/{track,identify,page,screen,group,alias,batch}: 200 once journal and state hold the events."""
     document = collection.document_of(request.body)
-    admit(request, "write", written=collection.key_in(document))
     messages = collection.messages_of(document, request.path.rpartition("/")[2])
     runtime = request.runtime
     release = runtime.release()
@@ -185,7 +185,8 @@ def _routes() -> dict[str, dict[str, Route]]:
         "/metrics": {"GET": Route("/metrics", exposition, scope="admin")},
     }
     for kind in collection.KINDS:
-        found[f"/v1/{kind}"] = {"POST": Route(f"/v1/{kind}", collect, collection.BATCH_BYTES, open=True)}
+        path = f"/v1/{kind}"
+        found[path] = {"POST": Route(path, collect, collection.BATCH_BYTES, scope="write", written=True)}
     return found
 
 

@@ -1,5 +1,6 @@
 """Service: the composition root, and the only module that knows BentoML."""
 
+import logging
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +10,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # read when bentoml is im
 
 import bentoml
 from bentoml.exceptions import BentoMLException, InvalidArgument, NotFound, ServiceUnavailable
+from pydantic import ValidationError
 
 from serving.door import Door
 from serving.packing import FOLDER
@@ -50,6 +52,7 @@ class Composed(bentoml.Service):  # type: ignore[misc] # bentoml's types are not
         app = super().to_asgi(is_main=is_main)
         unwanted = ("TimeoutMiddleware", "OpenTelemetryMiddleware")
         app.user_middleware = [each for each in app.user_middleware if each.cls.__name__ not in unwanted]
+        logging.getLogger("bentoml._internal.server.http_app").addFilter(is_ours)
         return Door(app, make=runtime, passes=PASSES)
 
 
@@ -74,6 +77,14 @@ class Ethogram:
         except Problem as problem:
             raise _exception(problem) from None
         return document
+
+
+def is_ours(record: logging.LogRecord) -> bool:
+    """Whether what BentoML logs is a fault of the service; a caller's is answered, and needs no traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, BentoMLException):
+        return int(error.error_code) >= 500
+    return not isinstance(error, ValidationError)
 
 
 def _exception(problem: Problem) -> BentoMLException:

@@ -1,5 +1,6 @@
 """Who may ask, for what, and about whom."""
 
+import asyncio
 import json
 import logging
 import time
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 
 from console.cli import app
 from features.errors import ProjectError
-from serving import keys
+from serving import gate, keys
+from serving.collection import BATCH_BYTES
 from serving.keys import Keys
 from serving.routes import ROUTES
 from serving.settings import Settings
@@ -53,13 +55,50 @@ async def test_a_key_opens_what_it_is_for_and_nothing_else(published):
 
 
 async def test_every_path_is_behind_the_door(published):
-    """Whatever the path, BentoML's own too; only the two that say no more than ok are open."""
+    """Only the two that say no more than ok are open."""
     Keys(published.keys).create("somebody", ["read"])
     async with shop.serving(published, client=AWAY) as (http, _):
         for path, methods in ROUTES.items():
             for method in methods:
                 wanted = 200 if path in ("/livez", "/readyz") else 401
                 assert await status(http, method, path, json={}) == wanted, path
+
+
+ASKED = [
+    ("GET", "/nothing", b"", 404),
+    ("GET", "/v1/track", b"", 405),
+    ("POST", "/livez", b"", 405),
+    ("POST", "/v1/track", b"{", 400),
+    ("POST", "/v1/batch", b"[" * 10_000, 400),
+    ("POST", "/v1/batch", b'{"writeKey": ["no key"]}', 400),
+    ("POST", "/v1/batch", b" " * (BATCH_BYTES + 1), 413),
+    ("POST", "/v1/segments", b" " * 70_000, 413),
+    ("POST", "/v1/segments", b"{", 400),
+    ("GET", "/v1/segments?user_id=a&user_id=b", b"", 400),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "otherwise"), ASKED)
+async def test_whoever_is_not_let_in_is_told_nothing_else(published, method, path, body, otherwise):
+    """Not which paths there are, nor what is wrong with what was sent."""
+    shown, _ = Keys(published.keys).create("somebody", ["read", "write"])
+    async with shop.serving(published, client=AWAY) as (http, _):
+        assert await status(http, method, path, content=body) == 401
+        assert await status(http, method, path, "ek_nobody", content=body) == 401
+        assert await status(http, method, path, shown, content=body) == otherwise
+
+
+async def test_a_body_that_does_not_come_from_nobody_known_is_401(published, monkeypatch):
+    monkeypatch.setattr(gate, "BODY_S", 0.05)
+    Keys(published.keys).create("somebody", ["write"])
+
+    async def drip():
+        while True:
+            yield b" "
+            await asyncio.sleep(0.02)
+
+    async with shop.serving(published, client=AWAY) as (http, _):
+        assert await status(http, "POST", "/v1/track", content=drip()) == 401
 
 
 async def test_without_any_key_what_a_proxy_forwards_is_not_of_this_machine(published):

@@ -9,14 +9,19 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import kubernetes_validate
 import pytest
 import yaml
+from starlette.testclient import TestClient
 
+from serving import service
+from serving.door import PASSED_BODY
 from serving.packing import warm_up
+from serving.runtime import Runtime
 from serving.settings import VARIABLES
 from training.bundle import publish
 
@@ -90,6 +95,50 @@ def test_the_composed_service_carries_no_weight():
     heavy, stack = json.loads(told.stdout)
     assert heavy == []
     assert stack == ["ContextMiddleware"]
+
+
+FORM = {"content-type": "multipart/form-data; boundary=x"}
+PICKLE = {"content-type": "application/vnd.bentoml+pickle"}
+TYPED = [
+    ("POST", "/bentoml/segments", b"{", {}, 400),
+    ("POST", "/bentoml/segments", b'{"user_id": 5}', {}, 400),
+    ("POST", "/bentoml/segments", b'{"user_id": " "}', {}, 400),
+    ("POST", "/bentoml/segments", b"[" * 100_000, {}, 400),
+    ("POST", "/bentoml/segments", b"\xff", {}, 400),
+    ("POST", "/bentoml/segments", b"no form", FORM, 415),
+    ("POST", "/bentoml/segments", b"no pickle", PICKLE, 415),
+    ("POST", "/bentoml/segments", b" " * (PASSED_BODY + 1), {}, 413),
+    ("GET", "/bentoml/segments", b"", {}, 405),
+    ("GET", "/bentoml/nothing", b"", {}, 404),
+    ("GET", "/docs.json", b"", {}, 200),
+    ("GET", "/schema.json", b"", {}, 200),
+    ("GET", "/static_content/nothing", b"", {}, 404),
+]
+
+
+def test_bentoml_s_own_paths_are_behind_the_door_and_a_caller_s_fault_leaves_no_traceback(
+    published, monkeypatch, caplog
+):
+    made = Runtime(replace(published, api_key="k"))
+    monkeypatch.setattr(service, "runtime", lambda: made)
+    with TestClient(service.application(), raise_server_exceptions=False) as http:
+        while http.get("/readyz").status_code != 200:
+            time.sleep(0.05)
+        for method, path, body, headers, status in TYPED:
+            asked = http.request(method, path, content=body, headers=headers)
+            assert (asked.status_code, asked.headers["content-type"]) == (401, "application/problem+json"), path
+            known = {**headers, "authorization": "Bearer k"}
+            asked = http.request(method, path, content=body, headers=known)
+            assert asked.status_code == status, (path, body[:20], asked.text)
+            if status >= 400:
+                assert asked.json()["status"] == status
+        told = http.post("/bentoml/segments", json={"user_id": "ann"}, headers={"authorization": "Bearer k"})
+        assert told.json()["source"] == "default"
+        assert [each for each in caplog.records if each.exc_info] == []
+        monkeypatch.setattr(service, "answer", lambda *_: 1 / 0)
+        told = http.post("/bentoml/segments", json={"user_id": "ann"}, headers={"authorization": "Bearer k"})
+        assert told.status_code == 500
+        assert [each.exc_info[0] for each in caplog.records if each.exc_info] == [ZeroDivisionError]
 
 
 @pytest.mark.integration
