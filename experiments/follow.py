@@ -20,8 +20,10 @@ from experiments.release import published
 from experiments.study import DIGEST
 from experiments.tracking import CHALLENGER, CHAMPION, Registered, Tracking
 from features.behaviour.histories import Histories
+from features.behaviour.proof import AT, drawn
 from features.document import rewrite
 from features.errors import BundleError
+from features.events.plan import TrackingPlan
 from features.project import Project
 from training import bundle
 
@@ -111,22 +113,25 @@ def check(folder: Path, registered: Registered) -> None:
     """Everything that can be known of a bundle before it answers anybody.
 
     Raises:
-        BundleError: a byte differs, a golden row comes out otherwise, a score is no number, or it is too slow.
+        BundleError: a byte differs, a golden row comes out otherwise, a score of an empty history or of one of
+            those that its plan allows is no number, or it is too slow.
     """
     found = bundle.Bundle.load(folder, verify=True)
     if found.digest != registered.tags.get(DIGEST):
         raise BundleError(f"its digest is {found.digest[:12]}, the registry names another.")
     if not (folder / "plan.yaml").exists():
         raise BundleError("it carries no plan.yaml, so no event could be taken in.")
-    nobody = Histories.from_states(found.schema, ["nobody"], [b""])
-    taken = []
+    made = drawn(found.schema, TrackingPlan.read(folder / "plan.yaml"))
+    nobody, longest = Histories.from_states(found.schema, ["nobody"], [b""]), np.argmax(made.ends - made.starts)
+    for histories, what in ((nobody, "an empty history"), (made, "some made-up histories")):
+        for study, each in found.score_matrix(found.computed.compute(histories, AT)).items():
+            if not each.finite:
+                raise BundleError(f"study {study!r} says what is no number of {what}.")
+    taken, somebody = [], made.take(np.array([longest]))
     for _ in range(21):
         begun = time.perf_counter()
-        scores = found.score_matrix(found.computed.compute(nobody, time.time_ns() // 1000))
+        found.score_matrix(found.computed.compute(somebody, AT))
         taken.append(time.perf_counter() - begun)
-    for study, each in scores.items():
-        if not np.isfinite(each.column()).all():
-            raise BundleError(f"study {study!r} says {each.column()[0]} of an empty history.")
     if np.median(taken) > LATENCY_S:
         raise SlowError(f"an answer takes {np.median(taken) * 1000:.0f} ms, more than {LATENCY_S * 1000:.0f}.")
 

@@ -66,6 +66,12 @@ class Scores:
             return np.zeros(len(self), np.bool_)
         return self.probability >= self.threshold
 
+    @property
+    def finite(self) -> bool:
+        """Whether every figure of every row is a number."""
+        figures = (self.probability, self.probabilities, self.distances, self.confidence)
+        return all(bool(np.isfinite(each).all()) for each in figures if each is not None)
+
     def row(self, index: int) -> dict[str, object]:
         """One row as plain values for an answer."""
         if self.probability is not None:

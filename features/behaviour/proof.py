@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from features.behaviour.extension import FAMILY, written
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
+from features.behaviour.schema import StateSchema
 from features.errors import DefinitionError
 from features.events.batch import PREFIX
 from features.events.plan import CONTEXT, PropertySpec, TrackingPlan
@@ -123,6 +124,15 @@ def prove(features: FeatureSet, plan: TrackingPlan, *, n_logs: int = 100, seed: 
     feature, values = own.features[column], (repr(float(each[row, column])) for each in (wanted, found[law]))
     where = written(feature.code)[feature.name.rpartition("_")[0]].where
     return Proof(own.names, len(at), spent, _counterexample(where, feature.name, list(LAWS)[law], *asked[row], *values))
+
+
+def drawn(schema: StateSchema, plan: TrackingPlan, *, n_users: int = 200, seed: int = 0) -> Histories:
+    """Made-up histories of everything that the plan knows, around `AT`; one of them has some two hundred events."""
+    random = np.random.default_rng(seed)
+    logs = [_log(plan, [schema.horizon], schema.horizon, random) for _ in range(n_users)]
+    logs.append([{**event, "id": place} for place, event in enumerate(chain(*logs[:25]))])
+    users = np.repeat(np.arange(len(logs)).astype(str).astype(object), [len(log) for log in logs])
+    return Histories.from_frame(schema, _frame(list(chain(*logs)), plan, users))
 
 
 def _request(log: list[Event], _at: int, _plan: TrackingPlan, _random: Generator) -> Sequence[list[Event]]:
