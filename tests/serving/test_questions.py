@@ -113,8 +113,17 @@ async def test_an_answer_without_scores_is_new_once_it_means_something_else(publ
         await http.post("/v1/track", json=shop.message("ann"))
         again = await http.get(path, headers={"if-none-match": first.headers["etag"]})
         assert (again.status_code, again.json()["source"]) == (200, "live")
-        scored = await http.get("/v1/segments?user_id=ann")
-        assert (scored.headers["cache-control"], "etag" in scored.headers) == ("no-store", False)
+        asked = {"json": {"user_id": "ann"}}
+        batch = {"json": {"users": ["ann"]}}
+        for scored in (
+            await http.get("/v1/segments?user_id=ann"),
+            await http.post("/v1/segments", **asked),
+            await http.post("/v1/segments:batch", **batch),
+            await http.post("/v1/explain", **asked),
+            await http.post("/v1/assign", **asked),
+            await http.get("/v1/segments"),
+        ):
+            assert (scored.headers["cache-control"], "etag" in scored.headers) == ("no-store", False)
 
 
 async def test_the_parts_of_an_explanation_add_up_to_the_margin(published, bundle):
