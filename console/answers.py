@@ -50,6 +50,7 @@ def serve(
     signal.signal(signal.SIGTERM, _leave)  # the server raises the signal again once it has finished
     import uvicorn
 
+    from serving.draining import Server
     from serving.protocol import OPTIONS
     from serving.service import application
 
@@ -57,7 +58,7 @@ def serve(
     url = f"http://{host}:{listening.getsockname()[1]}"
     answer({"url": url, "pid": os.getpid()}, f"{url}\n  ready when {url}/readyz answers 200", as_json=as_json)
     with _following(settings), suppress(KeyboardInterrupt):
-        uvicorn.Server(uvicorn.Config(application(), **OPTIONS)).run(sockets=[listening])
+        Server(uvicorn.Config(application(), **OPTIONS)).run(sockets=[listening])
 
 
 def stream(

@@ -9,6 +9,8 @@ from serving.problems import PLAIN, Problem
 
 HEADERS_S = 10.0
 """How long a request's line and headers may take, from the connection on or from their first byte on."""
+LAST_S = 1.0
+"""How long who has connected may still take to ask once the server ends: they were let in."""
 HEAD_BYTES = 65_536
 """How much of them is read, beyond the first piece; the parser copies what it has with every piece that comes."""
 
@@ -98,6 +100,13 @@ class Protocol(HttpToolsProtocol):
             held, self._held = self._held, None
             self._start_asgi_task(*held)
 
+    def shutdown(self) -> None:
+        """The server ends: what was asked, or is about to be, is answered; who only listens is let go."""
+        if cast("Any", self.cycle) is not None and not self._begun:
+            super().shutdown()
+        else:
+            self._wait(LAST_S)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller left."""
         self._leave()
@@ -140,12 +149,15 @@ class Protocol(HttpToolsProtocol):
         self.on_response_complete()
         return True
 
-    def _wait(self) -> None:
-        self._leave()
-        self._patience = self.loop.call_later(HEADERS_S, self.transport.close)
+    def _wait(self, seconds: float = HEADERS_S) -> None:
+        self._forget()
+        self._patience = self.loop.call_later(seconds, self.transport.close)
 
     def _leave(self) -> None:
         self._begun = False
+        self._forget()
+
+    def _forget(self) -> None:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None

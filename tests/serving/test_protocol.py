@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -9,6 +10,7 @@ from contextlib import contextmanager, suppress
 import pytest
 import uvicorn
 
+from serving.draining import Server, deafen
 from serving.protocol import HEAD_BYTES, OPTIONS, Joined
 
 
@@ -80,13 +82,19 @@ class App:
 @contextmanager
 def served(**options):
     """A connection to the application on a free port."""
-    server = uvicorn.Server(uvicorn.Config(App(), **{**OPTIONS, "lifespan": "off", **options}))
+    with listened(**options) as (_, listening), socket.create_connection(listening.getsockname(), timeout=30) as one:
+        yield one
+
+
+@contextmanager
+def listened(**options):
+    """A server of the application: (server, the socket it listens at)."""
+    server = Server(uvicorn.Config(App(), **{**OPTIONS, "lifespan": "off", **options}))
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
-        with socket.create_connection(listening.getsockname(), timeout=30) as connection:
-            yield connection
+        yield server, listening
     finally:
         server.should_exit = True
         thread.join()
@@ -157,6 +165,37 @@ def ended(connection):
     while part := connection.recv(65_536):
         got += part
     return got
+
+
+def test_who_is_connected_when_the_server_ends_is_answered_and_who_only_listens_is_let_go():
+    with listened() as (server, listening):
+        address = listening.getsockname()
+        silent, begun, idle = (socket.create_connection(address, timeout=30) for _ in range(3))
+        with silent, begun, idle:
+            begun.sendall(post(b"b")[:20])
+            idle.sendall(post(b"i"))
+            assert told(idle) == [b"once i"]
+            server.should_exit = True
+            assert ended(idle) == b""  # it is closed once the server has begun to end
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address)
+            silent.sendall(post(b"s"))
+            begun.sendall(post(b"b")[20:])
+            assert (told(silent), told(begun)) == ([b"once s"], [b"once b"])
+
+
+def test_a_socket_that_is_deaf_still_gives_who_had_connected_before():
+    if sys.platform != "linux":  # where it cannot be done nothing happens
+        deafen(socket.socket())
+        return
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as one:
+        deafen(listening)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(listening.getsockname(), timeout=0.2)
+        one.sendall(b"here")
+        taken, _ = listening.accept()
+        with taken:
+            assert taken.recv(4) == b"here"
 
 
 def test_headers_without_an_end_are_refused():
