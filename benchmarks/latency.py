@@ -34,14 +34,18 @@ SLICE_S, FEWEST = 0.05, 1_000
 """How often it is looked whether the host took processors away; how many requests say something."""
 
 
-def figures(home: Path, size: int, questions: Sequence[bytes], cpu_s: float, *, small: bool) -> list[Figure]:
-    """Tails with and without garbage collection, with and without swaps, and how long a start takes.
+def figures(
+    home: Path, size: int, questions: Sequence[bytes], cpu_s: float, echo: Server, bare: Sequence[bytes], *, small: bool
+) -> list[Figure]:
+    """Tails with and without garbage collection, with and without swaps, the echo's, and how long a start takes.
 
     Args:
         home: What `prepared` made.
         size: Of the echo's answers.
         questions: To draw from.
         cpu_s: Processor time that an answer takes.
+        echo: Under the same load: what is late there is the machine, or the caller.
+        bare: What it is asked.
         small: Half a minute of everything.
     """
     rate, seconds, n_swaps = LOAD / cpu_s, 10.0 if small else 60.0, 20 if small else 100
@@ -49,6 +53,7 @@ def figures(home: Path, size: int, questions: Sequence[bytes], cpu_s: float, *, 
     with running(OURS, home, size) as server:
         ready_s = server.ready_s
         opened(server, questions, rate, 3)
+        floor = opened(echo, bare, rate, seconds)
         tails = opened(server, questions, rate, seconds)
         note(f"{rate:,.0f} requests a second for {seconds:g} s; then {n_swaps} swaps")
         still = opened(server, questions, rate / 2, n_swaps * SWAP_S)
@@ -59,12 +64,15 @@ def figures(home: Path, size: int, questions: Sequence[bytes], cpu_s: float, *, 
         opened(server, questions, rate, 3)
         kept = opened(server, questions, rate, seconds)
     p50, p99 = np.percentile(tails.undisturbed, [50, 99])
+    least50, least99 = np.percentile(floor.undisturbed, [50, 99])
     worst = still.undisturbed.max()
     return [
         Figure("open load of 60 %: requests while the host left us the processors", float(tails.calm.mean()), ""),
         Figure("open load of 60 %: p50", p50 * 1e3, "ms"),
         at_most("open load of 60 %: p99 by p50", p99 / p50, "times", 5),
+        Figure("the echo's p99 by its p50 at that rate", least99 / least50, "times"),
         Figure("open load of 60 %: p99", p99 * 1e3, "ms"),
+        Figure("the echo's p99 at that rate", least99 * 1e3, "ms"),
         Figure("the same of all requests", float(np.percentile(tails.waits, 99)) * 1e3, "ms"),
         Figure("the same without garbage collection", float(np.percentile(kept.undisturbed, 99)) * 1e3, "ms"),
         Figure(f"worst answer of {len(still.undisturbed):,}", worst * 1e3, "ms"),
@@ -118,7 +126,8 @@ def opened(server: Server, questions: Sequence[bytes], rate: float, seconds: flo
     """Seconds from when each request was due until it was answered; one thread, so that no caller delays another."""
     draw, told, waiting = random.Random(1), list[tuple[float, float]](), deque[float]()
     looked, ticks = list[float](), list[int]()
-    idle, busy = [_connected(server) for _ in range(CALLERS)], dict[socket.socket, float]()
+    # In turn: the server lets go of a connection that has said nothing for ten seconds.
+    idle, busy = deque(_connected(server) for _ in range(CALLERS)), dict[socket.socket, float]()
     now = time.perf_counter()
     due, end = now + draw.expovariate(rate), now + seconds
     while due < end or waiting or busy:
@@ -130,7 +139,7 @@ def opened(server: Server, questions: Sequence[bytes], rate: float, seconds: flo
             waiting.append(due)
             due += draw.expovariate(rate)
         while waiting and idle:
-            connection = idle.pop()
+            connection = idle.popleft()
             busy[connection] = waiting.popleft()
             connection.sendall(draw.choice(questions))
         for connection in select.select(list(busy), [], [], max(0.0, due - time.perf_counter()))[0]:

@@ -51,7 +51,7 @@ def main() -> int:
             with running("serving.service:application", home, size) as server:
                 ours = compared(echo, bare, server, questions)
                 batch = batched(server, n_users, n_requests // 400)
-            tails = latency.figures(home, size, questions, ours.cpu_s, small=options.small)
+            tails = latency.figures(home, size, questions, ours.cpu_s, echo, bare, small=options.small)
             with running("bentoml:serving.service:Ethogram", home, size) as server:
                 mounted = compared(echo, bare, server, questions)
             with (

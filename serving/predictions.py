@@ -1,33 +1,29 @@
-"""Prediction log: every answer with the features it came from, in a ring in memory, written as Parquet by a thread."""
+"""Prediction log: every answer with the features it came from, in a ring that a thread empties into files."""
 
 import math
 import os
-import re
-import shutil
 import threading
-import time
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from features.instants import HOUR, to_datetime
 from features.people import pseudonym
 from serving.periodic import Periodic
-from serving.scorer import Answer, Scorer
+from serving.writing import Aside, Head, Part, Writer
+
+if TYPE_CHECKING:
+    from serving.scorer import Answer, Scorer
 
 CAPACITY = 16_384
-SLICE, PAUSE_S = 128, 0.002
-"""Rows whose texts are made in one go, which keeps the interpreter for half a millisecond, and the pause behind them:
-what waited meanwhile is answered."""
-HOURS = "%Y-%m-%dT%H"
+SLICE = 512
+"""Rows that are written in one go."""
 NUMBERS = count(1)
 """Of rings: what they write is named by them."""
-FOLDER = re.compile(r"\d{4}-\d\d-\d\dT\d\d")
-"""Of an hour."""
 FINGERPRINT = ("n_events", "sum_ids", "last_ts")
 """The columns that say which state an answer read."""
 
@@ -38,7 +34,7 @@ class Ring:
     A queue of tuples would be walked by the garbage collector again and again: the worst answers would wait for it.
     """
 
-    def __init__(self, scorer: Scorer, capacity: int) -> None:
+    def __init__(self, scorer: "Scorer", capacity: int) -> None:
         self.capacity = capacity
         self.number = next(NUMBERS)
         self.bundle = scorer.bundle.digest
@@ -59,7 +55,7 @@ class Ring:
         self._arm: list[str] = [""] * capacity
         self._segments: list[tuple[str, ...]] = [()] * capacity
 
-    def put(self, request_id: str, answer: Answer, arm: str = "") -> bool:
+    def put(self, request_id: str, answer: "Answer", arm: str = "") -> bool:
         """Keep an answer, given as this arm of a test of models; False where the ring is full and it is dropped."""
         with self._turn:
             if self._written - self._read >= self.capacity:
@@ -83,78 +79,57 @@ class Ring:
     def __len__(self) -> int:
         return self._written - self._read
 
-    def drain(self, key: bytes, write: Callable[[pl.DataFrame, str], object]) -> int:
-        """Write what is in the ring, users as pseudonyms, then take it out; the number of rows.
+    def drain(self, write: Callable[[Iterator[Part], str], object]) -> int:
+        """Write what is in the ring, then take it out; the number of rows.
 
         What cannot be written stays, and is written under the same name when it is tried again.
         """
         first, last = self._read, self._written
-        frames = [self._frame(part, key) for part in self._spans(first, last)]
-        if frames:
-            write(pl.concat(frames), f"{self.number}-{first}")
+        if first < last:
+            write(self._parts(first, last), f"{os.getpid()}-{self.number}-{first}")
         self._read = last
         return last - first
 
-    def _spans(self, first: int, last: int) -> list[slice]:
-        """Where these rows lie: in one stretch, or in two, at the end and at the beginning."""
-        start, n = first % self.capacity, last - first
-        spans = slice(start, min(start + n, self.capacity)), slice(0, max(0, start + n - self.capacity))
-        return [span for span in spans if span.start < span.stop]
-
-    def _frame(self, span: slice, key: bytes) -> pl.DataFrame:
-        n, whole = span.stop - span.start, [np.frombuffer(column, np.int64)[span] for column in self._whole]
-        users = list[str]()
-        for start in range(span.start, span.stop, SLICE):
-            users += [pseudonym(key, each) for each in self._who[start : min(start + SLICE, span.stop)]]
-            time.sleep(PAUSE_S)
-        head: dict[str, object] = {
-            "request_id": self._request[span],
-            "user": users,
-            "at": whole[0],
-            "bundle": pl.Series([self.bundle], dtype=pl.String).new_from_index(0, n),
-            "source": self._source[span],
-            "n_events": whole[1],
-            "sum_ids": whole[2],
-            "last_ts": whole[3],
-            "schema": pl.Series([self.schema], dtype=pl.String).new_from_index(0, n),
-            "segments": _lists(self._segments[span]),
-            "arm": self._arm[span],
-        }
-        scores = {
-            f"score_{study}": np.frombuffer(column, np.float64)[span]
-            for study, column in zip(self.studies, self._scores, strict=True)
-        }
-        # One column of named fields: Parquet writes two hundred columns of their own at a third of the speed.
-        features = pl.Series(self._features[span]).arr.to_struct(list(self.names))
-        return pl.DataFrame({**head, **scores, "features": features})
-
-
-def _lists(rows: Sequence[tuple[str, ...]]) -> pl.Series:
-    """A column of lists of texts; each different one is made once, of which polars takes ten microseconds."""
-    places = {row: place for place, row in enumerate(dict.fromkeys(rows))}
-    made = pl.Series([list(row) for row in places], dtype=pl.List(pl.String))
-    return made.gather([places[row] for row in rows])
+    def _parts(self, first: int, last: int) -> Iterator[Part]:
+        """These rows; none of a part's arrays is a copy."""
+        while first < last:
+            start = first % self.capacity
+            span = slice(start, min(start + SLICE, start + last - first, self.capacity))
+            yield Part(
+                Head(
+                    self.bundle,
+                    self.schema,
+                    self.names,
+                    tuple(self.studies),
+                    self._request[span],
+                    self._who[span],
+                    self._source[span],
+                    self._segments[span],
+                    self._arm[span],
+                ),
+                [np.frombuffer(column, np.int64)[span] for column in self._whole],
+                [np.frombuffer(column, np.float64)[span] for column in self._scores],
+                self._features[span],
+            )
+            first += span.stop - span.start
 
 
 class PredictionLog:
-    """Rings of the bundles in service and what empties them into `<day>T<hour>/*.parquet`; hours are kept for a while.
+    """Rings of the bundles in service and what empties them into `folder`.
 
     Attributes:
-        kept: How long an hour is kept, microseconds; 0: for ever.
+        writer: Makes the files.
     """
 
-    def __init__(self, folder: Path, key: bytes, *, kept: int = 0) -> None:
-        self.folder = folder
-        self.key = key
-        self.kept = kept
+    def __init__(self, folder: Path, key: bytes, *, kept: int = 0, aside: bool = False) -> None:
+        self.writer = (Aside if aside else Writer)(folder, key, kept)
         self.on_failure: Callable[[], None] = lambda: None
         self.on_written: Callable[[str, int], None] = lambda _outcome, _rows: None
         self._rings: Sequence[Ring] = ()
         self._turn = threading.Lock()
-        self._newest = -1
         self.thread = Periodic("predictions", self.flush, lambda: self.on_failure())
 
-    def follow(self, scorer: Scorer) -> Ring:
+    def follow(self, scorer: "Scorer") -> Ring:
         """The ring for a newly served bundle; rings before the last one are let go of once they are empty."""
         ring = Ring(scorer, CAPACITY)
         self._rings = (*(each for each in self._rings[:-1] if len(each)), *self._rings[-1:], ring)
@@ -163,33 +138,18 @@ class PredictionLog:
     def flush(self) -> int:
         """Write what the rings hold; the number of rows."""
         with self._turn:
-            return sum(ring.drain(self.key, self._write) for ring in self._rings)
+            return sum(self._emptied(ring) for ring in self._rings)
 
-    def _write(self, frame: pl.DataFrame, name: str) -> None:
-        hours = frame["at"] // HOUR
-        for hour in hours.unique().to_list():
-            rows = frame.filter(hours == hour)
-            folder = self.folder / to_datetime(hour * HOUR).strftime(HOURS)
-            folder.mkdir(parents=True, exist_ok=True)
-            file = folder / f"{rows['at'][0]}-{os.getpid()}-{name}.parquet"
-            temporary = file.with_name(file.name + ".new")
-            try:
-                rows.write_parquet(temporary, compression="lz4")
-                temporary.replace(file)
-            finally:
-                temporary.unlink(missing_ok=True)
-            self._let_go(hour)
-        self.on_written("written", frame.height)
+    def _emptied(self, ring: Ring) -> int:
+        rows = ring.drain(self.writer.write)
+        if rows:
+            self.on_written("written", rows)
+        return rows
 
-    def _let_go(self, hour: int) -> None:
-        """Of the hours that are older than what is kept, when a new hour begins."""
-        if not self.kept or hour <= self._newest:
-            return
-        self._newest = hour
-        last = to_datetime(hour * HOUR - self.kept).strftime(HOURS)
-        for folder in self.folder.iterdir():
-            if FOLDER.fullmatch(folder.name) and folder.name < last:
-                shutil.rmtree(folder, ignore_errors=True)
+    def stop(self) -> None:
+        """Write what the rings hold, and no more."""
+        self.thread.stop()
+        self.writer.close()
 
 
 def forget(folder: Path, ids: Iterable[str], *, key: bytes) -> int:

@@ -50,9 +50,11 @@ class Runtime:
     Attributes:
         settings: Where things are.
         draining: The process is being stopped: not ready, still answering.
+
+    With `aside` another process, of lowest priority, makes the files of the prediction log.
     """
 
-    def __init__(self, settings: Settings, *, packed: Path | None = None) -> None:
+    def __init__(self, settings: Settings, *, packed: Path | None = None, aside: bool = False) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.draining = False
@@ -64,9 +66,9 @@ class Runtime:
         self.intake = Intake(self.store, self.arrival)
         self.releases = Releases(settings.bundles, packed, self._champion)
         kept = round(settings.keep_days * DAY)
-        self.predictions = PredictionLog(settings.predictions, settings.key, kept=kept)
+        self.predictions = PredictionLog(settings.predictions, settings.key, kept=kept, aside=aside)
         self.challengers = Releases(settings.bundles, None, self._challenger, pointer=CHALLENGER)
-        self.shadowed = PredictionLog(settings.predictions / "challenger", settings.key, kept=kept)
+        self.shadowed = PredictionLog(settings.predictions / "challenger", settings.key, kept=kept, aside=aside)
         self.shadow = Shadow(lambda: self.challengers.current)
         self.roller = Roller(self.store, self.log, lambda: plan_of(self.release().bundle))
         self.abtests = Followed(settings.ab)
@@ -123,7 +125,7 @@ class Runtime:
         self.shadow.thread.stop()
         self.exposures.thread.stop()
         for log in (self.predictions, self.shadowed):
-            log.thread.stop()
+            log.stop()
         self.store.close()
 
     def release(self) -> Release:

@@ -29,7 +29,7 @@ PASSES = ("/bentoml/segments", "/schema.json", "/docs.json", "/", "/static_conte
 @lru_cache(maxsize=1)
 def runtime() -> Runtime:
     """The parts of this process's service, made when it starts."""
-    return Runtime(Settings.from_environment(), packed=packed())
+    return Runtime(Settings.from_environment(), packed=packed(), aside=True)
 
 
 def packed() -> Path | None:

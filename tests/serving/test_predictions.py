@@ -11,6 +11,7 @@ from features.instants import HOUR, to_datetime
 from features.people import pseudonym
 from serving import predictions
 from serving.predictions import Ring, columns
+from serving.writing import HOURS, frame_of
 from tests.serving import shop
 from training.bundle import publish
 
@@ -80,10 +81,11 @@ async def test_threads_that_log_at_once_mix_no_rows(published):
             thread.start()
         for thread in threads:
             thread.join()
-        assert ring.drain(b"key", lambda frame, _: frames.append(frame)) == 4 * n
-        values = frames[0]["features"].struct.unnest().to_numpy()
-        assert (frames[0]["request_id"].cast(pl.Int64) == frames[0]["at"]).all()
-        assert (values == frames[0]["at"].to_numpy()[:, None]).all()
+        assert ring.drain(lambda parts, _: frames.extend(frame_of(each, b"key") for each in parts)) == 4 * n
+        whole = pl.concat(frames)
+        values = whole["features"].struct.unnest().to_numpy()
+        assert (whole["request_id"].cast(pl.Int64) == whole["at"]).all()
+        assert (values == whole["at"].to_numpy()[:, None]).all()
 
 
 async def test_a_ring_goes_round(published):
@@ -91,11 +93,15 @@ async def test_a_ring_goes_round(published):
         scorer = runtime.release().scorer
         ring = Ring(scorer, capacity=4)
         seen = []
+
+        def keep(parts, _):
+            seen.extend(text for part in parts for text in part.head.request_id)
+
         for step in range(11):
             assert ring.put(str(step), scorer.answer("ann", shop.NOW + step))
             if step % 3 == 0:
-                ring.drain(shop.KEY, lambda frame, _: seen.extend(frame["request_id"].to_list()))
-        ring.drain(shop.KEY, lambda frame, _: seen.extend(frame["request_id"].to_list()))
+                ring.drain(keep)
+        ring.drain(keep)
         assert seen == [str(step) for step in range(11)]
 
 
@@ -134,14 +140,14 @@ async def test_of_two_hours_each_is_written_once_though_the_second_failed_first(
 async def test_hours_older_than_what_is_kept_are_let_go_of(published):
     async with shop.serving(published) as (_, runtime):
         release, log = runtime.release(), runtime.predictions
-        log.kept = 2 * HOUR
+        log.writer.kept = 2 * HOUR
         (published.predictions / "notes").mkdir(parents=True)
         for hour in range(5):
             at = shop.NOW + hour * HOUR
             release.ring.put("r", release.scorer.answer("ann", at))
             log.flush()
         left = sorted(each.name for each in published.predictions.iterdir())
-        newest = [to_datetime(shop.NOW + hour * HOUR).strftime(predictions.HOURS) for hour in (2, 3, 4)]
+        newest = [to_datetime(shop.NOW + hour * HOUR).strftime(HOURS) for hour in (2, 3, 4)]
         assert left == [*newest, "notes"]
 
 

@@ -247,15 +247,16 @@ write = polars.DataFrame.write_parquet
 polars.DataFrame.write_parquet = lambda frame, path, **more: write(
     frame, "/dev/full" if "/full/" in str(path) else path, **more
 )
-from console.cli import main
-main()
 """
-"""`ethogram`, whose prediction log is written to the device on which there is never room: the kernel says so."""
+"""Run by every Python below: the prediction log is written to the device on which there is never room."""
 
 
 def full_disks(full):
     """Ways to start `ethogram` with a full disk under a folder: the device, and a real one where it may be mounted."""
-    yield [sys.executable, "-c", DEVICE]
+    patch = full.parent / "patch"
+    patch.mkdir()
+    (patch / "sitecustomize.py").write_text(DEVICE)
+    yield ["env", f"PYTHONPATH={patch}{os.pathsep}{TESTS.parent}", sys.executable, "-m", "console.cli"]
     mounted = f'mount -t tmpfs -o size=64k none "{full}"'
     alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     if subprocess.run([*alone, mounted], capture_output=True).returncode == 0:
@@ -318,6 +319,6 @@ def test_a_full_disk_under_the_prediction_log_loses_rows_and_no_answer(tmp_path,
             log.thread._attempt()
             log.thread._attempt()
         assert told == ["failed", "failed"]
-        assert not list(log.folder.rglob("*.new"))
+        assert not list(log.writer.folder.rglob("*.new"))
         assert log.flush() == ring.capacity
         assert ring.put("after", answer)
