@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import pytest
 import yaml
 from starlette.testclient import TestClient
 
+from features.project import Project
 from serving import service
 from serving.door import PASSED_BODY
 from serving.packing import warm_up
@@ -231,12 +233,12 @@ def check_container(path):
     assert lines[-1].startswith("ENTRYPOINT")
 
 
-def test_the_manifests_fit_the_schema_of_kubernetes_and_name_settings_that_there_are():
+def test_the_manifests_fit_the_schema_of_kubernetes_and_name_settings_that_there_are(tmp_path):
     documents = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text(encoding="utf-8")))
     for document in documents:
         kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
     services = next(each for each in documents if each["kind"] == "StatefulSet")["spec"]["template"]["spec"]
-    (container,) = services["containers"]
+    container, follower = services["containers"]
     given = {each["name"]: each.get("value") for each in container["env"]}
     assert set(given) <= set(VARIABLES)
     assert float(given["ETHOGRAM_DRAIN_S"]) < services["terminationGracePeriodSeconds"] - 30
@@ -245,10 +247,40 @@ def test_the_manifests_fit_the_schema_of_kubernetes_and_name_settings_that_there
         "/livez",
         "/readyz",
     }
+    check_follower(next(each for each in documents if each["kind"] == "ConfigMap")["data"]["ethogram.yaml"], tmp_path)
+    home, project = follower["volumeMounts"]
+    assert home == container["volumeMounts"][0]
+    assert (project["mountPath"], services["volumes"][0]["configMap"]["name"]) == ("/project", "ethogram")
+    assert [each["name"] for each in follower["env"]] == ["MLFLOW_TRACKING_URI"]
 
 
-def test_the_compose_file_names_settings_that_there_are_and_a_redis_that_keeps_everything():
-    told = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))["services"]
+def check_follower(settings, folder):
+    """The file is a project whose bundles go where the service in its container looks for them."""
+    (folder / "ethogram.yaml").write_text(settings, encoding="utf-8")
+    assert Project.find(folder).path("bundles") == Path("/var/lib/ethogram/bundles")
+
+
+def test_the_follower_s_image_holds_what_it_imports_and_looks_where_the_manifests_put_the_project(tmp_path):
+    file = ROOT / "deploy" / "follower.Containerfile"
+    read = subprocess.run([Path(sys.executable).parent / "hadolint", file], capture_output=True, text=True)
+    assert read.returncode == 0, read.stdout + read.stderr
+    text = file.read_text(encoding="utf-8")
+    assert 'ENTRYPOINT ["python", "-m", "experiments.follow", "/project"]' in text
+    for name in re.findall(r"^COPY (\w+) /opt/ethogram/\1$", text, re.MULTILINE):
+        (tmp_path / name).symlink_to(ROOT / name)
+    ours = "features", "training", "serving", "experiments", "console"
+    code = f"import sys, experiments.follow as f; print(*(sys.modules[n].__file__ for n in {ours} if n in sys.modules))"
+    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [Path(each).parent.parent for each in told.stdout.split()] == [tmp_path] * 4
+
+
+def test_the_compose_file_names_settings_that_there_are_and_a_redis_that_keeps_everything(tmp_path):
+    whole = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
+    told = whole["services"]
+    check_follower(whole["configs"]["project"]["content"].replace("${ETHOGRAM_NAME:-shop}", "shop"), tmp_path)
+    assert told["follower"]["configs"] == [{"source": "project", "target": "/project/ethogram.yaml"}]
+    assert told["follower"]["volumes"] == told["ethogram"]["volumes"]
+    assert (ROOT / told["follower"]["build"]["dockerfile"]).exists()
     assert set(told["ethogram"]["environment"]) <= set(VARIABLES)
     assert "noeviction" in told["redis"]["command"]
     drain = float(told["ethogram"]["environment"]["ETHOGRAM_DRAIN_S"])
