@@ -64,7 +64,7 @@ WRITTEN = msgspec.json.Decoder(Written)
 
 async def enter(request: "Request", receive: Receive, route: "Route") -> None:
     """Let a caller in and read the body; whoever is not let in is told so, whatever else is wrong with the request."""
-    if not route.written or not request.runtime.keys.needed or _shown(request) is not None:
+    if not route.written or not request.runtime.keys.needed or _shown(request):
         if not route.open:
             admit(request, route.scope, own=route.own)
         if route.limit:

@@ -173,16 +173,21 @@ def until(http, **wanted):
 
 
 def check_idle(http, port):
-    """A thousand connections that say nothing, and some that say a little, are let go of."""
+    """A thousand connections that say nothing, and some that say a little or not the whole body, are let go of."""
     with ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(1_000)]
         for each in idle[:50]:
             each.sendall(b"POST /v1/track HTTP/1.1\r\nhost: x\r\n")
+        for each in idle[50:100]:
+            each.sendall(b"POST /v1/track HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{")
         assert http.get("/readyz").status_code == 200
         time.sleep(12)
-        for each in idle:
+        for place, each in enumerate(idle):
             each.settimeout(5)
-            assert each.recv(1) == b"", "still open after twelve seconds"
+            if 50 <= place < 100:
+                assert b" 408 " in each.recv(4096)
+            else:
+                assert each.recv(1) == b"", "still open after twelve seconds"
 
 
 def check_large(port):
