@@ -28,7 +28,8 @@ class Fallback:
     Only of a remote store is anything kept: where a file of this machine cannot be read, nothing else can.
 
     Attributes:
-        erased: Whether an id was ever erased: of such a person nothing that was read before is used.
+        erased: Whether an id was ever erased: of such a person nothing that was read before is used. Where the log of
+            the erasure is another service's, the store's count tells that somebody was, and all of it is forgotten.
     """
 
     def __init__(self, store: StateStore, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,11 +41,14 @@ class Fallback:
         self._until = 0.0
         self._held: dict[tuple[str, str], tuple[State, float]] = {}
         self._size = 0
+        self._erasures = store.erasures
         self._turn = threading.Lock()
 
     def read(self, schema: StateSchema, users: Sequence[str]) -> list[State]:
         """The states of these ids: live, or stale, or lost."""
         now = self.clock()
+        if self.store.erasures != self._erasures:
+            self._forget()
         if self._failures >= FAILURES and now < self._until:
             return [self._last(schema, user, now) for user in users]
         try:
@@ -80,9 +84,13 @@ class Fallback:
             return State(user, source="lost")
         return replace(held[0], source="stale", age=round((now - held[1]) * 1e6))
 
-    def _remember(self, schema: StateSchema, users: Sequence[str], states: Sequence[State], now: float) -> None:
-        held = self._held
+    def _forget(self) -> None:
         with self._turn:
+            self._held, self._size, self._erasures = {}, 0, self.store.erasures
+
+    def _remember(self, schema: StateSchema, users: Sequence[str], states: Sequence[State], now: float) -> None:
+        with self._turn:
+            held = self._held
             for user, state in zip(users, states, strict=True):
                 if state.source == "lost":
                     continue

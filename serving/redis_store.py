@@ -48,7 +48,7 @@ READ_S, WRITE_S = 0.03, 2.0
 FILLER_S = 60
 """A filler that is not heard of for so long is taken for dead."""
 
-SCHEMAS = PREFIX + b"schemas"
+SCHEMAS, ERASURES = PREFIX + b"schemas", PREFIX + b"erasures"
 REGISTER = "if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end"
 
 
@@ -70,6 +70,7 @@ class RedisStore:
         self.url = url
         self.journal = file
         self.behind: int | None = None
+        self.erasures = 0
         self._turn = threading.RLock()
         self._clients: dict[float, Client] = {}
         self._reading: Reading | None = None
@@ -118,6 +119,7 @@ class RedisStore:
         told: Mapping[bytes, bytes] = client.hgetall(SCHEMAS)
         rows = sorted((int(place), loads(text)) for place, text in told.items())
         self._live = [LiveSchema(place, StateSchema.from_dict(each["schema"]), each["filled"]) for place, each in rows]
+        self.erasures = int(client.get(ERASURES) or 0)
         self._looked = time.monotonic()
         return self._live
 
@@ -321,6 +323,7 @@ class RedisStore:
             for one in ids:
                 client.unlink(_enrolments_key(one))
             aliases.forget(ids)
+            client.incr(ERASURES)
         with self.journal.writing() as db:
             journal.erase(db, ids, key=key)
         return ids

@@ -79,11 +79,13 @@ class StateStore(Protocol):
         journal: The file that accepted events wait in.
         behind: Arrival of the oldest accepted event that the state is known to lack; None where it lacks none.
         remote: Whether reading can fail while this machine is well.
+        erasures: How often anybody was erased, by whichever process, as of a second ago; of a remote store alone.
     """
 
     journal: "SqliteStore"
     behind: int | None
     remote: bool
+    erasures: int
 
     def read(self, schema: StateSchema, users: Sequence[str]) -> list[State]:
         """The states of these ids under the newest filled generation; aliases are followed."""

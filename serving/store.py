@@ -83,6 +83,7 @@ class SqliteStore:
 
     behind: int | None = None
     remote = False
+    erasures = 0
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)

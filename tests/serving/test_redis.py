@@ -1,5 +1,6 @@
 """Redis, a real one: nothing is lost between processes, and whatever happens to it callers are answered."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -218,6 +219,8 @@ async def test_while_redis_is_away_nothing_is_told_of_who_was_erased(published, 
         if before:
             runtime.log().erase("ann", at=runtime.now())
             runtime.store.erase("ann", key=shop.KEY)
+            await noticed(runtime)
+            await ask("bob")
         server[1].kill()
         server[1].wait()
         if not before:
@@ -229,6 +232,28 @@ async def test_while_redis_is_away_nothing_is_told_of_who_was_erased(published, 
             assert told[0]["segments"] == []
         runtime.erased.path.write_text("no tombstones", encoding="utf-8")
         assert (await ask("bob"))["source"] == "default"  # nobody knows who was erased
+
+
+async def noticed(runtime):
+    """Until the service knows that somebody was erased."""
+    for _ in range(100):
+        if runtime.store.erasures:
+            return
+        await asyncio.sleep(0.1)
+    pytest.fail("nobody knows of an erasure")
+
+
+async def test_what_another_service_erased_is_not_told_while_redis_is_away(published, server, tmp_path):
+    """Its log, and so its tombstones, are elsewhere."""
+    async with asked(published, server[0]) as (ask, _, runtime):
+        other = store_of(shop.settings_in(tmp_path / "other", redis=patient(server[0])))
+        other.erase("ann", key=shop.KEY)
+        other.close()
+        await noticed(runtime)
+        server[1].kill()
+        server[1].wait()
+        told = await ask()
+        assert (told["source"], told["degraded"], told["segments"]) == ("default", True, [])
 
 
 async def test_a_redis_that_is_gone_and_comes_back_empty_is_filled_again(published):
