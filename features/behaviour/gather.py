@@ -14,6 +14,9 @@ MIX = -7046029254386353131
 """2^64 divided by the golden ratio, as int64: spreads ids that are not hashes."""
 
 
+STRIDE = 8
+"""Records that are passed over at once: a search by halves asks for memory before it is there."""
+
 WOVEN = 1 << 9
 """Records that are filled together: they stay in a core's nearest cache from the first slot to the last."""
 
@@ -26,14 +29,16 @@ class Scratch(NamedTuple):
     codes: Ints  # their event codes
     spare: Ints  # the sort's second buffer
     counts: Ints  # per event code
-    seats: Ints  # shape (power of two, 2): an open-addressing table, (key, era + value); free up to the era
+    seats: (
+        Ints  # shape (power of two, 2): an open-addressing table, (key, era + value); free up to the era; for 2n keys
+    )
     era: Ints  # shape (1,)
     tally: Ints  # shape (n_streams, cells): a family's running totals
     folds: Ints  # as long as a carry
     marks: Ints  # see `marks.mark`
     heap: Ints  # as long as the rows
     members: Ints  # see `members.settle`; what comes first, its own places, stays as it is
-    begins: Ints  # per kind
+    begins: Ints  # per kind, and behind them for events of none
     ends: Ints
     firsts: Ints  # shape (n_kinds, n_windows)
 
@@ -54,11 +59,11 @@ def scratch(
     rows, ts, codes, spare = (np.empty(n, np.int64) for _ in range(4))
     tally = np.empty((max(n_streams, 1), cells), np.int64)
     counts, folds, marks = np.empty(n_codes, np.int64), np.empty(1 + n_folds, np.int64), np.empty(n * n_words, np.int64)
-    members = np.empty(n_kinds * n + 1, np.int64)
+    members = np.empty((n_kinds + 1) * n + 1, np.int64)
     members[:n] = np.arange(n)
     return Scratch(
-        rows, ts, codes, spare, counts, np.zeros((seats_for(n), 2), np.int64), np.zeros(1, np.int64), tally, folds,
-        marks, np.empty(n, np.int64), members, np.empty(n_kinds, np.int64), np.empty(n_kinds, np.int64),
+        rows, ts, codes, spare, counts, np.zeros((seats_for(2 * n), 2), np.int64), np.zeros(1, np.int64), tally, folds,
+        marks, np.empty(n, np.int64), members, np.empty(n_kinds + 1, np.int64), np.empty(n_kinds + 1, np.int64),
         np.empty((n_kinds, n_windows), np.int64),
     )  # fmt: skip
 
@@ -169,11 +174,11 @@ def are_settled(slots: Ints, starts: Ints, ends: Ints) -> bool:
 @compiled_inside
 def _as_they_are(slots: Ints, start: int, end: int, floor: int, at: int, room: Scratch) -> int:
     """What counts of settled records."""
-    kept, remaining = 0, end - start
-    while remaining > 0:
-        half = remaining >> 1
-        passed = slots[place(start + half), TS] <= floor
-        start, remaining = (start + half + 1, remaining - half - 1) if passed else (start, half)
+    kept = 0
+    while start + STRIDE < end and slots[place(start + STRIDE), TS] <= floor:
+        start += STRIDE
+    while start < end and slots[place(start), TS] <= floor:
+        start += 1
     for row in range(start, end):
         record = place(row)
         ts = slots[record, TS]

@@ -17,6 +17,8 @@ class Kinds(NamedTuple):
 
     codes: Ints  # shape (n_kinds, n_codes): 1 where an event of the code may be of the kind
     windows: Ints
+    own: Ints  # per code the kind of its events and no others; behind the last kind without one
+    among: Ints  # per kind the kind whose members may be its own; itself where that is settled by the code
     filters: Filters  # a filter's number is its kind's
 
 
@@ -24,18 +26,24 @@ N_ARRAYS = len(Kinds._fields) - 1 + len(Filters._fields) - 1
 
 
 def kinds_of(kinds: Sequence[Kind], windows: Sequence[int], schema: StateSchema) -> Kinds:
-    """The arrays for kinds, in this order, after any event."""
-    asked = (ANYTHING, *kinds)
+    """The arrays for kinds, in this order, after any event; behind them what those with tests are looked for among."""
+    plain = [Kind(kind.events) for kind in kinds if len(kind.events) == 1]
+    asked = list(dict.fromkeys((ANYTHING, *kinds, *plain)))
     codes = np.zeros((len(asked), schema.n_codes), np.int64)
     for row, kind in zip(codes, asked, strict=True):
         row[kind.codes(schema) if kind.events else slice(None)] = 1
-    return Kinds(codes, np.array(windows, np.int64), filters_of(asked, schema))
+    own = np.full(schema.n_codes, len(asked))
+    for kind in plain:
+        own[kind.codes(schema)] = asked.index(kind)
+    among = np.array([own[kind.codes(schema)[0]] if len(kind.events) == 1 else 0 for kind in asked])
+    return Kinds(codes, np.array(windows, np.int64), own, among, filters_of(asked, schema))
 
 
 @compiled_inside
 def kinds(arrays: Ints, k: int) -> Kinds:
     """The kinds whose arrays begin at the k-th of `views`."""
-    return Kinds(grid(arrays, k), vector(arrays, k + 1), filters(arrays, k + 2, 0))
+    windows, own, among = vector(arrays, k + 1), vector(arrays, k + 2), vector(arrays, k + 3)
+    return Kinds(grid(arrays, k), windows, own, among, filters(arrays, k + 4, 0))
 
 
 @compiled_inside
@@ -43,44 +51,49 @@ def settle(slots: Ints, n: int, at: int, kinds: Kinds, room: Scratch) -> None:
     """Fill `room` with the members of each kind, oldest first, and the first of them that is in each window.
 
     A kind's members are `members[begins[kind]:ends[kind]]`, places among the n gathered events; those in a window
-    begin at `firsts[kind, window]`. What is no test is no branch, as the order of events cannot be guessed.
+    begin at `firsts[kind, window]`: where the kind ended as the events before the window had joined.
     """
-    first, n_windows = n, len(kinds.windows)
+    first, n_windows, n_kinds = n, len(kinds.windows), len(kinds.codes)
     for window in range(n_windows):
         first = until(room.ts, first, at - kinds.windows[place(window)])
         room.firsts[0, place(window)] = first
-    room.begins[0], room.ends[0] = 0, n
-    to = len(room.rows)
+    for kind in range(n_kinds + 1):
+        room.begins[place(kind)] = room.ends[place(kind)] = kind * len(room.rows)
+    for window in range(n_windows, -1, -1):
+        _join(slots, window, n if window == 0 else room.firsts[0, place(window - 1)], kinds, room)
+        for kind in range(n_kinds if window > 0 else 0):
+            room.firsts[place(kind), place(window - 1)] = room.ends[place(kind)]
+
+
+@compiled_inside
+def _join(slots: Ints, window: int, n: int, kinds: Kinds, room: Scratch) -> None:
+    """Write the events of a window up to the n-th behind the members of their kinds, those before any window too.
+
+    What is no test is no branch, as the order of events cannot be guessed.
+    """
+    for k in range(room.ends[0], n):
+        kind = place(kinds.own[place(room.codes[place(k)])])
+        room.members[place(room.ends[kind])] = k
+        room.ends[kind] += 1
+    room.ends[0] = n
     for kind in range(1, len(kinds.codes)):
-        room.begins[place(kind)] = to
-        if kinds.filters.tests[place(kind)] < kinds.filters.tests[place(kind + 1)]:
-            to = _passing(slots, kind, n, to, kinds, room)
-        else:
-            to = _coming(kind, n, to, kinds, room)
-        room.ends[place(kind)] = to
-        for window in range(n_windows):
-            first = room.firsts[0, place(window)]
-            room.firsts[place(kind), place(window)] = room.spare[place(first)] if first < n else to
+        among = kinds.among[place(kind)]
+        if among != kind:
+            older = window == len(kinds.windows)
+            low = room.begins[place(among)] if older else room.firsts[place(among), place(window)]
+            _look(slots, kind, low, room.ends[place(among)], kinds, room)
 
 
 @compiled_inside
-def _coming(kind: int, n: int, to: int, kinds: Kinds, room: Scratch) -> int:
-    """Write at `to` which events have a code of the kind, and how far that was at each event; behind the last one."""
-    for k in range(n):
-        room.members[place(to)], room.spare[place(k)] = k, to
-        to += kinds.codes[place(kind), place(room.codes[place(k)])]
-    return to
-
-
-@compiled_inside
-def _passing(slots: Ints, kind: int, n: int, to: int, kinds: Kinds, room: Scratch) -> int:
-    """The same for a kind with tests."""
-    for k in range(n):
-        room.spare[place(k)] = to
-        if kinds.codes[place(kind), place(room.codes[place(k)])]:
-            room.members[place(to)] = k
-            to += satisfied(slots, room.rows[place(k)], kind, kinds.filters)
-    return to
+def _look(slots: Ints, kind: int, low: int, high: int, kinds: Kinds, room: Scratch) -> None:
+    """The same for a kind with tests or several events, among the members `low:high` of another one."""
+    to = room.ends[place(kind)]
+    for j in range(low, high):
+        k = room.members[place(j)]
+        room.members[place(to)] = k
+        of_kind = kinds.codes[place(kind), place(room.codes[place(k)])]
+        to += of_kind & satisfied(slots, room.rows[place(k)], kind, kinds.filters)
+    room.ends[place(kind)] = to
 
 
 @compiled_inside
