@@ -1,7 +1,7 @@
 """Days: on how many days, in the project's zone, something happened, over nested windows."""
 
 from features.behaviour.compiled import Floats, compiled_inside, place
-from features.behaviour.table import COLUMN, Family, Table, User, asked, end_of, first_of, of_property
+from features.behaviour.table import Family, Table, User, end_of, first_of, of_property, read_off
 from features.instants import DAY, NEVER
 
 STATS = ("active_days",)
@@ -9,28 +9,40 @@ STATS = ("active_days",)
 
 @compiled_inside
 def days(user: User, at: int, table: Table, out: Floats) -> None:
-    """A pass a stream, from the newest event back; what lies on a day that counts already is passed over at once.
-
-    Days come in order but where clocks go back shortly after midnight: then the day after the least may come, once.
-    """
+    """A pass a stream, which writes at each member on how many days something happened from there on."""
     for stream in range(len(table.sources)):
-        step, since, high = len(user.zone_starts) - 1, NEVER, end_of(user, stream, table)
-        count, least, next_too = 0, NEVER, False
-        for window in range(len(table.windows)):
-            low = first_of(user, stream, window, table)
-            for j in range(high - 1, low - 1, -1):
-                ts = user.ts[place(user.members[place(j)])]
-                if ts >= since:
-                    continue
-                day, since, step = day_of(user, ts, step)
-                if day < least:
-                    count, least, next_too = count + 1, day, day == least - 1
-                elif day > least and not next_too:
-                    count += 1
-            high = low
-            begin, end = asked(stream, window, table)
-            for each in range(begin, end):
-                out[place(table.features[place(each), COLUMN])] = count
+        first = first_of(user, stream, len(table.windows) - 1, table)
+        _counted_back(user, first, end_of(user, stream, table))
+        read_off(user, stream, table, out)
+
+
+@compiled_inside
+def _counted_back(user: User, first: int, end: int) -> None:
+    """From the newest of the members `first:end` back; without a branch, as no day's length can be guessed.
+
+    Days come in order but where clocks go back shortly after midnight: then the day after the least may come again.
+    """
+    count, least, latest, earlier, step = 0, NEVER, NEVER, NEVER, len(user.zone_starts) - 1
+    while end > first:
+        while user.ts[place(user.members[place(end - 1)])] < user.zone_starts[place(step)]:
+            step -= 1
+        low, offset = _since(user, first, end, user.zone_starts[place(step)]), user.zone_offsets[place(step)]
+        for j in range(end - 1, low - 1, -1):
+            day = (user.ts[place(user.members[place(j)])] + offset) // DAY
+            count += (day != latest) & (day != least)
+            latest, earlier = day, (earlier if day == latest else latest)
+            user.heap[place(j - first)] = count
+        end, least, latest = low, min(least, latest), earlier
+
+
+@compiled_inside
+def _since(user: User, first: int, end: int, start: int) -> int:
+    """The first of the members `first:end`, the last of which is, that is not before an instant."""
+    if user.ts[place(user.members[place(first)])] >= start:
+        return first
+    while user.ts[place(user.members[place(end - 1)])] >= start:
+        end -= 1
+    return end
 
 
 @compiled_inside

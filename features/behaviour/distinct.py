@@ -7,17 +7,15 @@ from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.gather import MIX, freed
 from features.behaviour.schema import MISSING
 from features.behaviour.table import (
-    COLUMN,
     SLOT,
     Family,
     Feature,
     Table,
     User,
-    asked,
-    begin_of,
     end_of,
     first_of,
     of_property,
+    read_off,
     value_at,
 )
 from features.behaviour.words import Names, Words
@@ -46,21 +44,18 @@ class Distinct(Declaration):
 
 @compiled_inside
 def distinct(user: User, at: int, table: Table, out: Floats) -> None:
-    """A pass a stream, from the newest event back; a value counts where it is met first."""
+    """A pass a stream, from the newest event back, writes how many were met; a value counts where it is met first."""
     for stream in range(len(table.sources)):
-        slot, high, count, latest = table.sources[place(stream), SLOT], end_of(user, stream, table), 0, MISSING
-        mask, era = freed(user.seats, user.era, high - begin_of(user, stream, table))
-        for window in range(len(table.windows)):
-            low = first_of(user, stream, window, table)
-            for j in range(high - 1, low - 1, -1):
-                value = value_at(user, user.members[place(j)], slot)
-                if value not in (MISSING, latest):
-                    latest = value
-                    count += is_new(user.seats, mask, era, value, 0)
-            high = low
-            begin, end = asked(stream, window, table)
-            for each in range(begin, end):
-                out[place(table.features[place(each), COLUMN])] = count
+        slot, count, latest = table.sources[place(stream), SLOT], 0, MISSING
+        first, end = first_of(user, stream, len(table.windows) - 1, table), end_of(user, stream, table)
+        mask, era = freed(user.seats, user.era, 2 * (end - first))
+        for j in range(end - 1, first - 1, -1):
+            value = value_at(user, user.members[place(j)], slot)
+            if value not in (MISSING, latest):
+                latest = value
+                count += is_new(user.seats, mask, era, value, 0)
+            user.heap[place(j - first)] = count
+        read_off(user, stream, table, out)
 
 
 @compiled_inside

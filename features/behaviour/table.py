@@ -284,6 +284,17 @@ def asked(stream: int, window: int, table: Table) -> tuple[int, int]:
 
 
 @compiled_inside
+def read_off(user: User, stream: int, table: Table, out: Floats) -> None:
+    """The features of a stream whose count so far, from the newest member back, `heap` holds from the oldest on."""
+    first, end = first_of(user, stream, len(table.windows) - 1, table), end_of(user, stream, table)
+    for window in range(len(table.windows)):
+        low = first_of(user, stream, window, table)
+        begin, until = asked(stream, window, table)
+        for each in range(begin, until):
+            out[place(table.features[place(each), COLUMN])] = user.heap[place(low - first)] if low < end else 0
+
+
+@compiled_inside
 def value_at(user: User, k: int, slot: int) -> int:
     """What event k says in a slot."""
     return int(user.slots[place(user.rows[place(k)]), place(slot)])
