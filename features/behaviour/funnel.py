@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from features.behaviour.compiled import Floats, compiled_inside, place
+from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.schema import MISSING
 from features.behaviour.table import (
@@ -73,19 +73,21 @@ def funnel(user: User, at: int, table: Table, out: Floats) -> None:
     Attempts take steps in the order in which they began, so for each step only the newest that took it is kept: of
     those that wait for the same event it is the one that goes on.
     """
-    tally = user.tally
     for stream in range(len(table.sources)):
-        tally[stream, LEFT] = -1
-        for step in range(table.sources[stream, CODE]):
-            tally[stream, FIRST + step * PER_STEP + ATTEMPT] = -1
+        tally = user.tally[place(stream)]
+        tally[LEFT] = -1
+        for step in range(table.sources[place(stream), CODE]):
+            tally[place(FIRST + step * PER_STEP + ATTEMPT)] = -1
     for k in range(user.past, user.n):
         code = place(user.codes[place(k)])
         for each in range(table.places[code + place(1)] - 1, table.places[code] - 1, -1):
             if enters(user, k, each, table):
-                _take(user, k, table.entries[place(each), OF_STREAM], table.entries[place(each), STEP], table)
+                stream, step = table.entries[place(each), OF_STREAM], table.entries[place(each), STEP]
+                n, within = table.sources[place(stream), CODE], table.sources[place(stream), OPTION]
+                _take(user.ts, k, step, n, within, user.tally[place(stream)])
     for stream in range(len(table.sources)):
-        for step in range(table.sources[stream, CODE] - 1):
-            _leave(user, at, stream, step, table)
+        for step in range(table.sources[place(stream), CODE] - 1):
+            _leave(user.ts, at, step, table.sources[place(stream), OPTION], user.tally[place(stream)])
         for window in range(len(table.windows)):
             since = at - table.windows[place(window)] if table.windows[place(window)] else MISSING
             begin, end = asked(stream, window, table)
@@ -94,30 +96,27 @@ def funnel(user: User, at: int, table: Table, out: Floats) -> None:
 
 
 @compiled_inside
-def _take(user: User, k: int, stream: int, step: int, table: Table) -> None:
-    """Event k is a step: it begins an attempt, or the one that waits for it goes on."""
-    tally, at, attempt, took = user.tally, FIRST + step * PER_STEP, k, 0
+def _take(ts: Ints, k: int, step: int, n: int, within: int, tally: Ints) -> None:
+    """Event k is one of n steps: it begins an attempt, or the one that waits for it goes on."""
+    cell, attempt, took, now = place(FIRST + step * PER_STEP), k, 0, ts[place(k)]
     if step > 0:
-        before = at - PER_STEP
-        attempt, took = tally[stream, before + ATTEMPT], user.ts[k] - tally[stream, before + TAKEN_AT]
-        if attempt < 0 or attempt == tally[stream, at + ATTEMPT]:
+        before = cell - place(PER_STEP)
+        attempt, took = tally[before + place(ATTEMPT)], now - tally[before + place(TAKEN_AT)]
+        if attempt < 0 or attempt == tally[cell + place(ATTEMPT)] or now - ts[place(attempt)] > within:
             return
-        if user.ts[k] - user.ts[attempt] > table.sources[stream, OPTION]:
-            return
-    if step < table.sources[stream, CODE] - 1:
-        _leave(user, user.ts[k] - 1, stream, step, table)
-    tally[stream, at + ATTEMPT], tally[stream, at + TAKEN_AT], tally[stream, at + TOOK] = attempt, user.ts[k], took
+    if step < n - 1:
+        _leave(ts, now - 1, step, within, tally)
+    tally[cell + place(ATTEMPT)], tally[cell + place(TAKEN_AT)], tally[cell + place(TOOK)] = attempt, now, took
 
 
 @compiled_inside
-def _leave(user: User, now: int, stream: int, step: int, table: Table) -> None:
+def _leave(ts: Ints, now: int, step: int, within: int, tally: Ints) -> None:
     """Where the time of the attempt that waits after a step is over by `now`, it is incomplete."""
-    tally, begin = user.tally, FIRST + step * PER_STEP
-    attempt = tally[stream, begin + ATTEMPT]
-    waits = attempt > tally[stream, LEFT] and attempt != tally[stream, begin + PER_STEP + ATTEMPT]
-    if waits and now - user.ts[attempt] >= table.sources[stream, OPTION]:
-        tally[stream, LEFT], tally[stream, LEFT_STEP] = attempt, step
-        tally[stream, LEFT_AT] = tally[stream, begin + TAKEN_AT]
+    cell = place(FIRST + step * PER_STEP)
+    attempt = tally[cell + place(ATTEMPT)]
+    waits = attempt > tally[LEFT] and attempt != tally[cell + place(PER_STEP + ATTEMPT)]
+    if waits and now - ts[place(attempt)] >= within:
+        tally[LEFT], tally[LEFT_STEP], tally[LEFT_AT] = attempt, step, tally[cell + place(TAKEN_AT)]
 
 
 @compiled_inside

@@ -24,13 +24,17 @@ from features.behaviour.table import (
     value_at,
 )
 from features.behaviour.words import Names, Words
-from features.instants import DAY, HOUR, MINUTE
+from features.instants import DAY, HOUR, MINUTE, WEEK
 
 STATS = ("hour_share", "weekday_share")
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-HOURS, THURSDAY = 24, 3
-"""A tally has the hours, then the weekdays; the first day of the epoch was a Thursday."""
+HOURS = 24
 CELLS = HOURS + len(WEEKDAYS)
+"""A tally has the hours, then the weekdays."""
+THURSDAY = 3
+ALIGNED = 10_000_000 * WEEK + THURSDAY * DAY
+"""Added to an instant it leaves no negative one, which takes longer to divide, and the first day of the epoch, a
+Thursday, its place in the week."""
 
 Hour = Annotated[int, Field(ge=0, le=HOURS)]
 
@@ -71,10 +75,10 @@ def rhythm(user: User, at: int, table: Table, out: Floats) -> None:
             low = first_of(user, stream, window, table)
             for j in range(high - 1, low - 1, -1):
                 k = user.members[place(j)]
-                local = user.ts[place(k)] + _offset(value_at(user, k, HEAD))
-                day = local // DAY
-                tally[place((local - day * DAY) // HOUR)] += 1
-                tally[place(HOURS + (day + THURSDAY) % len(WEEKDAYS))] += 1
+                hour = place(user.ts[place(k)] + _offset(value_at(user, k, HEAD)) + ALIGNED) // place(HOUR)
+                day = hour // place(HOURS)
+                tally[hour - day * place(HOURS)] += 1
+                tally[place(HOURS) + day % place(len(WEEKDAYS))] += 1
             high = low
             begin, until = asked(stream, window, table)
             for each in range(begin, until):

@@ -13,18 +13,22 @@ SUNDAY = parse_instant("2026-03-01T23:30:00")
 ENTRY = {"hours": "any", "bands": {"night": [22, 6], "morning": [6, 12]}, "weekdays": "any", "windows": ["7d"]}
 
 
-def shares(entry: dict, offsets: list[int]) -> dict[str, float]:
+BEFORE_THE_EPOCH = parse_instant("1969-12-28T23:30:00")
+
+
+def shares(entry: dict, offsets: list[int], sunday: int = SUNDAY) -> dict[str, float]:
     features = FeatureSet.from_dict({"features": [entry]}, PLAN, CODES, zone="Asia/Tokyo")
-    log = [{"event": "page_viewed", "ts": SUNDAY, "offset": offset} for offset in offsets]
-    values = features.compute(histories(log, features), SUNDAY + DAY).values[0].tolist()
+    log = [{"event": "page_viewed", "ts": sunday, "offset": offset} for offset in offsets]
+    values = features.compute(histories(log, features), sunday + DAY).values[0].tolist()
     return {
         name.removeprefix("hour_share_any_").removesuffix("_7d"): v
         for name, v in zip(features.names, values, strict=True)
     }
 
 
-def test_the_events_own_offset_decides_not_the_projects_zone() -> None:
-    found = shares(ENTRY, [0, 60, -480, -480])
+@pytest.mark.parametrize("sunday", [SUNDAY, BEFORE_THE_EPOCH])
+def test_the_events_own_offset_decides_not_the_projects_zone(sunday: int) -> None:
+    found = shares(ENTRY, [0, 60, -480, -480], sunday)
     assert (found["night"], found["morning"]) == (0.5, 0)
     assert (found["weekday_share_any_sun"], found["weekday_share_any_mon"]) == (0.75, 0.25)
 
