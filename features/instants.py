@@ -89,6 +89,8 @@ def zone_offsets(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     Returns:
         (starts, offsets), both int64 microseconds: from `starts[i]` on, local time is UTC + `offsets[i]`.
     """
+    if zone == "UTC":
+        return np.array([np.iinfo(np.int64).min], np.int64), np.zeros(1, np.int64)
     info = ZoneInfo(zone)
 
     def offset(instant: int) -> int:

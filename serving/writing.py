@@ -192,9 +192,12 @@ class Aside:
             home = str(Path(__file__).parent.parent)
             paths = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "serving.writing"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-m", "serving.writing"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": paths, "POLARS_MAX_THREADS": "1"},
-            )  # fmt: skip
+                process_group=0,  # not asked to end with the service; of its session, within which priorities count
+            )
             _send(self._process.stdin, self.given)  # type: ignore[arg-type] # a pipe
         return self._process.stdin, self._process.stdout  # type: ignore[return-value] # pipes
 

@@ -1,7 +1,6 @@
 """Feature set: declared features, and the only place where they are computed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from hashlib import sha256
 from json import dumps
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from msgspec import to_builtins
 from numpy.typing import NDArray
 
 from features.behaviour.histories import Histories
@@ -127,7 +127,7 @@ class FeatureSet:
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, enough to compute without the plan."""
-        features = [asdict(feature) for feature in self.features]
+        features = [to_builtins(feature) for feature in self.features]  # `asdict` takes twenty times as long
         code = next((each["code"] for each in features if each["code"]), "")
         for each in features:
             each["code"] = _digest(each["code"])

@@ -1,13 +1,14 @@
 """The feature set: one definition, one place where it is computed."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from features.behaviour.feature_set import FeatureSet
 from features.errors import DefinitionError, SchemaError
-from features.instants import DAY, MINUTE, parse_instant
+from features.instants import DAY, MINUTE, parse_instant, zone_offsets
 from tests.features.behaviour.shop import CODES, FEATURES, PLAN, histories
 
 AT = parse_instant("2026-03-01T12:00:00")
@@ -41,6 +42,18 @@ def test_a_feature_set_travels_without_its_plan() -> None:
     assert travelled.fingerprint == FEATURES.fingerprint
     assert travelled.schema.fingerprint == FEATURES.schema.fingerprint
     np.testing.assert_array_equal(travelled.compute(HISTORIES, AT).values, FEATURES.compute(HISTORIES, AT).values)
+
+
+def test_a_feature_set_says_every_field_of_its_features_and_nothing_else() -> None:
+    """What is remembered of a feature, such as whether it waits, is no part of what it is."""
+    assert not any(feature.waits for feature in FEATURES.features)
+    assert FEATURES.to_dict()["features"] == [asdict(feature) for feature in FEATURES.features]
+
+
+def test_utc_has_the_one_step_that_another_name_of_it_has() -> None:
+    for one, other in zip(zone_offsets("UTC"), zone_offsets("Etc/UTC"), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype
 
 
 def test_rows_may_have_instants_of_their_own() -> None:
