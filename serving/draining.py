@@ -1,40 +1,43 @@
 """Draining: on SIGTERM the process first says that it is not ready, then the server finishes what it has and stops."""
 
 import asyncio
-import ctypes
 import signal
 import socket
-import struct
-import sys
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from types import FrameType
+from typing import Any, cast
 
 import uvicorn
 
 from serving.runtime import Runtime
-
-ACCEPTING_S = 0.05
-"""How long the loop has to take in who is connected, once nobody else can connect."""
-ATTACH_FILTER = 26  # SO_ATTACH_FILTER of Linux, which Python's socket does not name
-NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)  # the filter of one instruction, `return 0`: no packet passes
 
 
 class Server(uvicorn.Server):
     """uvicorn's server, which by itself resets the connections that the kernel has made and it has not taken yet."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let nobody else connect, take in who has, then finish and stop."""
-        for each in sockets or ():
-            deafen(each)
-        await asyncio.sleep(ACCEPTING_S)
+        """Take in who has connected, let nobody else, then finish and stop."""
+        loop = asyncio.get_running_loop()
+        late = [caller for each in sockets or () for caller in waiting(each)]
+        for server in self.servers:
+            server.close()
+        taken = [loop.create_task(loop.connect_accepted_socket(self._protocol, caller)) for caller in late]
         await super().shutdown(sockets)
+        await asyncio.gather(*taken, return_exceptions=True)
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: Any = self.config.http_protocol_class
+        return cast("asyncio.Protocol", made(self.config, self.server_state, self.lifespan.state))
 
 
-def deafen(listening: socket.socket) -> None:
-    """Whoever connects from now on is not heard, and is refused when the socket is closed; only Linux can do that."""
-    if sys.platform == "linux":
-        code = ctypes.create_string_buffer(NOTHING)
-        listening.setsockopt(socket.SOL_SOCKET, ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(code)))
+def waiting(listening: socket.socket) -> Iterator[socket.socket]:
+    """The connections that the kernel has made and nobody has taken."""
+    listening.setblocking(False)
+    with suppress(OSError):
+        while True:
+            yield listening.accept()[0]
 
 
 def drain_on_sigterm(runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:

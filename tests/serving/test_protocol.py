@@ -2,7 +2,6 @@
 
 import json
 import socket
-import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -10,7 +9,7 @@ from contextlib import contextmanager, suppress
 import pytest
 import uvicorn
 
-from serving.draining import Server, deafen
+from serving.draining import Server
 from serving.protocol import HEAD_BYTES, OPTIONS, Joined
 
 
@@ -184,18 +183,28 @@ def test_who_is_connected_when_the_server_ends_is_answered_and_who_only_listens_
             assert (told(silent), told(begun)) == ([b"once s"], [b"once b"])
 
 
-def test_a_socket_that_is_deaf_still_gives_who_had_connected_before():
-    if sys.platform != "linux":  # where it cannot be done nothing happens
-        deafen(socket.socket())
-        return
-    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as one:
-        deafen(listening)
-        with pytest.raises(TimeoutError):
-            socket.create_connection(listening.getsockname(), timeout=0.2)
-        one.sendall(b"here")
-        taken, _ = listening.accept()
-        with taken:
-            assert taken.recv(4) == b"here"
+def test_who_the_kernel_has_let_in_when_the_server_ends_is_answered():
+    """They connect after the loop has looked for the last time."""
+    ending, connected = threading.Event(), threading.Event()
+    with listened() as (server, listening):
+        tick = server.on_tick
+
+        async def ticking(counter):
+            if leave := await tick(counter):
+                ending.set()
+                connected.wait(30)
+            return leave
+
+        with socket.create_connection(listening.getsockname(), timeout=30) as early:
+            early.sendall(post(b"e"))
+            assert told(early) == [b"once e"]
+        server.on_tick = ticking
+        server.should_exit = True
+        assert ending.wait(30)
+        with socket.create_connection(listening.getsockname(), timeout=30) as late:
+            late.sendall(post(b"l"))
+            connected.set()
+            assert told(late) == [b"once l"]
 
 
 def test_headers_without_an_end_are_refused():
