@@ -34,8 +34,16 @@ def at_home(event):
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=event["ts"], minutes=event["offset"])
 
 
+def added(numbers):
+    """One after the other: what Python's `sum` makes of floats is more exact, and not what is promised to the bit."""
+    total = 0.0
+    for number in numbers:
+        total += number
+    return total
+
+
 def bits(counts):
-    return sum(n * log2(n) for n in counts if n)
+    return added(n * log2(n) for n in counts if n)
 
 
 def microseconds(text):
@@ -429,8 +437,8 @@ class Oracle:
             entropy = (bits([len(kinds)]) - bits([kinds.count(name) for name in names])) / len(kinds)
         if moves:
             departures = [sum(a == name for a, _ in moves) for name in names]
-            pairs = [moves.count((one, other)) for one in names for other in names]
-            conditional = (bits(departures) - bits(pairs)) / len(moves)
+            pairs = [bits([moves.count((one, other)) for other in names]) for one in names]
+            conditional = (bits(departures) - added(pairs)) / len(moves)
         values[named("entropy", entry) + f"_{window}"] = entropy
         values[named("transition_entropy", entry) + f"_{window}"] = conditional
 
