@@ -1,8 +1,9 @@
 """Mutants of the compiled loops, run as plain Python against the naive oracle.
 
-`python -m tests.mutation [MODULE ...] [--sample N]`: each mutant is one small change (a comparison, an operator, a
+`python -m tests.mutation [MODULE ...] [--jobs N]`: each mutant is one small change (a comparison, an operator, a
 number, a condition, a statement left out) in one function under `@compiled...`. It is killed where the features of a
 fixed set of logs differ from the oracle's around the edges of windows, where it raises, or where it does not end.
+Those that can change no result stand in mutation_equivalents.toml, each under its reason; they count as survivors.
 """
 
 import argparse
@@ -10,14 +11,16 @@ import ast
 import copy
 import ctypes
 import os
-import random
 import signal
 import sys
 import time
+import tomllib
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ["NUMBA_DISABLE_JIT"] = "1"
 
@@ -32,19 +35,9 @@ SWAPS = {
     ast.And: ast.Or, ast.Or: ast.And, ast.USub: ast.UAdd, ast.Invert: ast.UAdd,
 }  # fmt: skip
 FOLDER = Path(compiled.__file__).parent
-PATIENCE = 3
-"""Times what the loops take as they are: a mutant that takes longer does not end."""
-SHARED = {
-    "gather": ("count", "sum", "last", "active_days"),
-    "marks": ("count", "max", "patterns", "funnel", "abandoned_carts", "cart_value"),
-    "table": ("mean", "last", "recency", "sessions", "patterns", "abandoned_carts"),
-    "carry": ("count", "sum", "min", "max", "first", "last", "tenure"),
-    "categories": ("first", "last", "mode", "trait"),
-    "formulas": ("count", "ratio", "difference", "score", "trend", "rfm_score", "recency", "tenure"),
-    "members": ("count", "sum", "first", "recency", "active_days"),
-    "mining": ("count",),
-}
-"""Of modules that are no family: what the entries have that show them."""
+LIST = Path(__file__).with_name("mutation_equivalents.toml")
+PATIENCE, LEAST_S = 5, 0.5
+"""Times what a case takes of the loops as they are, and seconds at least: a mutant that takes longer does not end."""
 
 
 def place(k: int) -> int:
@@ -78,21 +71,40 @@ def as_plain_python() -> None:
     warnings.simplefilter("ignore")
 
 
-def changes(function: ast.FunctionDef, names: dict) -> Iterator[tuple[int, str, str]]:
-    """(place in the walk, which change, what it says) of every mutant of a function; `names` are its module's.
+class Mutant(NamedTuple):
+    """One change; its name holds no line number, so that it stays what it is when a module grows above it."""
+
+    function: ast.FunctionDef
+    number: int  # of the node in the walk
+    change: str
+    name: str
+    line: int
+
+
+def mutants_of(module: str) -> list[Mutant]:
+    """Every mutant of a module's loops; of the same change of the same words in one function the second is `#2`."""
+    names, times = vars(import_module(f"features.behaviour.{module}")), Counter[str]()
+    found = []
+    for function in loops(module):
+        for number, node, change in changes(function, names):
+            name = f"{function.name} {change} in `{ast.unparse(node).splitlines()[0][:90]}`"
+            times[name] += 1
+            name += f" #{times[name]}" if times[name] > 1 else ""
+            found.append(Mutant(function, number, change, name, getattr(node, "lineno", 0)))
+    return found
+
+
+def changes(function: ast.FunctionDef, names: dict) -> Iterator[tuple[int, ast.AST, str]]:
+    """(place in the walk, node, which change) of every mutant of a function; `names` are its module's.
 
     Left out is what cannot change any result: where a table looks for a key first, and plus and minus nothing.
     """
     speed = {id(each) for node in ast.walk(function) if spreads(node) for each in ast.walk(node)}
     for number, node in enumerate(ast.walk(function)):
         adds = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub)
-        nothing = adds and isinstance(node.right, ast.Name) and names.get(node.right.id) == 0
-        for change in () if id(node) in speed or nothing else kinds_of_change(node):
-            yield (
-                number,
-                change,
-                f"{function.name}:{getattr(node, 'lineno', '?')} {change} in `{ast.unparse(node)[:90]}`",
-            )
+        right = ast.unparse(node.right).removeprefix("place(").removesuffix(")") if adds else ""
+        nothing = names.get(right, right) == 0
+        yield from ((number, node, change) for change in kinds_of_change(node) if id(node) not in speed and not nothing)
 
 
 def spreads(node: ast.AST) -> bool:
@@ -162,18 +174,58 @@ def put_in(module: str, function: ast.FunctionDef) -> None:
                 setattr(each, name, new)
 
 
-def survives(module: str, function: ast.FunctionDef, cases: list, seconds: float) -> bool:
-    """Whether a process of its own, with the mutant in place, finds nothing wrong. It may not call Polars."""
+def started(module: str, mutant: Mutant, cases: list[tuple[int, Callable[[], bool], float]]) -> int:
+    """A process of its own, with the mutant in place; it ends with the number of the case that finds something wrong.
+
+    It may not call Polars.
+    """
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        signal.setitimer(signal.ITIMER_PROF, seconds)
+        number = 0
         try:
-            put_in(module, function)
-            os._exit(0 if all(case() for case in cases) else 1)
+            put_in(module, mutated(mutant.function, mutant.number, mutant.change))
+            for number, case, seconds in cases:
+                signal.setitimer(signal.ITIMER_PROF, max(LEAST_S, PATIENCE * seconds))
+                if not case():
+                    os._exit(min(number, 255))
+            os._exit(0)
         except BaseException:  # noqa: BLE001 - it is killed, however
-            os._exit(1)
-    return os.waitpid(child, 0)[1] == 0
+            os._exit(min(max(number, 1), 255))
+    return child
+
+
+def survivors_of(module: str, mutants: list[Mutant], jobs: int) -> list[Mutant]:
+    """Those in which no case finds anything wrong; what has killed last is asked first."""
+    from tests.mutation_cases import cases_of  # the modules under test, read once Python stands in for machine code
+
+    cases = [(number, case, seconds_of(case, module)) for number, case in enumerate(cases_of(module), 1)]
+    running: dict[int, Mutant] = {}
+    left = []
+    for mutant in [*mutants, *[None] * jobs]:
+        while len(running) >= jobs or (mutant is None and running):
+            child, status = os.wait()
+            one, by = running.pop(child), os.WEXITSTATUS(status)
+            if status == 0:
+                left.append(one)
+            cases.sort(key=lambda each: each[0] != by)
+        if mutant is not None:
+            running[started(module, mutant, cases)] = mutant
+    return left
+
+
+def seconds_of(case: Callable[[], bool], module: str) -> float:
+    """What a case takes of the loops as they are."""
+    begun = time.process_time()
+    if not case():
+        raise SystemExit(f"{module}: what was not changed differs from the oracle.")
+    return time.process_time() - begun
+
+
+def listed(module: str) -> set[str]:
+    """The names of the mutants that are said to change no result."""
+    groups = tomllib.loads(LIST.read_text(encoding="utf-8")).get(module, [])
+    return {name for group in groups for name in group["mutants"]}
 
 
 def say(*lines: str) -> None:
@@ -181,34 +233,35 @@ def say(*lines: str) -> None:
     sys.stdout.flush()
 
 
+def told(module: str, mutants: list[Mutant], left: list[Mutant]) -> tuple[int, int, bool]:
+    """Print a module's survivors; (killed, listed and alive, whether the list is true)."""
+    names, alive, known = {each.name for each in mutants}, {each.name for each in left}, listed(module)
+    say(
+        f"{module}: killed {len(mutants) - len(left)}/{len(mutants)}, changing nothing {len(alive & known)}",
+        *(f"{module}.py:{each.line} {each.name}" for each in left if each.name not in known),
+        *(f"listed, but killed: {name}" for name in sorted(known & names - alive)),
+        *(f"listed, but there is none: {name}" for name in sorted(known - names)),
+    )
+    return len(mutants) - len(left), len(alive & known), known <= alive
+
+
 def main() -> int:
-    """Print the survivors of each module, and killed/total; 1 where less than 95 % are killed."""
+    """Print the survivors of each module, and killed/total; 1 where less than 95 % are killed, or the list is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="*", help="by default every module with loops")
-    parser.add_argument("--sample", type=int, default=10**9, help="mutants of a module at most, drawn by a seed")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time")
     options = parser.parse_args()
     as_plain_python()
-    from tests.mutation_cases import cases_of  # the modules under test, read once Python stands in for machine code
-
     found = sorted(path.stem for path in FOLDER.glob("*.py") if compiled.DECORATOR in path.read_bytes())
-    killed = total = 0
+    killed = total = nothing = 0
+    true = True
     for module in options.modules or [name for name in found if name != "compiled"]:
-        names = vars(import_module(f"features.behaviour.{module}"))
-        mutants = [(function, *change) for function in loops(module) for change in changes(function, names)]
-        mutants = random.Random(1).sample(mutants, min(len(mutants), options.sample))
-        cases = cases_of(module)
-        begun = time.process_time()
-        if not all(case() for case in cases):
-            raise SystemExit(f"{module}: what was not changed differs from the oracle.")
-        seconds = PATIENCE * (time.process_time() - begun)
-        survivors = [
-            says for function, number, change, says in mutants
-            if survives(module, mutated(function, number, change), cases, seconds)
-        ]  # fmt: skip
-        killed, total = killed + len(mutants) - len(survivors), total + len(mutants)
-        say(f"{module}: killed {len(mutants) - len(survivors)}/{len(mutants)}", *sorted(survivors))
-    say(f"killed {killed}/{total} ({killed / total:.1%})")
-    return int(killed < 0.95 * total)
+        mutants = mutants_of(module)
+        mine, same, right = told(module, mutants, survivors_of(module, mutants, options.jobs))
+        killed, total, nothing, true = killed + mine, total + len(mutants), nothing + same, true and right
+    share = killed / (total - nothing)
+    say(f"killed {killed}/{total} ({killed / total:.1%}); without the {nothing} that change nothing {share:.1%}")
+    return int(killed < 0.95 * total or not true)
 
 
 if __name__ == "__main__":
