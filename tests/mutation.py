@@ -65,7 +65,7 @@ def grid(arrays: np.ndarray, k: int) -> np.ndarray:
 
 def as_plain_python() -> None:
     """What only machine code can do, done by Python; new arrays are full of what no feature is."""
-    compiled.place, compiled.vector, compiled.grid = place, vector, grid
+    compiled.place, compiled.vector, compiled.grid, compiled.ahead = place, vector, grid, lambda _slots, _row: None
     np.empty = lambda shape, dtype=float, **_: np.full(shape, 7_654_321, dtype)
     np.seterr(all="ignore")
     warnings.simplefilter("ignore")

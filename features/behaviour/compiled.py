@@ -11,10 +11,11 @@ from typing import Any, ParamSpec, TypeVar
 
 import numba
 import numpy as np
-from llvmlite.ir import Constant
+from llvmlite.ir import Constant, FunctionType, IntType, VoidType
 from numba import types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.caching import _CacheLocator as CacheLocator
+from numba.core.cgutils import get_or_insert_function, unpack_tuple
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 from numpy.typing import NDArray
@@ -102,6 +103,24 @@ def place(typing: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
         return context.cast(builder, arguments[0], k, types.uint64)
 
     return types.uint64(k), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
+def ahead(typing: Any, slots: Any, row: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """Ask memory for a row that is read soon; one that does not exist is nothing to it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        array = make_array(signature.args[0])(context, builder, arguments[0])
+        row = context.cast(builder, arguments[1], signature.args[1], types.int64)
+        cell = builder.mul(row, unpack_tuple(builder, array.shape)[1])
+        byte, number = IntType(8).as_pointer(), IntType(32)
+        kind = FunctionType(VoidType(), [byte, number, number, number])
+        asking = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        address = builder.bitcast(builder.gep(array.data, [cell]), byte)
+        builder.call(asking, [address, number(0), number(3), number(1)])  # to read, into the nearest cache, data
+        return context.get_dummy_value()
+
+    return types.void(slots, row), generate
 
 
 def views(arrays: Sequence[NDArray[Any]]) -> Ints:

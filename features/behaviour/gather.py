@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.behaviour.compiled import Ints, compiled, compiled_allocating, compiled_inside, grid, place, vector
+from features.behaviour.compiled import Ints, ahead, compiled, compiled_allocating, compiled_inside, grid, place, vector
 from features.behaviour.schema import CODE_MASK, FLAG_SHIFT, HEAD, ID, KNOWN, MISSING, REMOVED, SEQ_SHIFT, TS
 
 ERA = 1 << 32
@@ -16,6 +16,9 @@ MIX = -7046029254386353131
 
 STRIDE = 8
 """Records that are passed over at once: a search by halves asks for memory before it is there."""
+
+AHEAD = 64
+"""Records between the one that is gathered and the one that memory is asked for, which may be the next user's."""
 
 WOVEN = 1 << 9
 """Records that are filled together: they stay in a core's nearest cache from the first slot to the last."""
@@ -181,6 +184,7 @@ def _as_they_are(slots: Ints, start: int, end: int, floor: int, at: int, room: S
         start += 1
     for row in range(start, end):
         record = place(row)
+        ahead(slots, row + AHEAD)
         ts = slots[record, TS]
         if ts > at:
             break
