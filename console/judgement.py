@@ -104,7 +104,7 @@ def replay(
 ) -> None:
     """Compute answers that were served again from the event log, as known then, and compare every value.
 
-    Exits with 1 when a value differs.
+    Exits with 1 when a value differs, or none could be compared.
     """
     from experiments.replay import replay as do
     from features.project import Project

@@ -49,8 +49,8 @@ class Replay:
 
     @property
     def holds(self) -> bool:
-        """No value differs where the state is the same."""
-        return self.mismatches == 0
+        """Values were compared, where the state is the same, and none differs."""
+        return self.values > 0 and self.mismatches == 0
 
     def __add__(self, other: "Replay") -> "Replay":
         one, two = asdict(self), asdict(other)

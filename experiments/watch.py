@@ -139,9 +139,8 @@ def _replayed(project: Project) -> DriftReport:
         check = replay(project, sample=REPLAYED)
     except (EthogramError, OSError) as problem:
         return DriftReport(nobody, nobody, (), unchecked=str(problem))
-    fault = (
-        "" if check.holds else f"{check.mismatches:,} of {check.values:,} values that were served come out otherwise"
-    )
+    differing = f"{check.mismatches:,} of {check.values:,} values that were served come out otherwise"
+    fault = differing if check.mismatches else ""
     said = str(check).splitlines()[0]
     unchecked = "" if check.values else f"no value could be compared, {said}"
     return DriftReport(nobody, nobody, (), fault=fault, unchecked=unchecked, notes=(f"replay check: {said}",))

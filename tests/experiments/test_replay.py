@@ -96,6 +96,7 @@ async def test_a_state_that_the_log_does_not_give_is_counted_not_blamed(project)
     rows.with_columns(changed, n_events=pl.col("n_events") + 1).write_parquet(path)
     found = replay(project)
     assert (found.mismatches, found.values, found.freshness) == (0, 0, found.answers - found.gone)
+    assert not found.holds, "nothing was compared"
     assert found.freshness > 100
     with pytest.raises(BundleError, match=r"not one served answer can be compared .*Hint: promote once"):
         check_answers(project)
