@@ -32,9 +32,7 @@ class Scratch(NamedTuple):
     codes: Ints  # their event codes
     spare: Ints  # the sort's second buffer
     counts: Ints  # per event code
-    seats: (
-        Ints  # shape (power of two, 2): an open-addressing table, (key, era + value); free up to the era; for 2n keys
-    )
+    seats: Ints  # shape (power of two, 2): (key, era + value); a table for twice the rows, see `freed`
     era: Ints  # shape (1,)
     tally: Ints  # shape (n_streams, cells): a family's running totals
     folds: Ints  # as long as a carry
