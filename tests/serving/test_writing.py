@@ -64,6 +64,7 @@ def test_the_other_process_gives_way_to_the_service_and_outlives_an_interruption
     aside.write(parts_of(1), "1-0")
     pid = aside._process.pid
     assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+    assert not hasattr(os, "SCHED_IDLE") or os.sched_getscheduler(pid) == os.SCHED_IDLE
     assert (os.getsid(pid), os.getpgid(pid)) == (os.getsid(0), pid)  # a signal to the service's group is not for it
     os.kill(pid, signal.SIGINT)
     os.kill(pid, signal.SIGTERM)
