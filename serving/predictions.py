@@ -129,6 +129,11 @@ class PredictionLog:
         self._turn = threading.Lock()
         self.thread = Periodic("predictions", self.flush, lambda: self.on_failure())
 
+    def start(self, every_s: float) -> None:
+        """Empty the rings every so many seconds, until stopped."""
+        self.writer.begin()
+        self.thread.start(every_s)
+
     def follow(self, scorer: "Scorer") -> Ring:
         """The ring for a newly served bundle; rings before the last one are let go of once they are empty."""
         ring = Ring(scorer, CAPACITY)

@@ -110,7 +110,7 @@ class Runtime:
         self.shadow.thread.start(SHADOW_S)
         self.shadowed.thread.start(self.settings.flush_s)
         self.roller.thread.start(self.settings.roll_s)
-        self.predictions.thread.start(self.settings.flush_s)
+        self.predictions.start(self.settings.flush_s)
         self.exposures.thread.start(self.settings.roll_s)
 
     def close(self) -> None:

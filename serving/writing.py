@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from re import compile as pattern
 from typing import IO, NamedTuple
@@ -113,6 +114,9 @@ class Writer:
         self.kept = kept
         self._newest = -1
 
+    def begin(self) -> None:
+        """Nothing is needed."""
+
     def write(self, parts: Iterable[Part], name: str) -> None:
         """Write parts of one bundle; under the same name the same rows are the same files.
 
@@ -149,11 +153,16 @@ class Writer:
 
 
 class Aside:
-    """The same, by a process that is started when there is something to write, and ends with this one."""
+    """The same, by a process that ends with this one."""
 
     def __init__(self, folder: Path, key: bytes, kept: int) -> None:
         self.given = (str(folder), key, kept)
         self._process: subprocess.Popen[bytes] | None = None
+
+    def begin(self) -> None:
+        """Start the process, so that no answer waits for its imports; if it cannot be now, at the first file."""
+        with suppress(OSError):
+            self._pipes()
 
     def write(self, parts: Iterable[Part], name: str) -> None:
         """Hand parts over and wait until they are written.

@@ -60,6 +60,13 @@ def test_both_write_the_same_files_of_several_parts_and_several_times(tmp_path, 
     assert pl.concat(one.values()).height == 5 * N
 
 
+def test_the_other_process_is_there_before_anything_is_written(aside):
+    aside.begin()
+    pid = aside._process.pid
+    aside.write(parts_of(1), "1-0")
+    assert aside._process.pid == pid
+
+
 def test_the_other_process_gives_way_to_the_service_and_outlives_an_interruption(aside):
     aside.write(parts_of(1), "1-0")
     pid = aside._process.pid
