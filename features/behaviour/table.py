@@ -24,7 +24,7 @@ NO_SLOT, TS_SLOT = -1, TS
 
 SLOT, CODE, OPTION, DETAIL, KIND = range(5)
 OF_STREAM, STEP, FILTER = range(3)
-STAT, STREAM, FACTOR, COLUMN, PART = range(5)
+STAT, STREAM, FACTOR, COLUMN, PART, SPAN = range(6)
 
 
 MEANINGS: Mapping[str, str] = {
@@ -212,7 +212,7 @@ class Table(NamedTuple):
     sources: Ints  # shape (n_streams, 5): slot, code, option, where its detail begins, kind (see `members`)
     details: Ints
     edges: Ints  # shape (n_streams * n_windows + 1,): see `asked`
-    features: Ints  # shape (n_features, 5): statistic, stream, factor (0: a category), column, part
+    features: Ints  # shape (n_features, 6): statistic, stream, factor (0: a category), column, part, window's place
 
 
 N_ARRAYS = len(Table._fields)
@@ -373,7 +373,7 @@ def tabulate(
     """
     sources = family.sources(features, schema, first)
     rows = [
-        _row(family, each, schema, sources, column)
+        (*_row(family, each, schema, sources, column), asked.span_of(each.window))
         for column, each in enumerate(features)
         if each.family == family.name
     ]
@@ -391,7 +391,7 @@ def tabulate(
         sources=np.array(heads, np.int64).reshape(-1, 5),
         details=np.array([number for source in sources for number in source.detail], np.int64),
         edges=np.searchsorted([places[k] for k in order], np.arange(len(sources) * len(windows) + 1)).astype(np.int64),
-        features=np.array([rows[k] for k in order], np.int64).reshape(-1, 5),
+        features=np.array([rows[k] for k in order], np.int64).reshape(-1, 6),
     )
 
 

@@ -8,8 +8,10 @@ from features.behaviour.schema import MISSING
 from features.behaviour.table import (
     COLUMN,
     FACTOR,
+    KIND,
     NO_SLOT,
     SLOT,
+    SPAN,
     STAT,
     Family,
     Feature,
@@ -66,11 +68,12 @@ def totals(user: User, at: int, table: Table, out: Floats) -> None:
     """Events are as many as their kind has members in a window; values take a pass."""
     for stream in range(len(table.sources)):
         if table.sources[place(stream), SLOT] == NO_SLOT:
-            end = end_of(user, stream, table)
-            for window in range(len(table.windows)):
-                begin, until = asked(stream, window, table)
-                for each in range(begin, until):
-                    out[place(table.features[place(each), COLUMN])] = end - first_of(user, stream, window, table)
+            kind, end = place(table.sources[place(stream), KIND]), end_of(user, stream, table)
+            begin, _ = asked(stream, 0, table)
+            _, until = asked(stream, len(table.windows) - 1, table)
+            for each in range(begin, until):
+                first = user.firsts[kind, place(table.features[place(each), SPAN])]
+                out[place(table.features[place(each), COLUMN])] = end - first
         else:
             _of_values(user, stream, table, out)
 
