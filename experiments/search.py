@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -44,6 +45,8 @@ SILENT_SECONDS = 600
 """A worker of another machine that says nothing of its trial for so long has lost it."""
 LOOK_SECONDS = 0.2
 """Between two looks at what the other workers have ended."""
+NAMELESS_SECONDS = 2 * LOCK_SECONDS
+"""Within which a trial says who works on it; one that does not was begun by somebody who was ended right then."""
 WORKER = "worker"
 
 
@@ -305,19 +308,26 @@ def _bury(study: "Study") -> None:
         optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         host, _, process = str(trial.user_attrs.get(WORKER, "")).rpartition(":")
-        if host == socket.gethostname() and not _lives(int(process)):
+        gone = _nameless(trial) if not process else host == socket.gethostname() and not _lives(int(process))
+        if gone:
             _end(study, trial.number, TrialState.FAIL)
             given = trial.system_attrs.get("fixed_params")
             if given:
                 study.enqueue_trial(given)
 
 
+def _nameless(trial: "FrozenTrial") -> bool:
+    """Whether whoever began it ended before saying so."""
+    begun = trial.datetime_start
+    return begun is not None and (datetime.now() - begun).total_seconds() > NAMELESS_SECONDS  # noqa: DTZ005 - as Optuna
+
+
 def _elsewhere(study: "Study") -> bool:
-    """Whether another machine is at a trial."""
+    """Whether another machine, or nobody can say who, is at a trial."""
     from optuna.trial import TrialState
 
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    hosts = {str(trial.user_attrs[WORKER]).rpartition(":")[0] for trial in running if WORKER in trial.user_attrs}
+    hosts = {str(trial.user_attrs.get(WORKER, "")).rpartition(":")[0] for trial in running}
     return bool(hosts - {socket.gethostname()})
 
 

@@ -8,6 +8,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 
 from experiments.search import Found, Range, Tried, search, spaces
@@ -89,6 +90,14 @@ def slow(params, report):
     """Some take longer than others, so that they do not end in the order in which they began."""
     time.sleep(0.02 if params["x"] < 0 else 0.15)
     return bowl(params, report)
+
+
+def test_a_trial_whose_worker_was_ended_before_saying_who_it_is_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.search.NAMELESS_SECONDS", 0.5)
+    run(tmp_path, trials=3)
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal.log")))
+    optuna.load_study(study_name="bowl", storage=storage).ask()
+    assert len(run(tmp_path, trials=6).trials) == 6
 
 
 def test_several_workers_share_a_search_and_try_as_often_as_asked(tmp_path):
