@@ -352,12 +352,19 @@ class Study:
 
 @contextmanager
 def _told(say: Progress, name: str) -> Iterator[None]:
-    """Who stops a study is told that nothing is lost."""
+    """Who stops a study is told that nothing is lost, also where what was stopped failed for it."""
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException as problem:
+        if not _stopped(problem):
+            raise
         say(f"stopped; the trials that ended are kept. Hint: `ethogram study resume {name}` goes on.")
-        raise
+        raise KeyboardInterrupt from None
+
+
+def _stopped(problem: BaseException | None) -> bool:
+    """Whether an exception is an interruption, or came while one was on its way: Optuna's lock is let go of so."""
+    return problem is not None and (isinstance(problem, KeyboardInterrupt) or _stopped(problem.__context__))
 
 
 def _patient() -> None:

@@ -21,7 +21,7 @@ from experiments.enrolment import Enrolment
 from experiments.release import declared_segments, history, promote, rollback, standing
 from experiments.runs import rerun
 from experiments.standing import Standing
-from experiments.study import Study
+from experiments.study import Study, _told
 from experiments.suggestion import Suggestion
 from experiments.tracking import NUMBER, PARENT, Tracking
 from features.behaviour.feature_set import FeatureSet
@@ -513,6 +513,24 @@ def test_a_study_on_a_log_that_is_too_short_leaves_no_run(tmp_path):
     assert not (project.root / ".ethogram" / "mlflow.db").exists()
     with pytest.raises(DefinitionError, match="unknown event 'sold'"):
         Study.from_dict({"kind": "clusters", "population": {"did": "sold"}}).run(project)
+
+
+def unlocked():
+    """As Optuna's lock does where it is interrupted while it is let go of."""
+    try:
+        raise KeyboardInterrupt
+    finally:
+        raise FileNotFoundError("the lock")
+
+
+def test_an_interruption_that_a_lock_turned_into_another_failure_is_still_one():
+    said = []
+    with pytest.raises(KeyboardInterrupt), _told(said.append, "buys_7d"):
+        unlocked()
+    assert said == ["stopped; the trials that ended are kept. Hint: `ethogram study resume buys_7d` goes on."]
+    with pytest.raises(ZeroDivisionError), _told(said.append, "buys_7d"):
+        divmod(1, 0)
+    assert len(said) == 1
 
 
 @pytest.mark.integration
