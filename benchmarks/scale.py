@@ -4,7 +4,6 @@
 """
 
 import multiprocessing
-import os
 import resource
 import tempfile
 import time
@@ -79,11 +78,7 @@ def linear(done: dict[int, Done]) -> list[Figure]:
 
 
 def confined(work: Callable[[], T], *, limit: int | None = None) -> T:
-    """The work in a process of its own, which may not hold more than `limit` bytes; it breaks where it needs more.
-
-    Polars' allocator keeps the addresses of what it has given back, which the limit counts as if they were held.
-    """
-    os.environ["_RJEM_MALLOC_CONF"] = "retain:false"  # Polars adds its own
+    """The work in a process of its own, which may not hold more than `limit` bytes; it breaks where it needs more."""
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh, initializer=_hold, initargs=(limit,)) as pool:
         return pool.submit(_done, work).result()
@@ -153,7 +148,6 @@ def training_rows(log: EventLog, features: FeatureSet) -> TrainingSet:
 def in_memory(folder: Path) -> int:
     """The same features of everybody at once."""
     features, log = shop.feature_set(), EventLog(folder, shop.PLAN, key=b"benchmark")
-    features.compute(shop.histories(shop.events(10, 1), features), shop.AT)  # compiled; what it loads ends otherwise
     matrix = features.compute(log.histories(features.schema), shop.AT)
     return int(matrix.column("count_any_90d").sum())
 
