@@ -4,22 +4,23 @@
 """
 
 import multiprocessing
-import resource
+import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
-from polars.exceptions import PanicException
 
 from benchmarks import report, shop
 from benchmarks.report import Figure, at_most, note
 from features.behaviour.feature_set import FeatureSet
+from features.events import engine
 from features.events.batch import EventBatch
 from features.events.log import EventLog
 from features.events.plan import Codes
@@ -32,7 +33,7 @@ from training.training_set import TrainingSet
 T = TypeVar("T")
 
 SIZES = (1_000_000, 10_000_000, 100_000_000)
-LIMIT = 4 << 30
+LIMIT, LOOK_S = 4 << 30, 0.01
 DAYS, PER_USER, PER_VISIT = 120, 100, 4
 
 
@@ -78,22 +79,40 @@ def linear(done: dict[int, Done]) -> list[Figure]:
 
 
 def confined(work: Callable[[], T], *, limit: int | None = None) -> T:
-    """The work in a process of its own, which may not hold more than `limit` bytes; it breaks where it needs more."""
+    """The work in a process of its own, which is killed where it holds more than `limit` bytes, as in a container.
+
+    Raises:
+        BrokenProcessPool: It was killed.
+    """
     fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=fresh, initializer=_hold, initargs=(limit,)) as pool:
-        return pool.submit(_done, work).result()
+    with (
+        tempfile.NamedTemporaryFile("w", encoding="ascii") as told,
+        ProcessPoolExecutor(1, mp_context=fresh, initializer=_tell, initargs=(told.name,)) as pool,
+    ):
+        told.write("max" if limit is None else str(limit))
+        told.flush()
+        pid = pool.submit(os.getpid).result()
+        done = pool.submit(work)
+        while limit is not None and not wait([done], LOOK_S).done:
+            if held(pid) > limit:
+                os.kill(pid, signal.SIGKILL)
+        return done.result()
 
 
-def _done(work: Callable[[], T]) -> T:
+def _tell(file: str) -> None:
+    engine.CONTAINER = Path(file)  # where a container says its limit
+
+
+def held(pid: int) -> int:
+    """Bytes that a process holds in memory and no file could give back; 0 when it has ended. Of Linux.
+
+    Addresses are not counted, as RLIMIT_DATA would: Polars' allocator keeps twice as many as it has memory for.
+    """
     try:
-        return work()
-    except PanicException as problem:
-        raise MemoryError(str(problem)) from None  # as Polars says it; this one finds its way out of the process
-
-
-def _hold(limit: int | None) -> None:
-    if limit is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        told = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in told if line.startswith(("RssAnon", "RssShmem")))
 
 
 def peak() -> int:

@@ -15,12 +15,12 @@ from features.instants import DAY
 @pytest.mark.parametrize(
     ("n_events", "limit"),
     [
-        pytest.param(6_000_000, 1 << 30, marks=pytest.mark.integration),
+        pytest.param(6_000_000, 3 << 28, marks=pytest.mark.integration),
         pytest.param(30_000_000, 2 << 30, marks=pytest.mark.prove),
     ],
 )
 def test_batch_work_needs_less_memory_than_the_log(tmp_path, n_events, limit):
-    """The process ends where it asks for more than the limit, as the one does that holds everybody at once."""
+    """The process is killed where it holds more than the limit, as the one does that holds everybody at once."""
     scale.confined(partial(scale.write, tmp_path, n_events, block=1_000_000))
     done = scale.confined(partial(scale.work, tmp_path), limit=limit)
     events = pl.scan_parquet(tmp_path / "parts" / "*" / "events-*.parquet")
@@ -28,7 +28,7 @@ def test_batch_work_needs_less_memory_than_the_log(tmp_path, n_events, limit):
     assert done.n_counted == inside.select(pl.len()).collect().item()
     assert done.n_rows > n_events // 200
     assert done.peak < limit
-    with pytest.raises((MemoryError, BrokenProcessPool)):
+    with pytest.raises(BrokenProcessPool):
         scale.confined(partial(scale.in_memory, tmp_path), limit=limit)
 
 
