@@ -26,7 +26,11 @@ PICTURES: tuple[tuple[str, str, Callable[[Album, "Exploration"], str]], ...] = (
         portraits.association,
     ),
     ("Thresholds", "Natural breaks are on the cleaned scale.", portraits.thresholds),
-    ("Before and after cleaning", "Missing values filled, ends cut off, logarithms taken.", portraits.distributions),
+    (
+        "Before and after cleaning",
+        "Blue is before; orange after impute, cap, log: missing values filled, ends cut off, logarithms taken.",
+        portraits.distributions,
+    ),
     ("Correlations", "Spearman's, like beside like.", portraits.correlations),
     ("Active or dormant", "Who has not come back counts as long as they were watched.", scenes.returns),
     ("Funnel", "Each step at its first chance behind the one before.", scenes.funnel),

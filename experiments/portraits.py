@@ -67,7 +67,7 @@ def shares(axes: "Axes", values: Array, bins: int | list[float], title: str, *, 
 
 
 def distributions(album: Album, made: "Exploration") -> str:
-    """The most telling features before and after cleaning, and after it by outcome."""
+    """The most telling features before and after cleaning: histograms, and boxes by outcome."""
     shown = [each.feature for each in made.telling if each.feature not in made.words][:MOST_PORTRAITS]
     if not shown:
         return ""
@@ -77,14 +77,16 @@ def distributions(album: Album, made: "Exploration") -> str:
 
     def draw(axes: Sequence["Axes"]) -> None:
         for row, name in enumerate(shown):
-            left, middle, right = axes[3 * row : 3 * row + 3]
-            _histogram(left, before[:, row], name)
-            shares(middle, after[:, row], 30, "after impute, cap, log", color=ORANGE)
-            _boxes(right, [(label, after[rows, row]) for label, rows in groups])
-            tidy(right, "after, by outcome" if made.y is not None else "after")
+            first, second, *boxes = axes[4 * row : 4 * row + 4]
+            _histogram(first, before[:, row], name)
+            shares(second, after[:, row], 30, "", color=ORANGE)  # a long name goes on above it
+            for axis, values, title in zip(boxes, (before, after), ("before", "after"), strict=True):
+                _boxes(axis, [(label, values[rows, row]) for label, rows in groups])
+                axis.yaxis.set_major_formatter(lambda value, _: short(value))
+                tidy(axis, title if made.y is None else f"{title}, by outcome")
 
     height = 1.75 * len(shown)
-    return album.add("distributions", draw, title="Before and after cleaning", height=height, panels=3, rows=len(shown))
+    return album.add("distributions", draw, title="Before and after cleaning", height=height, panels=4, rows=len(shown))
 
 
 def _histogram(axes: "Axes", values: Array, title: str) -> None:
@@ -112,7 +114,7 @@ def _groups(made: "Exploration") -> Iterator[tuple[str, NDArray[np.bool_]]]:
 def _boxes(axes: "Axes", groups: Sequence[tuple[str, Array]]) -> None:
     """Quartiles and median, whiskers from the 5th to the 95th percentile."""
     boxes = axes.boxplot(
-        [values for _, values in groups],
+        [values[~np.isnan(values)] for _, values in groups],
         tick_labels=[label for label, _ in groups],
         whis=(5, 95),
         widths=0.5,
@@ -207,6 +209,7 @@ def forest(axes: "Axes", rows: Sequence[tuple[int, Estimate, str]]) -> None:
             label, (1 + lift.high, place), (6, 0), textcoords="offset points", va="center", fontsize=SMALL - 1
         )
     axes.margins(x=0.25)
+    axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
 
 

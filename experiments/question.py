@@ -138,10 +138,12 @@ class Question:
 
 
 def _instant(log: EventLog, label: Label | None, blind_spot: int, at: int | None) -> int:
-    """`at`, or the newest midnight whose outcome is complete."""
+    """`at`, or the newest midnight whose outcome is complete; in a log of hours the newest instant."""
     first, last = log.span()
     wait = label.horizon + blind_spot if label else 0
     latest = (last - wait) // DAY * DAY if label else -(-last // DAY) * DAY
+    latest = latest if latest > first else last - wait
+    hint = "Hint: a later `--at`, or a longer log." if at is not None else "Hint: a shorter `--within`."
     at = latest if at is None else at
     if label is not None and at + wait > last:
         raise AnalysisError(
@@ -149,7 +151,5 @@ def _instant(log: EventLog, label: Label | None, blind_spot: int, at: int | None
             f"Hint: `--at` up to {iso(latest)}."
         )
     if at <= first:
-        raise AnalysisError(
-            f"nothing is known by {iso(at)}: the log begins at {iso(first)}. Hint: a shorter `--within`."
-        )
+        raise AnalysisError(f"nothing is known by {iso(at)}: the log begins at {iso(first)}. {hint}")
     return at

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.axes import Axes
 from ruamel.yaml import YAML
 
 from console.cli import main
@@ -18,7 +19,7 @@ from features.behaviour.feature_set import FeatureSet
 from features.errors import AnalysisError, StudyError
 from features.events.batch import EventBatch
 from features.events.log import EventLog
-from features.instants import DAY, iso
+from features.instants import DAY, HOUR, iso
 from features.project import Project
 from features.segments.segment_set import SegmentSet
 from tests.experiments import projects
@@ -180,6 +181,25 @@ def test_nothing_to_tell_apart_is_a_note_and_not_a_failure(tmp_path):
     assert "says anything" in album.headline(found)
 
 
+def test_a_log_of_hours_is_looked_at_as_of_the_newest_instant_whose_outcome_is_complete(tmp_path):
+    project = projects.make(tmp_path / "shop", n_users=300, days=1)
+    found = explore(project, label=Label.from_dict({"did": "viewed", "within": "1h"}))
+    assert found.question.at + HOUR == EventLog.of(project).span()[1]
+
+
+def test_boxes_are_drawn_before_cleaning_and_after_without_missing_values(seen, tmp_path, monkeypatch):
+    made, draw = [], Axes.boxplot
+    monkeypatch.setattr(Axes, "boxplot", lambda *given, **options: made.append(draw(*given, **options)) or made[-1])
+    portraits.distributions(portraits.Album(tmp_path), seen)
+    medians = np.array([[line.get_ydata()[0] for line in each["medians"]] for each in made]).reshape(-1, 2, 2)
+    name = "recency_bought_s"  # missing for whoever never bought
+    place = [each.feature for each in seen.telling].index(name)
+    values = seen.matrix.column(name)
+    by_outcome = [np.nanmedian(values[seen.y == each]) for each in (0, 1)]
+    assert medians[place, 0].tolist() == by_outcome
+    assert not np.isnan(medians).any()
+
+
 def test_clicks_with_places_are_drawn_where_they_are(tmp_path):
     project = projects.make(tmp_path / "shop", n_users=40, plan_yaml=PLAN)
     log = EventLog.of(project)
@@ -203,8 +223,12 @@ def test_mistakes_are_named(project):
         explore(project, study="buy_7d")
     with pytest.raises(AnalysisError, match="did you mean 'count_bought_30d'"):
         explore(project, feature="count_bougt_30d")
+    told: list[str] = []
     with pytest.raises(AnalysisError, match="did you mean 'bought'"):
-        explore(project, steps=("viewed", "bougt"))
+        explore(project, steps=("viewed", "bougt"), progress=told.append)
+    assert len(told) == 1, "a misspelt step is named before anything is computed"
+    with pytest.raises(AnalysisError, match=r"nothing is known by .* Hint: a later `--at`"):
+        explore(project, at=projects.START - DAY)
     late = projects.START + 58 * DAY
     with pytest.raises(
         AnalysisError, match=f"within 7d is not complete.*`--at` up to {iso(projects.START + 52 * DAY)}"
