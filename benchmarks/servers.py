@@ -80,7 +80,7 @@ def _command(application: str, home: Path, port: int) -> list[str]:
     if kind == "bentoml":
         return [str(programs / "bentoml"), "serve", name, *at]
     if kind == "mlflow":
-        model = str(home / "mlflow")
+        model = str(home / name)
         return [str(programs / "mlflow"), "models", "serve", "-m", model, "--env-manager", "local", "-w", "1", *at]
     return [sys.executable, "-m", "benchmarks.servers", application, str(port)]
 
