@@ -12,7 +12,8 @@ class Periodic:
         self.name = name
         self.work = work
         self.failed = failed
-        self._stop = threading.Event()
+        self._due = threading.Event()
+        self._ended = False
         self._thread: threading.Thread | None = None
 
     def start(self, every_s: float) -> None:
@@ -20,15 +21,24 @@ class Periodic:
         self._thread = threading.Thread(target=self._run, args=(every_s,), name=f"ethogram-{self.name}", daemon=True)
         self._thread.start()
 
+    def wake(self) -> None:
+        """Work now, not only when it is time."""
+        self._due.set()
+
     def stop(self) -> None:
         """Work once more, then end."""
-        self._stop.set()
+        self._ended = True
+        self.wake()
         if self._thread:
             self._thread.join()
         self._attempt()
 
     def _run(self, every_s: float) -> None:
-        while not self._stop.wait(every_s):
+        while True:
+            self._due.wait(every_s)
+            self._due.clear()
+            if self._ended:
+                return
             self._attempt()
 
     def _attempt(self) -> None:

@@ -32,10 +32,14 @@ class Ring:
     """Room for so many answers of one bundle, filled by some threads and emptied by another; nothing grows.
 
     A queue of tuples would be walked by the garbage collector again and again: the worst answers would wait for it.
+
+    Attributes:
+        on_half: Called by who fills the second half.
     """
 
-    def __init__(self, scorer: "Scorer", capacity: int) -> None:
+    def __init__(self, scorer: "Scorer", capacity: int, on_half: Callable[[], None] = lambda: None) -> None:
         self.capacity = capacity
+        self.on_half = on_half
         self.number = next(NUMBERS)
         self.bundle = scorer.bundle.digest
         self.schema = scorer.schema.fingerprint
@@ -58,8 +62,11 @@ class Ring:
     def put(self, request_id: str, answer: "Answer", arm: str = "") -> bool:
         """Keep an answer, given as this arm of a test of models; False where the ring is full and it is dropped."""
         with self._turn:
-            if self._written - self._read >= self.capacity:
+            held = self._written - self._read
+            if held >= self.capacity:
                 return False
+            if held == self.capacity // 2:
+                self.on_half()
             place = self._written % self.capacity
             state = answer.state
             at, n_events, sum_ids, last_ts = self._whole
@@ -130,13 +137,13 @@ class PredictionLog:
         self.thread = Periodic("predictions", self.flush, lambda: self.on_failure())
 
     def start(self, every_s: float) -> None:
-        """Empty the rings every so many seconds, until stopped."""
+        """Empty the rings every so many seconds, and as soon as one is half full, until stopped."""
         self.writer.begin()
         self.thread.start(every_s)
 
     def follow(self, scorer: "Scorer") -> Ring:
         """The ring for a newly served bundle; rings before the last one are let go of once they are empty."""
-        ring = Ring(scorer, CAPACITY)
+        ring = Ring(scorer, CAPACITY, self.thread.wake)
         self._rings = (*(each for each in self._rings[:-1] if len(each)), *self._rings[-1:], ring)
         return ring
 
@@ -149,6 +156,8 @@ class PredictionLog:
         rows = ring.drain(self.writer.write)
         if rows:
             self.on_written("written", rows)
+        if len(ring) > ring.capacity // 2:  # it filled while it was written
+            self.thread.wake()
         return rows
 
     def stop(self) -> None:

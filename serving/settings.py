@@ -45,7 +45,7 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "ETHOGRAM_ORIGINS": ("", "web origins, separated by commas, whose pages may read answers"),
     "ETHOGRAM_DRAIN_S": ("1", "seconds between reporting not ready and the end of new connections"),
     "ETHOGRAM_ROLL_S": ("5", "seconds between two moves of accepted events into the event log"),
-    "ETHOGRAM_FLUSH_S": ("10", "seconds between two writes of the prediction log"),
+    "ETHOGRAM_FLUSH_S": ("10", "seconds between two writes of the prediction log; 8,192 answers are written at once"),
     "ETHOGRAM_KEEP_DAYS": ("90", "days that the prediction log is kept; 0: for ever"),
     "ETHOGRAM_CLOCK": (
         "",

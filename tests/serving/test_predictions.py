@@ -3,6 +3,7 @@
 import threading
 from types import SimpleNamespace
 
+import anyio
 import numpy as np
 import polars as pl
 import pytest
@@ -53,12 +54,31 @@ async def test_rows_are_kept_by_the_hour_of_their_answer(published):
 async def test_a_full_ring_drops_and_counts(published, monkeypatch):
     monkeypatch.setattr(predictions, "CAPACITY", 3)
     async with shop.serving(published) as (http, runtime):
+        runtime.release().ring.on_half = lambda: None  # nobody empties it in time
         for _ in range(5):
             await http.get("/v1/segments?user_id=ann")
         assert 'ethogram_predictions_total{outcome="dropped"} 2.0' in (await http.get("/metrics")).text
         assert runtime.predictions.flush() == 3
         await http.get("/v1/segments?user_id=ann")
         assert runtime.predictions.flush() == 1
+
+
+async def test_many_rings_full_between_two_turns_of_the_writer_lose_nothing(published, monkeypatch):
+    monkeypatch.setattr(predictions, "CAPACITY", 64)
+    async with shop.serving(published) as (_, runtime):  # whose writer has its turn once an hour
+        ring, answer = runtime.release().ring, runtime.release().scorer.answer("ann", shop.NOW)
+        for step in range(10 * 64):
+            assert ring.put(str(step), answer)
+            with anyio.fail_after(30):
+                while len(ring) > 32:
+                    await anyio.sleep(0.002)
+        runtime.predictions.flush()
+        logged = [
+            request
+            for path in published.predictions.glob("*/*.parquet")
+            for request in pl.read_parquet(path)["request_id"]
+        ]
+        assert sorted(logged, key=int) == [str(step) for step in range(10 * 64)]
 
 
 async def test_threads_that_log_at_once_mix_no_rows(published):
