@@ -34,7 +34,8 @@ def parse_duration(text: str) -> int:
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None or int(match[1]) == 0:
-        raise DefinitionError(f"a duration is a whole number and a unit, such as 90s, 15m, 24h, 7d, 4w. Got {text!r}.")
+        rule = "a duration is a whole number and a unit, such as 90s, 15m, 24h, 7d, 4w, and longer than nothing"
+        raise DefinitionError(f"{rule}. Got {text!r}.")
     return int(match[1]) * _UNITS[match[2]]
 
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from features.behaviour.kinds import Kind
-from features.behaviour.table import LIFETIME, Family, Feature
+from features.behaviour.table import LIFETIME, MEANINGS, Family, Feature
+from features.behaviour.where import number_of
 from features.behaviour.words import KindSpec, Names, Words
 from features.document import Definition, load, validated
 from features.errors import DefinitionError, nearest
@@ -103,7 +104,7 @@ class Listing(Declaration):
         """`values` and `top` of a feature whose number is this property's; nothing where it is no category.
 
         Raises:
-            DefinitionError: text without a list, or a list of what is no category.
+            DefinitionError: text without a list, a list of what is no category, or of what the plan does not allow.
         """
         spec = words.spec(prop, kind)
         if spec.type not in ("category", "text"):
@@ -111,6 +112,8 @@ class Listing(Declaration):
                 raise DefinitionError(f"`values` are for categories, and {prop!r} is a {spec.type}.")
             return {}
         values = tuple(dict.fromkeys(str(value) for value in self.values or spec.allowed or ()))
+        for value in values:
+            number_of(prop, value, spec)
         if not values and spec.type == "text":
             raise DefinitionError(f"{prop!r} is text, of which no list is learnt. Hint: `values: [...]` declares one.")
         return {"values": values, "top": len(values) or self.top}
@@ -217,7 +220,9 @@ def _unknown(formula: Feature, features: Mapping[str, Feature]) -> str:
     """What is wrong with the parts of a formula; nothing for any other feature."""
     for name in formula.of:
         if name not in features:
-            return f"{formula.name!r} is made of the unknown feature {name!r}. {nearest(name, features)}"
+            others = {*features} - {formula.name}
+            hint = nearest(name, others) if others else "Hint: declare it too; under `inputs:` it is no column."
+            return f"{formula.name!r} is made of the unknown feature {name!r}. {hint}"
         if features[name].top:
             return f"{formula.name!r} is made of {name!r}, whose numbers are places in a list."
     return ""
@@ -261,6 +266,12 @@ def _part(
 
 
 def _within(feature: Feature, horizon: int) -> None:
+    time_to_pass = "{option}" in MEANINGS[feature.stat] and not feature.stat.startswith("decayed")
+    if time_to_pass and feature.option >= horizon:
+        raise _FaultError(
+            f"{feature.name!r} waits {format_duration(feature.option)}, and nothing is remembered for longer than the "
+            f"horizon of {format_duration(horizon)}. Hint: a longer `horizon` in ethogram.yaml, or a shorter time."
+        )
     if feature.window > horizon:
         window = format_duration(feature.window)
         raise _FaultError(

@@ -92,13 +92,15 @@ def number_of(name: str, value: object, spec: PropertySpec) -> Fraction:
     """The value as state would hold it, unrounded.
 
     Raises:
-        DefinitionError: it is none of the property's type.
+        DefinitionError: it is none of the property's type, or none that the plan allows.
     """
     if spec.numeric and isinstance(value, int | float) and not isinstance(value, bool):
         return Fraction(str(value)) * spec.factor
     if spec.type == "flag" and isinstance(value, bool):
         return Fraction(int(value))
     if spec.type in ("category", "text") and isinstance(value, str):
+        if spec.allowed is not None and value not in (*spec.allowed, spec.default):
+            raise DefinitionError(f"{name!r} is never {value!r}, says the plan. {nearest(value, spec.allowed)}")
         return Fraction(hash_text(value))
     raise DefinitionError(f"{value!r} is no {spec.type}, which {name!r} is.")
 

@@ -98,9 +98,15 @@ class Words:
         return [ANY, *self.plan.specs, *self.kinds]
 
     def spec(self, name: str, kind: Kind) -> PropertySpec:
-        """The declaration of a property that each of the kind's events carries; of any event, that some event does."""
-        specs = [self.plan.property(name, event) for event in kind.events or (ANY,)]
-        return specs[0]
+        """The declaration of a property that each of the kind's events carries; of any event, that some event does.
+
+        Allowed is what one of these events allows.
+        """
+        carriers = [event for event, each in self.plan.specs.items() if name in each.properties]
+        specs = [self.plan.property(name, event) for event in kind.events or carriers or (ANY,)]
+        lists = [each.allowed for each in specs]
+        allowed = None if None in lists else tuple(dict.fromkeys(value for each in lists for value in each or ()))
+        return specs[0] if allowed == specs[0].allowed else specs[0].model_copy(update={"allowed": allowed})
 
     def property(self, name: str, *, numeric: bool = False) -> tuple[str, str]:
         """`order_completed.revenue` as (event, property).

@@ -4,6 +4,7 @@ import pytest
 
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
+from features.behaviour.words import Words
 from features.errors import DefinitionError
 from features.events.plan import Codes, TrackingPlan
 from tests.features.behaviour.shop import log_frame
@@ -28,9 +29,16 @@ def feature_set(**entry: object) -> FeatureSet:
 
 
 def test_a_list_is_declared_in_place_or_is_what_the_plan_allows() -> None:
-    seen = [{"event": "product_viewed", "ts": k, "properties": {"product_id": each}} for k, each in enumerate("ab")]
-    frame = log_frame(seen)
-    for values, place in ((["b"], 0), (["a", "b", "b"], 1), (None, 2)):
+    ids = ("lamp", "rug", "chair")  # the plan allows no chair any more
+    seen = [{"event": "product_viewed", "ts": k, "properties": {"product_id": each}} for k, each in enumerate(ids)]
+    for values, place, n in (
+        (["rug"], 0, 2),
+        (["lamp", "rug", "rug"], 1, 2),
+        (["lamp"], 1, 2),
+        (None, 1, 2),
+        (None, 2, 3),
+    ):
+        frame = log_frame(seen[:n])
         listed = {"values": values} if values else {}
         features = feature_set(last="product_viewed.product_id", **listed)
         assert features.compute(Histories.from_frame(features.schema, frame), 5).values.tolist() == [[place]]
@@ -55,6 +63,22 @@ def test_numbers_have_modes_and_shares_too() -> None:
         features = feature_set(**entry)
         histories = Histories.from_frame(features.schema, log_frame(prices))
         assert features.compute(histories, 5).values.tolist() == [[value]]
+
+
+def test_of_several_events_all_values_are_listed_that_one_of_them_allows() -> None:
+    """Also where one event allows anything: then the list is learnt."""
+    events = {"a": ["x", "y"], "b": ["y", "z"], "c": None}
+    plan = TrackingPlan.from_dict(
+        {
+            "events": {
+                name: {"properties": {"p": {"type": "category", "allowed": each}}} for name, each in events.items()
+            }
+        }
+    )
+    words = Words(plan)
+    for names, allowed in ((("a",), ("x", "y")), (("a", "b"), ("x", "y", "z")), (("a", "c"), None), (("any",), None)):
+        assert words.spec("p", words.kind(names)).allowed == allowed
+    assert words.spec("p", words.kind(("a", "b"), {"p": "z"})).allowed == ("x", "y", "z")
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,10 @@ def test_its_meaning_is_what_it_is_made_of() -> None:
     ("entry", "message"),
     [
         ("{ratio: {of: count_any_7d, by: count_any_77d}, as: x}", "'x' is made of the unknown feature 'count_any_77d'"),
+        (
+            "{ratio: {of: count_any_7d, by: zzz}, as: x}",
+            "'zzz'. Hint: allowed are count_any_1d, count_any_7d, last_any",
+        ),
         ("{ratio: {of: count_any_7d, by: count_any_7d}}", "needs a name. Hint: `as: "),
         ("{score: {weights: {last_any_product_id_7d: 2}}, as: x}", "whose numbers are places in a list"),
         ("{difference: {of: x, minus: count_any_7d}, as: x}", "'x' is made of itself"),
