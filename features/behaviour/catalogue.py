@@ -66,7 +66,7 @@ FORMULAS: Mapping[str, str] = {
     "current_session_minutes": "last t - first t",
     "current_session_count": "n",
     "current_session_distinct": "how many v",
-    "transition": "(m(a, b) + alpha) / (m(a) + kinds * alpha)",
+    "transition": "(m(a, b) + alpha) / (d(a) + kinds * alpha)",
     "entropy": "-Σ p(a) log2 p(a)",
     "moves": "m(a, b)",
     "transition_entropy": "-Σ p(a, b) log2 p(b after a)",
@@ -129,11 +129,12 @@ def _section(kind: type[Declaration], empty: Mapping[str, float]) -> Iterator[st
     yield from ("| feature | formula | meaning | for nobody |", "|---|---|---|---|")
     words = Words(PLAN)
     given = [each for entry in examples(kind) for each in kind.model_validate(entry).features(words) if not each.hidden]
-    first = {each.stat: each for each in reversed(given)}
+    first = {(each.stat, each.of): each for each in reversed(given)}
     for each in sorted(first.values(), key=given.index):
         without = empty[each.name]
         said = "missing" if without != without else f"{without:g}"
-        yield f"| `{each.name}` | {FORMULAS[each.stat]} | {each.meaning()} | {said} |"
+        times = f"{each.numbers[0]:g} * " if each.stat == "ratio" and each.numbers[0] != 1 else ""
+        yield f"| `{each.name}` | {times}{FORMULAS[each.stat]} | {each.meaning()} | {said} |"
     yield ""
 
 

@@ -75,7 +75,7 @@ def _ratio(name: str, of: str, by: str, *, times: float = 1.0) -> Feature:
 
 
 class Trend(Declaration):
-    """`{trend: [any, order_completed]}`: the last week against the average of the last four."""
+    """`{trend: any}`: the last week against the average of the last four."""
 
     trend: Names
 
