@@ -114,8 +114,7 @@ class Audience:
 
     def wider(self, properties: set[str]) -> "Audience":
         """The same over histories that hold these properties too."""
-        rules = {name: getattr(self.schema, name) for name in ("horizon", "bound", "bounds", "zone")}
-        more = StateSchema.of(self.log.plan, self.log.codes.codes, properties, **rules)
+        more = StateSchema.of(self.log.plan, self.log.codes.codes, properties, **self.schema.rules)
         schema = self.schema.union(more)
         return replace(self, features=self.features.on(schema), segments=self.segments.on(schema))
 

@@ -196,10 +196,8 @@ class _Measured:
 
     @classmethod
     def of(cls, project: Project, log: EventLog, people: pl.DataFrame, test: Experiment) -> Self:
-        settings = project.settings
         wanted = {each.sum.partition(".")[2] for each in test.metrics.values() if each.sum}
-        rules = {"horizon": settings.horizon, "bound": settings.bound, "zone": settings.zone}
-        schema = StateSchema.of(log.plan, log.codes.codes, wanted, **rules)
+        schema = StateSchema.of(log.plan, log.codes.codes, wanted, **project.settings.rules)
         found = Occurrences.of(log.histories(schema, users=people["user"].to_list()), NEVER - 1, properties=[*wanted])
         users = pl.DataFrame({"user": pl.Series(found.users.tolist(), dtype=pl.String)})
         places = users.join(people.with_row_index("place"), on="user", how="left", maintain_order="left")["place"]

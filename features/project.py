@@ -4,7 +4,7 @@ import os
 import secrets
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator
 
@@ -23,6 +23,7 @@ class Settings(Definition):
     zone: str = "UTC"
     horizon: Duration = 90 * DAY
     bound: int = Field(500, ge=1)
+    bounds: dict[str, Annotated[int, Field(ge=1)]] = {}
     log: str = ".ethogram/log"
     state: str = ".ethogram/state.db"
     bundles: str = ".ethogram/bundles"
@@ -45,6 +46,11 @@ class Settings(Definition):
         except (KeyError, ValueError, OSError):
             raise ValueError(f"unknown time zone {value!r}. Hint: use an IANA name such as Europe/London.") from None
         return value
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """What of a history counts, as `StateSchema` takes it."""
+        return self.model_dump(include={"horizon", "bound", "bounds", "zone"})
 
 
 class Project:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from features.behaviour.histories import Histories
 from features.behaviour.matrix import FeatureMatrix
 from features.behaviour.schema import StateSchema
-from features.errors import DefinitionError, SchemaError, nearest
+from features.errors import DefinitionError, SchemaError
 from features.events.plan import Codes, TrackingPlan
 from features.instants import DAY, iso
 
@@ -52,7 +52,7 @@ class FeatureSet:
 
     @classmethod
     def of(cls, project: "Project", plan: TrackingPlan, codes: Codes, *, proven: bool = False) -> Self:
-        """The features of a project, under its horizon, bound and zone.
+        """The features of a project, under its horizon, bounds and zone.
 
         Args:
             project: Whose features.yaml and definitions.py.
@@ -63,9 +63,8 @@ class FeatureSet:
         Raises:
             DefinitionError: a file says what it cannot, or a function breaks a law.
         """
-        settings = project.settings
-        options = {"horizon": settings.horizon, "bound": settings.bound, "zone": settings.zone}
-        declared = cls.from_yaml(project.file("features.yaml"), plan, codes, definitions=project.definitions, **options)
+        file, rules = project.file("features.yaml"), project.settings.rules
+        declared = cls.from_yaml(file, plan, codes, definitions=project.definitions, **rules)
         if project.definitions and not proven:
             from features.behaviour.proof import keep
 
@@ -110,9 +109,6 @@ class FeatureSet:
 
         own = list(written(definitions, plan)) if definitions else []
         features = declared(data, plan, DECLARABLE, horizon=horizon, where=where, own=own)
-        for event in bounds or {}:
-            if event not in plan.specs:
-                raise DefinitionError(f"bounds: unknown event {event!r}. {nearest(event, plan.specs)}")
         schema = StateSchema.of(
             plan,
             codes.codes,

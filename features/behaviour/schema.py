@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.behaviour.kinds import Kind
-from features.errors import SchemaError
+from features.errors import DefinitionError, SchemaError, nearest
 from features.events.batch import PREFIX
 from features.events.plan import ALL_PURPOSES, CONTEXT, TrackingPlan
 from features.instants import DAY, NEVER, zone_offsets
@@ -78,7 +78,14 @@ class StateSchema:
 
     @classmethod
     def of(cls, plan: TrackingPlan, codes: Mapping[str, int], properties: set[str], **options: Any) -> Self:  # noqa: ANN401 - the other fields
-        """The schema for these properties of the plan; slots follow their names' order."""
+        """The schema for these properties of the plan; slots follow their names' order.
+
+        Raises:
+            DefinitionError: a bound is for an event that the plan does not know.
+        """
+        for event in options.get("bounds") or {}:
+            if event not in plan.specs:
+                raise DefinitionError(f"bounds: unknown event {event!r}. {nearest(event, plan.specs)}")
         names = tuple(sorted(properties))
         specs = [None if "|" in name else plan.property(name) for name in names]
         return cls(
@@ -95,11 +102,8 @@ class StateSchema:
         return {
             "properties": [list(each) for each in zip(self.properties, self.kinds, self.factors, strict=True)],
             "codes": dict(self.codes),
-            "horizon": self.horizon,
-            "bound": self.bound,
-            "bounds": dict(self.bounds),
+            **self.rules,
             "lifetime": [[asdict(each.kind), each.what, each.property] for each in self.lifetime],
-            "zone": self.zone,
             "consent": self.consent,
         }
 
@@ -148,8 +152,13 @@ class StateSchema:
         return list(zip(self.properties, zip(self.kinds, self.factors, strict=True), strict=True))
 
     @property
+    def rules(self) -> dict[str, Any]:
+        """What of a history counts, whatever is read of it."""
+        return {"horizon": self.horizon, "bound": self.bound, "bounds": dict(self.bounds), "zone": self.zone}
+
+    @property
     def _rules(self) -> tuple[object, ...]:
-        return dict(self.codes), self.horizon, self.bound, dict(self.bounds), self.zone, self.consent
+        return dict(self.codes), self.rules, self.consent
 
     @property
     def n_slots(self) -> int:

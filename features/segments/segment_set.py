@@ -401,13 +401,12 @@ class SegmentSet:
 
 def _schema(nodes: list[Node], exits: list[Kind], plan: TrackingPlan, codes: Codes, base: StateSchema) -> StateSchema:
     """What histories must hold for these nodes, and to tell these events, under the rules of the features' schema."""
-    options = {name: getattr(base, name) for name in ("horizon", "bound", "bounds", "zone")}
     folds = dict.fromkeys([FIRST_SEEN, *(each for node in nodes for each in lifetimes(node))])
     own = tuple(each for each in folds if each.what != "mean")
     properties = {name for node in nodes for name in node.properties} | {
         name for kind in exits for name in kind.properties
     }
-    return StateSchema.of(plan, codes.codes, properties, lifetime=own, **options)
+    return StateSchema.of(plan, codes.codes, properties, lifetime=own, **base.rules)
 
 
 def _version(nodes: list[Node], root: int, gap: int, membership: object, features: "FeatureSet") -> str:

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from features.behaviour.feature_set import FeatureSet
+from features.behaviour.histories import Histories
 from features.errors import DefinitionError, SchemaError
 from features.instants import DAY, MINUTE, parse_instant, zone_offsets
-from tests.features.behaviour.shop import CODES, FEATURES, PLAN, histories
+from features.project import Project
+from features.segments.segment_set import SegmentSet
+from tests.features.behaviour.shop import CODES, FEATURES, PLAN, histories, log_frame
 
 AT = parse_instant("2026-03-01T12:00:00")
 
@@ -84,6 +87,28 @@ def test_features_run_on_a_schema_that_holds_more() -> None:
     assert other.on(FEATURES.schema.union(other.schema)).compute(HISTORIES, AT).values.tolist() == [[1.0], [0.0]]
     with pytest.raises(SchemaError, match="does not hold"):
         FEATURES.on(other.schema)
+
+
+def test_a_projects_bounds_keep_few_of_one_event_and_all_of_the_others(tmp_path) -> None:
+    """Scroll pings never push purchases out: segments and features look at the same events."""
+    (tmp_path / "features.yaml").write_text("features:\n  - {count: [page_viewed, order_completed], windows: [7d]}\n")
+    settings = "version: 1\nname: shop\nbound: 6\nbounds: {page_viewed: 2}\n"
+    (tmp_path / "ethogram.yaml").write_text(settings)
+    features = FeatureSet.of(Project.find(tmp_path), PLAN, CODES)
+    segments = SegmentSet.from_dict(
+        {"segments": {"many": {"when": {"did": {"event": "page_viewed", "count": {"gt": 2}, "last": "7d"}}}}},
+        PLAN, CODES, features,
+    )  # fmt: skip
+    seen = ["order_completed"] * 3 + ["page_viewed"] * 5
+    log = [{"event": event, "ts": AT - MINUTE + k} for k, event in enumerate(seen)]
+    schema = features.schema.union(segments.schema)
+    people = Histories.from_frame(schema, log_frame(log))
+    found = features.on(schema).compute(people, AT)
+    assert (found.values.tolist(), found.capped.tolist()) == ([[2.0, 3.0]], [True])
+    assert not segments.on(schema).evaluate(people, AT).column("many").any()
+    (tmp_path / "ethogram.yaml").write_text(settings.replace("page_viewed", "page_view"))
+    with pytest.raises(DefinitionError, match=r"bounds: unknown event 'page_view'\. Hint: did you mean 'page_viewed'"):
+        FeatureSet.of(Project.find(tmp_path), PLAN, CODES)
 
 
 @pytest.mark.parametrize(
