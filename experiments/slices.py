@@ -92,20 +92,29 @@ def parts_of(project: Project | None, test: TrainingSet) -> dict[str, NDArray[np
         }
     if project is None:
         return {}
-    log = EventLog.of(project)
-    features = FeatureSet.of(project, log.plan, log.codes)
+    log, features, segments = declared(project)
     found: dict[str, NDArray[np.bool_]] = {}
     for each in features.features:
         if each.values and each.name in test.matrix.names:
             column = test.matrix.column(each.name)
             found |= {f"{each.name} = {value}": column == place for place, value in enumerate(each.values)}
-    return found | dict(_segments(project, log, features, test))
+    return found | dict(_segments(log, features, segments, test))
+
+
+def declared(project: Project) -> tuple[EventLog, FeatureSet, SegmentSet | None]:
+    """What a project's log is told apart by.
+
+    Raises:
+        DefinitionError: segments.yaml says what it cannot.
+    """
+    log = EventLog.of(project)
+    features = FeatureSet.of(project, log.plan, log.codes)
+    return log, features, SegmentSet.of(project, log.plan, log.codes, features)
 
 
 def _segments(
-    project: Project, log: EventLog, features: FeatureSet, test: TrainingSet
+    log: EventLog, features: FeatureSet, segments: SegmentSet | None, test: TrainingSet
 ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    segments = SegmentSet.of(project, log.plan, log.codes, features)
     names = [each.name for each in segments.segments if only_events(segments, each)] if segments else []
     if segments is None or not names:
         return

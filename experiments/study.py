@@ -18,7 +18,7 @@ from experiments import card, kinds, propensities, studies
 from experiments.asked import asked
 from experiments.result import Fitted, Searcher, StudyResult
 from experiments.search import Directions, Found, Objective, Range, Tried, search
-from experiments.slices import sliced
+from experiments.slices import declared, sliced
 from experiments.studies import Business, ClustersSpec, PropensitySpec, Spec, TableSpec
 from experiments.tables import rows_of
 from experiments.tracking import NUMBER, PART, Tracking, scratch
@@ -195,6 +195,8 @@ class Study:
         say = progress or (lambda _line: None)
         rows = rows or self.rows(project)
         say(str(rows))
+        if isinstance(self.spec, PropensitySpec):
+            declared(project)  # what is read after the search is read before it too: a mistake there is told at once
         tracking, question = Tracking(project), self._question(rows)
         if resume and tracking.left(self.name, question) is None:
             raise StudyError(

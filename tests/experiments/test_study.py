@@ -523,6 +523,15 @@ def unlocked():
         raise FileNotFoundError("the lock")
 
 
+def test_a_mistake_in_the_segments_is_told_before_the_search(tmp_path):
+    project, told = projects.make(tmp_path / "shop", n_users=60), []
+    project.file("segments.yaml").write_text("segments:\n  many: {when: {feature: {count_view_7d: {gte: 3}}}}\n")
+    with pytest.raises(DefinitionError, match=r"segments\.yaml:2: .*did you mean 'count_viewed_7d'"):
+        Study.from_yaml(project, "buys_7d").run(project, progress=told.append)
+    assert not any("trial" in line for line in told)
+    assert not (project.root / ".ethogram" / "mlflow.db").exists()
+
+
 def test_an_interruption_that_a_lock_turned_into_another_failure_is_still_one():
     said = []
     with pytest.raises(KeyboardInterrupt), _told(said.append, "buys_7d"):
