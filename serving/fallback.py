@@ -56,14 +56,16 @@ class Fallback:
         except (StoreError, sqlite3.Error) as error:
             self._failed(now, str(error))
             return [self._last(schema, user, now) for user in users]
+        if not self.store.remote:
+            self._failures = 0
+            return states
         taken = self.clock() - now
-        if self.store.remote and taken > SLOW_S:
+        if taken > SLOW_S:
             self._failed(now, f"reading took {taken * 1000:.0f} ms")
         else:
             self._failures = 0
-        if self.store.remote:
-            self._remember(schema, users, states, now)
-        if self.store.remote and any(state.source == "lost" for state in states):
+        self._remember(schema, users, states, now)
+        if any(state.source == "lost" for state in states):
             self.on_failure()
             return [
                 self._last(schema, user, now) if state.source == "lost" else state

@@ -41,7 +41,7 @@ def seen(histories: Histories, at: NDArray[np.int64], *, ahead: int = FIXED) -> 
         ahead: Everything known counts, and the instant is that of the newest known where it is later than `at`, at most
             by so much; without it what was known after `at` is not seen.
     """
-    told = np.zeros((len(histories.starts), 6), np.int64)
+    told = np.empty((len(histories.starts), 6), np.int64)
     schema = histories.schema
     see(histories.slots, histories.starts, histories.ends, at, ahead, schema.horizon, schema.consent, told)
     return told
@@ -55,6 +55,7 @@ def see(
     """Fill `told` as `seen` gives it."""
     for row in range(len(starts)):
         said, now = -1, at[row if len(at) > 1 else 0]
+        told[row, N_EVENTS] = told[row, SUM_IDS] = told[row, LAST_TS] = told[row, LAST_KNOWN] = 0
         told[row, CONSENT] = consent
         floor, known = now - horizon, now if ahead == FIXED else NEVER
         for record in range(starts[row], ends[row]):

@@ -94,6 +94,8 @@ class Reading(NamedTuple):
 class Sight(NamedTuple):
     """What was seen of rows; of those who have not agreed, `told` and `at` alone mean something.
 
+    What is seen next in the same thread is written over `at`, `capped` and `figures`.
+
     Attributes:
         told: Per row as `fingerprint.seen` tells it.
         at: Shape (n_rows,): as of when.
@@ -104,6 +106,22 @@ class Sight(NamedTuple):
 
     told: list[list[int]]
     at: Ints
+    values: Floats
+    capped: NDArray[np.bool_]
+    figures: Floats
+
+
+class Desk(NamedTuple):
+    """What one call reads and writes in a thread; making it anew for every row would cost as much as the call.
+
+    Attributes:
+        plan: As everything, what `look` takes under this name.
+    """
+
+    plan: Ints
+    arrays: Ints
+    told: Ints
+    instants: Ints
     values: Floats
     capped: NDArray[np.bool_]
     figures: Floats
@@ -132,22 +150,21 @@ class Glance:
         self._settings = np.array(
             [schema.n_slots, schema.horizon, schema.consent, bool(self.kernel.extension), False], np.int64
         )
+        self._bent = [each for each in self.readings.values() if not each.plain]
         self._local = threading.local()
 
-    def __call__(self, states: Sequence[State], at: Ints, ahead: int) -> Sight:
-        """Everything of these states, one a row; `at` and `ahead` as `fingerprint.seen` takes them."""
-        n, kernel, schema = len(states), self.kernel, self.features.schema
+    def __call__(self, states: Sequence[State], at: int | Ints, ahead: int) -> Sight:
+        """Everything of these states, one a row; `at`, one or one a row, and `ahead` as `fingerprint.seen` has them."""
+        kernel, schema = self.kernel, self.features.schema
         users, records = [state.user for state in states], [state.records for state in states]
         edges, carries = edges_of(schema, users, records), [state.carry for state in states]
         carry = carries_of(schema, carries) if any(carries) else kernel.no_carry
-        told, instants = np.zeros((n, 6), np.int64), np.empty(n, np.int64)
-        values, figures = np.empty((n, kernel.n_features)), np.empty((n, self._n_figures))
-        capped, program = np.zeros(n, np.bool_), kernel.program
-        room = kernel.room(max(map(len, records)) // (8 * schema.n_slots))
+        program, room = kernel.program, kernel.room(max(map(len, records)) // (8 * schema.n_slots))
         slots = np.frombuffer(b"".join(records), np.int64)
-        plan, arrays = self._plan
+        plan, arrays, told, instants, values, capped, figures = self._desk(len(states))
+        instants[:] = at
         look(
-            slots, edges, carry, at, ahead, self._settings, program.arrays, program.numbers, room, plan, arrays, told,
+            slots, edges, carry, ahead, self._settings, program.arrays, program.numbers, room, plan, arrays, told,
             instants, values, capped, figures,
         )  # fmt: skip
         if carry is not kernel.no_carry:
@@ -155,27 +172,28 @@ class Glance:
         if kernel.extension:
             histories = Histories.from_states(schema, users, records, carries)
             values, capped = kernel.compute(histories, instants, threads=1)
-        if len(self.features.names) < kernel.n_features:
-            values = np.ascontiguousarray(values[:, : len(self.features.names)])
-        for each in self.readings.values():
-            if not each.plain:
-                scores = each.model.score_values(values.take(each.columns, axis=1))
-                figures[:, each.at : each.at + each.width] = each.figures(scores)
+        values = values[:, : len(self.features.names)].copy()
+        for each in self._bent:
+            scores = each.model.score_values(values.take(each.columns, axis=1))
+            figures[:, each.at : each.at + each.width] = each.figures(scores)
         return Sight(told.tolist(), instants, values, capped, figures)
 
-    @property
-    def _plan(self) -> tuple[Ints, Ints]:
-        """This thread's: per study that the loop scores its kind, first array and first figure; the arrays."""
-        if not hasattr(self._local, "plan"):
+    def _desk(self, n: int) -> Desk:
+        """This thread's own, for so many rows."""
+        desk: Desk | None = getattr(self._local, "desk", None)
+        if desk is None or len(desk.told) != n:
             rows, arrays = [], list[NDArray[Any]]()
             for each in self.readings.values():
                 if each.plain:
                     rows.append((isinstance(each.model.head, Forest), len(arrays), each.at))
                     arrays += _arrays(each)
             self._local.alive = arrays
-            self._local.plan = np.array(rows, np.int64).reshape(-1, 3), views(arrays)
-        plan: tuple[Ints, Ints] = self._local.plan
-        return plan
+            desk = self._local.desk = Desk(
+                np.array(rows, np.int64).reshape(-1, 3), views(arrays), np.empty((n, 6), np.int64),
+                np.empty(n, np.int64), np.empty((n, self.kernel.n_features)), np.empty(n, np.bool_),
+                np.empty((n, self._n_figures)),
+            )  # fmt: skip
+        return desk
 
 
 def _is_plain(model: Model) -> bool:
@@ -201,7 +219,7 @@ def _arrays(reading: Reading) -> list[NDArray[Any]]:
 
 @compiled
 def look(
-    records: Ints, edges: Ints, carry: Ints, at: Ints, ahead: int, settings: Ints, program: Ints, numbers: Ints,
+    records: Ints, edges: Ints, carry: Ints, ahead: int, settings: Ints, program: Ints, numbers: Ints,
     room: Ints, plan: Ints, arrays: Ints, told: Ints, instants: Ints, values: Floats, capped: NDArray[np.bool_],
     figures: Floats,
 ) -> None:  # fmt: skip
@@ -211,8 +229,7 @@ def look(
         records: Of all rows, joined.
         edges: Shape (n_rows + 1,): where each row's begin.
         carry: Shape (n_rows, ...), or of one row that holds for all.
-        at: As `fingerprint.seen` takes it.
-        ahead: The same.
+        ahead: As `fingerprint.seen` takes it.
         settings: Slots of a record, horizon, consent by default, whether features are computed elsewhere, whether
             records are settled, which they are not: said in the call, numba would compile `run` for it again.
         program: `kernel.Program`'s arrays.
@@ -221,16 +238,16 @@ def look(
         plan: Shape (n_studies, 3): whether trees, the first array, the first figure.
         arrays: The studies'.
         told: To be filled, as everything behind it: see `Sight`.
-        instants: Shape (n_rows,).
+        instants: Shape (n_rows,): what `fingerprint.seen` takes as `at` before, as of when after.
         values: Shape (n_rows, n_features).
         capped: Shape (n_rows,).
         figures: Shape (n_rows, n_figures).
     """
     slots, starts, ends = table_of(records, settings[0]), edges[:-1], edges[1:]
-    see(slots, starts, ends, at, ahead, settings[1], settings[2], told)
+    see(slots, starts, ends, instants, ahead, settings[1], settings[2], told)
     settled = settings[4] != 0
     for row in range(len(starts)):
-        instants[row] = told[row, AS_OF]
+        instants[row], capped[row] = told[row, AS_OF], False
         if not told[row, CONSENT] & AGREED or settings[3]:
             continue
         run(slots, starts, ends, carry, instants, settled, row, row + 1, program, numbers, room, values, capped)

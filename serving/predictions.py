@@ -3,14 +3,15 @@
 import math
 import os
 import threading
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from struct import Struct
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from features.people import pseudonym
 from serving.periodic import Periodic
@@ -19,11 +20,14 @@ from serving.writing import Aside, Head, Part, Writer
 if TYPE_CHECKING:
     from serving.scorer import Answer, Scorer
 
+Number = TypeVar("Number", np.int64, np.float64)
 CAPACITY = 16_384
 SLICE = 512
 """Rows that are written in one go."""
 NUMBERS = count(1)
 """Of rings: what they write is named by them."""
+WHOLE = Struct("4q")
+"""at, n_events, sum_ids, last_ts."""
 FINGERPRINT = ("n_events", "sum_ids", "last_ts")
 """The columns that say which state an answer read."""
 
@@ -48,9 +52,9 @@ class Ring:
         self._turn = threading.Lock()
         self._written = 0
         self._read = 0
-        # Few numbers are put one by one: numpy would make an array of each answer's first.
-        self._whole = [array("q", bytes(8 * capacity)) for _ in range(4)]  # at, n_events, sum_ids, last_ts
-        self._scores = [array("d", bytes(8 * capacity)) for _ in self.studies]
+        # Few numbers are packed: numpy would make an array of each answer's first.
+        self._whole, self._packed = bytearray(WHOLE.size * capacity), Struct(f"{len(self.studies)}d")
+        self._scores = bytearray(self._packed.size * capacity)
         self._unscored = (math.nan,) * len(self.studies)
         self._features = np.full((capacity, len(self.names)), np.nan)
         self._who: list[str] = [""] * capacity
@@ -68,12 +72,10 @@ class Ring:
             if held == self.capacity // 2:
                 self.on_half()
             place = self._written % self.capacity
-            state = answer.state
-            at, n_events, sum_ids, last_ts = self._whole
-            at[place], n_events[place], sum_ids[place] = answer.at, state.n_events, state.sum_ids
-            last_ts[place] = state.last_ts
-            for scores, figure in zip(self._scores, answer.verdict.figures or self._unscored, strict=True):
-                scores[place] = figure
+            n_events, sum_ids, last_ts, _ = answer.state
+            WHOLE.pack_into(self._whole, WHOLE.size * place, answer.at, n_events, sum_ids, last_ts)
+            figures = answer.verdict.figures or self._unscored
+            self._packed.pack_into(self._scores, self._packed.size * place, *figures)
             self._features[place] = np.nan if answer.values is None else answer.values
             self._who[place] = answer.canonical
             self._request[place] = request_id
@@ -114,11 +116,15 @@ class Ring:
                     self._segments[span],
                     self._arm[span],
                 ),
-                [np.frombuffer(column, np.int64)[span] for column in self._whole],
-                [np.frombuffer(column, np.float64)[span] for column in self._scores],
+                _columns(np.frombuffer(self._whole, np.int64).reshape(self.capacity, -1)[span]),
+                _columns(np.frombuffer(self._scores, np.float64).reshape(self.capacity, -1)[span]),
                 self._features[span],
             )
             first += span.stop - span.start
+
+
+def _columns(rows: NDArray[Number]) -> list[NDArray[Number]]:
+    return list(np.ascontiguousarray(rows.T))
 
 
 class PredictionLog:

@@ -141,11 +141,9 @@ class Protocol(HttpToolsProtocol):
         if told is None:
             return False
         status, headers, body = told
-        parts = [STATUS_LINE[status]]
-        for name, value in (*self.server_state.default_headers, *headers):
-            parts += (name, b": ", value, b"\r\n")
+        lines = [b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *headers)]
         cycle.response_started = cycle.response_complete = True
-        self.transport.write(b"".join((*parts, b"\r\n", body)))
+        self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
         self.on_response_complete()
         return True
 

@@ -93,7 +93,7 @@ async def explain(request: Request) -> Reply:
     told |= freshness(runtime, told["source"], told.pop("age"), now, degraded=told["degraded"])
     told, _ = _fresh(request, ({**told, "bundle": release.about, "request_id": request.id}, ""))
     body = ENCODER.encode(told)
-    return Reply(body, headers={"x-model-version": str(release.bundle.version), "cache-control": "no-store"})
+    return Reply(body, headers={"x-model-version": str(release.bundle.version)})
 
 
 def look_up(request: Request) -> Reply:
@@ -106,7 +106,7 @@ def look_up(request: Request) -> Reply:
 
 def _one(request: Request, user: str | None, context: Json | None = None) -> Reply:
     told, version = _fresh(request, answer(request.runtime, _permitted(request, user), request.id, context))
-    return Reply(ENCODER.encode(told), headers={"x-model-version": version, "cache-control": "no-store"})
+    return Reply(ENCODER.encode(told), headers={"x-model-version": version})
 
 
 def _without_scores(request: Request, user: str | None) -> Reply:
@@ -127,7 +127,9 @@ def _permitted(request: Request, user: str | None) -> str:
 
 def _wants_fresh(request: Request) -> bool:
     """Whether the caller rather has 503 than a degraded answer, or a Problem: 400."""
-    text = request.header(b"x-require-fresh") if b"x-require-fresh" in request.headers else "0"
+    if b"x-require-fresh" not in request.headers:
+        return False
+    text = request.header(b"x-require-fresh")
     if text not in ("0", "1"):
         raise Problem(400, f"x-require-fresh is 0 or 1. Got {text[:40]!r}.")
     return text == "1"
@@ -208,7 +210,7 @@ async def ask_batch(request: Request) -> Reply:
         chunk = users[start : start + CHUNK]
         parts.append(await asyncio.to_thread(_chunk, request, release, chunk, asked.context))
     body = b'{"answers":[' + b",".join(parts) + b'],"request_id":' + ENCODER.encode(request.id) + b"}"
-    return Reply(body, headers={"x-model-version": str(release.bundle.version), "cache-control": "no-store"})
+    return Reply(body, headers={"x-model-version": str(release.bundle.version)})
 
 
 def _chunk(request: Request, release: Release, users: Sequence[object], context: Json | None) -> bytes:

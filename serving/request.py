@@ -42,7 +42,7 @@ class Request:
         self.body = b""
         self.subject: str | None = None
         given = self.header(b"x-request-id")
-        self.id = given if given.isascii() and given.isprintable() and 0 < len(given) <= 64 else os.urandom(16).hex()
+        self.id = given if 0 < len(given) <= 64 and given.isascii() and given.isprintable() else os.urandom(16).hex()
 
     def header(self, name: bytes) -> str:
         """A header's value, empty where it is not sent."""

@@ -160,22 +160,15 @@ class Scorer:
         """The same for states that have been read, one per user; `ats` fixes the instants, whatever is known since."""
         if not states:
             return []
-        if ats is None:
-            sight = self.glance(states, np.array([now]), AHEAD)
-        else:
-            sight = self.glance(states, np.array(ats, np.int64), FIXED)
+        sight = self.glance(states, now, AHEAD) if ats is None else self.glance(states, np.array(ats, np.int64), FIXED)
         reasons = [_reason(state, row[CONSENT]) for state, row in zip(states, sight.told, strict=True)]
         verdicts = self._judged(states, sight, reasons, context)
         fingerprint, answers = self.schema.fingerprint, []
         rows = zip(users, states, reasons, sight.told, sight.values, verdicts, strict=True)
         for user, state, reason, (n, ids, last, known, mask, at), vector, verdict in rows:
-            source, skew = "default" if reason else state.source, max(0, known - (now or at))
-            vector = None if reason else vector
-            held, degraded = Fingerprint(n, ids, last, fingerprint), state.source != "live"
-            agreed, age = CONSENTS[mask], state.age
-            answers.append(
-                Answer(user, state.user, at, skew, source, reason, verdict, agreed, held, vector, age, degraded)
-            )
+            held, skew = Fingerprint(n, ids, last, fingerprint), max(0, known - (now or at))
+            about = user, state.user, at, skew, "default" if reason else state.source, reason, verdict, CONSENTS[mask]
+            answers.append(Answer(*about, held, None if reason else vector, state.age, state.source != "live"))
         return answers
 
     def _judged(self, states: Sequence[State], sight: Sight, reasons: Sequence[str], context: Context) -> list[Verdict]:
@@ -229,7 +222,7 @@ class Scorer:
 
     def _verdict(self, figures: Sequence[float], rule: Told) -> Verdict:
         """What one row's figures say, and the declared segments."""
-        told, segments, kept = {}, [*_inside(rule)], []
+        told, segments, kept = {}, [*_inside(rule)] if rule else [], []
         for study, reading in self.glance.readings.items():
             told[study], segment = opinion(reading.model, figures, reading.at)
             kept.append(figures[reading.at])
@@ -273,19 +266,20 @@ def _reason(state: State, mask: int) -> str:
 
 def opinion(model: "Model", figures: Sequence[float], at: int) -> tuple[Mapping[str, object], str]:
     """One row's figures, of which the model's begin at `at`, as an answer shows them; the segment, empty for none."""
-    kind, names, first = model.kind, model.names, figures[at]
+    kind, first, threshold = model.kind, figures[at], model.threshold
     if kind == "propensity":
-        inside, threshold = first >= model.threshold, model.threshold
+        inside = first >= threshold
         shown = {"kind": kind, "probability": first, "threshold": threshold, "in": inside}
         return shown, model.study if inside else ""
-    place = int(first)
+    names, place = model.names, int(first)
     name, segment = names[place], f"{model.study}:{names[place]}"
     if kind == "classes":
         chances = dict(zip(names, figures[at + 1 : at + 1 + len(names)], strict=True))
         return {"kind": kind, "name": name, "probabilities": chances}, segment
     far = dict(zip(names, figures[at + 2 : at + 2 + len(names)], strict=True))
-    about = {"kind": kind, "cluster": place, "id": model.ids[place], "name": name}
-    return {**about, "distances": far, "confidence": figures[at + 1]}, segment
+    sure, mine = figures[at + 1], model.ids[place]
+    shown = {"kind": kind, "cluster": place, "id": mine, "name": name, "distances": far, "confidence": sure}
+    return shown, segment
 
 
 def unknown(kind: str, threshold: float) -> Mapping[str, object]:
