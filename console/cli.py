@@ -30,6 +30,11 @@ def main() -> None:
         raise SystemExit(2) from None
     except BrokenPipeError:
         raise SystemExit(0) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"error: {error.filename}: {error.strerror}.\n")
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

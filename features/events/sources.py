@@ -78,6 +78,7 @@ def read_source(
 
 def content_hash(path: Path | str) -> str:
     """16 hexadecimal digits over a file's bytes."""
+    _there(Path(path))
     try:
         with Path(path).open("rb") as file:
             return file_digest(file, "sha256").hexdigest()[:16]
@@ -85,11 +86,15 @@ def content_hash(path: Path | str) -> str:
         raise SourceError(f"{path}: {problem.strerror or problem}.") from None
 
 
-def _format(path: Path, mapping: Mapping | None) -> str:
+def _there(path: Path) -> None:
     if not path.exists():
         raise SourceError(f"{path}: no such file.")
     if path.is_dir():
         raise SourceError(f"{path} is a folder. Hint: ingest its files, such as `ethogram ingest {path}/*`.")
+
+
+def _format(path: Path, mapping: Mapping | None) -> str:
+    _there(path)
     if not path.stat().st_size:
         raise SourceError(f"{path.name} is empty: there is not even a header.")
     suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]

@@ -61,6 +61,10 @@ def test_a_project_is_ingested_inspected_and_a_person_erased(folder, run):
 
 
 def test_mistakes_are_one_line_and_code_two(folder, run):
-    assert "no such file" in run("ingest", str(folder / "nothing.csv"), code=2).lower()
+    assert "nothing.csv: no such file." in run("ingest", str(folder / "nothing.csv"), code=2)
+    assert "is a folder. Hint: ingest its files" in run("ingest", str(folder), code=2)
+    (folder / "ethogram.yaml").write_text("name: shop\nlog: events.ndjson/log\n")  # a file where a folder has to be
+    told = run("ingest", str(folder / "events.ndjson"), code=2).splitlines()[-1]
+    assert told.startswith(f"error: {folder / 'events.ndjson'}")
     (folder / "plan.yaml").write_text(PLAN.replace("events:", "event:"), encoding="utf-8")
     assert "did you mean 'events'" in run("plan", code=2)
