@@ -41,6 +41,8 @@ def parse_duration(text: str) -> int:
 
 def format_duration(duration: int) -> str:
     """A duration as it is written in files: the largest unit that divides it."""
+    if not duration:
+        return "0s"
     for unit, size in (("d", DAY), ("h", HOUR), ("m", MINUTE)):
         if duration % size == 0:
             return f"{duration // size}{unit}"

@@ -33,6 +33,7 @@ SHARE = 0.2
 """Share of persons that choose and calibrate where there are too few cuts for a validation cut."""
 
 EVERYBODY = "one per person and cut"
+KNOWN = "features: events known by `at`; label: events known by `at` + horizon + blind spot"
 
 LEFT_OUT = {
     "population": "not in the population",
@@ -118,10 +119,18 @@ class TrainingSet:
             pieces = list(log.map(builder))
         else:
             pieces = [builder.piece(histories, FeatureSet.compute) for histories in log.histories_by_bucket(schema)]
-        return cls._joined(pieces, builder, population, log.span())
+        told = KNOWN + ("".join(_assumed(log)) if isinstance(log, EventLog) else "")
+        return cls._joined(pieces, builder, population, log.span(), told)
 
     @classmethod
-    def _joined(cls, pieces: list["_Piece"], builder: "_Builder", population: Condition, span: tuple[int, int]) -> Self:
+    def _joined(
+        cls,
+        pieces: list["_Piece"],
+        builder: "_Builder",
+        population: Condition,
+        span: tuple[int, int],
+        known: str,
+    ) -> Self:
         rows = sum(len(piece.matrix) for piece in pieces)
         refused = sum(piece.n_refused for piece in pieces)
         if not rows:
@@ -142,8 +151,8 @@ class TrainingSet:
             "classes": list(builder.label.classes(builder.source)) if builder.label and builder.source else [],
             "horizon": format_duration(builder.label.horizon) if builder.label else None,
             "population": str(population),
-            "blind_spot": format_duration(builder.blind_spot) if builder.blind_spot else "0s",
-            "known": "features: events known by `at`; label: events known by `at` + horizon + blind spot",
+            "blind_spot": format_duration(builder.blind_spot),
+            "known": known,
             "consent": "model_training, as of the run",
             "n_rows": rows,
             "n_users": len(set(matrix.users.tolist())),
@@ -308,6 +317,12 @@ class _Held:
 
     def histories_by_bucket(self, schema: StateSchema) -> Iterator[Histories]:
         yield narrowed(self.histories, schema)
+
+
+def _assumed(log: EventLog) -> Iterator[str]:
+    for after, files in sorted(log.assumed().items()):
+        told = f"{format_duration(after)} after they happened" if after else "when they happened"
+        yield f"; {files:,} {'files tell' if files > 1 else 'file tells'} no arrivals: events are taken as known {told}"
 
 
 def wide(schema: StateSchema, *others: StateSchema) -> StateSchema:

@@ -1,6 +1,7 @@
 """Event log: append-only, the truth; everything else can be rebuilt from it."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -111,6 +112,8 @@ class EventLog:
         with self.parts.writing(name, "ingest") as writer:
             self._lock_codes()
             writer.header |= {"file": Path(path).name, "restated": restated}
+            if rules is not None and rules.received is None and rules.format != "segment":
+                writer.header["assumed"] = rules.blind_spot
             for batch in read_source(path, self.plan, mapping=rules, source=source):
                 cleaned = self.clean(batch, restated=restated)
                 held = cleaned.quarantine.with_columns(file=pl.lit(Path(path).name))
@@ -121,6 +124,10 @@ class EventLog:
             if part.name.startswith(content) and part.name != name:
                 self.parts.remove(part)
         return writer.report
+
+    def assumed(self) -> Counter[int]:
+        """Files that tell no arrivals, by how much later than they happened their events are taken to be known."""
+        return Counter(header["assumed"] for part in self.parts if "assumed" in (header := part.header()))
 
     def _recipe(self, mapping: Mapping | None) -> str:
         said = self.plan.model_dump_json() + (mapping.model_dump_json() if mapping else "")

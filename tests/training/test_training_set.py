@@ -1,5 +1,7 @@
 """Training sets of logs in which every label is known by hand."""
 
+from collections import Counter
+
 import numpy as np
 import polars as pl
 import pytest
@@ -11,7 +13,7 @@ from features.behaviour.histories import Histories
 from features.errors import StudyError
 from features.events.batch import EventBatch
 from features.events.log import EventLog
-from features.instants import DAY
+from features.instants import DAY, HOUR
 from tests.training.shops import CODES, PLAN, HandLog, day, feature_set, frame
 from training.cuts import CutsSpec
 from training.label import Condition, Label
@@ -137,6 +139,20 @@ def test_the_training_set_says_where_it_comes_from():
     assert said["data"] == made.fingerprint
     for words in ("label: did bought within 7d", "population: did any within 30d", "known by `at`", "1 users"):
         assert words in str(made)
+
+
+def test_it_says_when_events_are_taken_as_known_of_files_that_tell_no_arrivals(tmp_path, monkeypatch):
+    monkeypatch.setattr(EventLog, "assumed", lambda _log: Counter({HOUR: 2, 0: 1}))
+    log = EventLog(tmp_path, PLAN, key=b"k")
+    batch = (
+        frame([("ann", "viewed", day(2)), ("ann", "viewed", day(40))])
+        .rename({"user": "user_id"})
+        .drop("known", "until")
+    )
+    log.append(EventBatch(batch.with_columns(source=pl.lit("hand")), PLAN), name="one")
+    made = TrainingSet.build(log, feature_set(), None, DATES, plan=PLAN, codes=CODES, population=MONTH)
+    assert "; 1 file tells no arrivals: events are taken as known when they happened" in str(made)
+    assert "; 2 files tell no arrivals: events are taken as known 1h after they happened" in str(made)
 
 
 def test_another_label_is_another_fingerprint():

@@ -157,6 +157,17 @@ def _prices(log, at):
     return tuple(row.values[0, [row.names.index(name) for name in (SUM, COUNT)]])
 
 
+def test_the_log_knows_which_files_tell_no_arrivals(log, tmp_path):
+    row = ("r1", "product_viewed", "2026-03-01T10:00:00Z", "2026-03-01T11:00:00Z", "u1", 5.0)
+    log.ingest(_table(tmp_path / "told.csv", [row]), mapping=Mapping.from_dict(WAREHOUSE))
+    silent = {name: value for name, value in WAREHOUSE.items() if name not in ("received", "restated")}
+    for name, blind_spot in (("one", "1h"), ("two", "1h"), ("three", "0s")):
+        more = {} if blind_spot == "0s" else {"blind_spot": blind_spot}
+        file = _table(tmp_path / f"{name}.csv", [(name, *row[1:])])
+        log.ingest(file, mapping=Mapping.from_dict({**silent, **more}))
+    assert log.assumed() == {HOUR: 2, 0: 1}
+
+
 def test_restated_rows_need_a_name_and_an_instant(tmp_path):
     with pytest.raises(EthogramError, match="`restated` needs `message_id`"):
         Mapping.from_dict({name: value for name, value in WAREHOUSE.items() if name != "received"})
