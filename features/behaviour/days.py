@@ -1,10 +1,14 @@
 """Days: on how many days, in the project's zone, something happened, over nested windows."""
 
+import numpy as np
+
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.table import Family, Table, User, end_of, first_of, of_property, read_off
 from features.instants import DAY, NEVER
 
 STATS = ("active_days",)
+AGES = 50_000_000 * DAY
+"""Before any instant; what is counted from there on is not negative, and divided in half the steps."""
 
 
 @compiled_inside
@@ -28,7 +32,7 @@ def _counted_back(user: User, first: int, end: int) -> None:
             step -= 1
         low, offset = _since(user, first, end, user.zone_starts[place(step)]), user.zone_offsets[place(step)]
         for j in range(end - 1, low - 1, -1):
-            day = (user.ts[place(user.members[place(j)])] + offset) // DAY
+            day = int(np.int64(place(user.ts[place(user.members[place(j)])] + offset + AGES) // place(DAY)))
             count += (day != latest) & (day != least)
             latest, earlier = day, (earlier if day == latest else latest)
             user.heap[place(j - first)] = count

@@ -15,6 +15,7 @@ from features.behaviour.table import (
     COLUMN,
     FACTOR,
     OPTION,
+    PART,
     SLOT,
     STAT,
     Family,
@@ -36,7 +37,7 @@ from features.errors import DefinitionError
 STATS = ("mode", "top_share", "share")
 MODE = 0
 COUNTED, GIVEN = 0, 1
-"""A stream counts every value, its option being how many counts it ranks; or one given value, its option."""
+"""A stream counts every value, or one given value, its option."""
 
 
 class Frequencies(Listing):
@@ -58,12 +59,10 @@ class Frequencies(Listing):
             for name, kind, prop in self.properties(self.mode, words):
                 listed = self.listed(kind, prop, words)
                 full = f"mode_{name}_{prop}_{text}"
-                yield Feature(full, "frequencies", "mode", name, kind, prop, window, option=1, **listed)
+                yield Feature(full, "frequencies", "mode", name, kind, prop, window, **listed)
             for name, kind, prop in self.properties(self.top_share, words):
                 full = f"top{self.k}_share_{name}_{prop}_{text}"
-                yield Feature(
-                    full, "frequencies", "top_share", name, kind, prop, window, option=self.k, said=str(self.k)
-                )
+                yield Feature(full, "frequencies", "top_share", name, kind, prop, window, part=self.k, said=str(self.k))
             yield from self._shares(words, text, window)
 
     def _shares(self, words: Words, text: str, window: int) -> Iterator[Feature]:
@@ -115,10 +114,11 @@ def _counted(user: User, stream: int, table: Table, out: Floats) -> None:
 
     Of equally frequent values the newest counts: going back, it is the one that was met first.
     """
-    slot, n_ranked = table.sources[place(stream), SLOT], table.sources[place(stream), OPTION]
-    high = end_of(user, stream, table)
-    mask, era = freed(user.seats, user.era, high - begin_of(user, stream, table))
-    total, n_met, most, first, mode, ranked = 0, 0, 0, 0, MISSING, user.tally[0]
+    slot, high = table.sources[place(stream), SLOT], end_of(user, stream, table)
+    n_members = high - begin_of(user, stream, table)
+    mask, era = freed(user.seats, user.era, n_members)
+    total, n_met, most, first, mode, ranked = 0, 0, 0, 0, MISSING, user.spare
+    n_ranked = min(_most_ranked(stream, table), n_members)
     for rank in range(n_ranked):
         ranked[place(rank)] = 0
     for window in range(len(table.windows)):
@@ -147,9 +147,20 @@ def _counted(user: User, stream: int, table: Table, out: Floats) -> None:
                 put(out, column, mode, table.features[k, FACTOR])
                 continue
             among = 0
-            for rank in range(n_ranked):
+            for rank in range(min(table.features[k, PART], n_ranked)):
                 among += ranked[place(rank)]
             out[column] = among / total if total else np.nan
+
+
+@compiled_inside
+def _most_ranked(stream: int, table: Table) -> int:
+    """How many counts the features of a stream ask for at most."""
+    begin, _ = asked(stream, 0, table)
+    _, end = asked(stream, len(table.windows) - 1, table)
+    n = 0
+    for each in range(begin, end):
+        n = max(n, table.features[place(each), PART])
+    return n
 
 
 @compiled_inside
@@ -169,8 +180,4 @@ def _source(feature: Feature, schema: StateSchema) -> Source:
     return Source((feature.kind,), schema.slot(feature.property), code, feature.option)
 
 
-def _cells(source: Source) -> int:
-    return source.option if source.code == COUNTED else 0
-
-
-FAMILY = Family("frequencies", (Frequencies,), STATS, _source, _cells)
+FAMILY = Family("frequencies", (Frequencies,), STATS, _source)

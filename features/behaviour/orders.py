@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.table import (
@@ -20,7 +22,6 @@ from features.behaviour.table import (
     User,
     asked,
     enters,
-    first_of,
     leads,
     of_steps,
 )
@@ -30,9 +31,12 @@ from features.instants import MINUTE, parse_instant
 
 STATS = ("ngram", "pattern", "has_pattern")
 HAS_PATTERN = 2
-BIT = 0
-"""Place in a stream's tally: the bit of its first step."""
+BIT, COUNT = 0, 1
+"""Places in a stream's tally: the bit of its first step; how often it was found."""
 WORD = 62
+BYTE, MOST = 8, 255
+SPREAD = np.array([sum((number >> bit & 1) << BYTE * bit for bit in range(BYTE)) for number in range(1 << BYTE)])
+"""The bits of a byte, each in a byte of its own, where as many as MOST of each can be added up at once."""
 TESTED = -1 << 63
 """Of the steps that an event code is: more of them depend on filters."""
 
@@ -85,7 +89,8 @@ def orders(user: User, at: int, table: Table, out: Floats) -> None:
 def _of_word(user: User, at: int, table: Table, gap: int, begin: int, out: Floats) -> int:
     """One pass from the newest event back, so that a find is in the windows that its first event is in.
 
-    What is found at an event is kept, a bit an order, and counted afterwards: no find can be guessed.
+    What is found at an event is kept, the bits of first steps, and counted afterwards: no find can be guessed. The
+    steps of an order are `stride` bits apart; the first steps of all orders are the lowest bits.
 
     Args:
         user: Whose events.
@@ -98,8 +103,9 @@ def _of_word(user: User, at: int, table: Table, gap: int, begin: int, out: Float
     Returns:
         The first stream that did not fit.
     """
-    end, firsts, lasts, direct = _laid_out(user.tally, table, gap, begin)
-    _match(user.counts, user.tally, table, gap, begin, end)
+    end, stride = _fitting(table, gap, begin)
+    lasts, direct = _laid_out(user.tally, table, gap, begin, end, stride)
+    _match(user.counts, user.tally, table, gap, begin, end, stride)
     following, awaited, later, finds = 0, lasts & ~direct, at, user.spare
     for k in range(user.n - 1, user.past - 1, -1):
         ts = user.ts[place(k)]
@@ -107,75 +113,103 @@ def _of_word(user: User, at: int, table: Table, gap: int, begin: int, out: Float
             following, awaited = 0, lasts & ~direct
         later, steps = ts, user.counts[place(user.codes[place(k)])]
         if steps < 0:
-            steps = _tested(user, k, steps & ~TESTED, table, gap, begin, end)
-        following = (following >> 1 | lasts) & steps & direct
+            steps = _tested(user, k, steps & ~TESTED, table, gap, begin, end, stride)
+        following = (following >> stride | lasts) & steps & direct
         came = awaited & steps
-        awaited = awaited & ~came | (came & ~firsts) >> 1
+        awaited = awaited & ~came | came >> stride
         finds[place(k)] = following | came
-    for stream in range(begin, end):
-        if table.sources[place(stream), OPTION] == gap:
-            _read_off(user, stream, table, out)
+    _read_off(user, table, gap, begin, end, stride, out)
     return end
 
 
 @compiled_inside
-def _laid_out(tally: Ints, table: Table, gap: int, begin: int) -> tuple[int, int, int, int]:
-    """Give each step of the streams from `begin` on a bit: (first stream without, first steps, last ones, n-grams)."""
-    bit, end, firsts, lasts, direct = 0, begin, 0, 0, 0
+def _fitting(table: Table, gap: int, begin: int) -> tuple[int, int]:
+    """How many of the streams from `begin` on fit a word: (the first that does not, their number)."""
+    end, longest, n = begin, 0, 0
     while end < len(table.sources):
-        if table.sources[end, OPTION] == gap:
-            n = table.sources[end, CODE]
-            if bit + n > WORD:
+        if table.sources[place(end), OPTION] == gap:
+            longest = max(longest, table.sources[place(end), CODE])
+            if longest * (n + 1) > WORD:
                 break
-            firsts, lasts = firsts | 1 << bit, lasts | 1 << (bit + n - 1)
-            if table.details[table.sources[end, DETAIL]]:
-                direct |= ((1 << n) - 1) << bit
-            tally[end, BIT] = bit
-            bit += n
+            n += 1
         end += 1
-    return end, firsts, lasts, direct
+    return end, n
 
 
 @compiled_inside
-def _match(steps: Ints, tally: Ints, table: Table, gap: int, begin: int, end: int) -> None:
+def _laid_out(tally: Ints, table: Table, gap: int, begin: int, end: int, stride: int) -> tuple[int, int]:
+    """Give the streams their bits: (last steps, n-grams)."""
+    bit, lasts, direct = 0, 0, 0
+    for stream in range(begin, end):
+        if table.sources[place(stream), OPTION] == gap:
+            n = table.sources[place(stream), CODE]
+            lasts |= 1 << ((n - 1) * stride + bit)
+            if table.details[place(table.sources[place(stream), DETAIL])]:
+                for step in range(n):
+                    direct |= 1 << (step * stride + bit)
+            tally[place(stream), BIT], tally[place(stream), COUNT] = bit, 0
+            bit += 1
+    return lasts, direct
+
+
+@compiled_inside
+def _match(steps: Ints, tally: Ints, table: Table, gap: int, begin: int, end: int, stride: int) -> None:
     """For each event code the steps that it is, and whether others depend on a filter."""
     for code in range(len(steps)):
-        steps[code] = 0
-        for each in range(table.places[code], table.places[code + 1]):
-            stream = table.entries[each, OF_STREAM]
-            if begin <= stream < end and table.sources[stream, OPTION] == gap:
-                tested = table.entries[each, FILTER] >= 0
-                steps[code] |= TESTED if tested else 1 << (tally[stream, BIT] + table.entries[each, STEP])
+        found = 0
+        for each in range(table.places[place(code)], table.places[place(code + 1)]):
+            stream, step = table.entries[place(each), OF_STREAM], table.entries[place(each), STEP]
+            if begin <= stream < end and table.sources[place(stream), OPTION] == gap:
+                tested = table.entries[place(each), FILTER] >= 0
+                found |= TESTED if tested else 1 << (step * stride + tally[place(stream), BIT])
+        steps[place(code)] = found
 
 
 @compiled_inside
-def _tested(user: User, k: int, steps: int, table: Table, gap: int, begin: int, end: int) -> int:
+def _tested(user: User, k: int, steps: int, table: Table, gap: int, begin: int, end: int, stride: int) -> int:
     """The steps that event k is, those included that depend on a filter."""
     code = place(user.codes[place(k)])
     for each in range(table.places[code], table.places[code + place(1)]):
-        stream = table.entries[place(each), OF_STREAM]
+        stream, step = table.entries[place(each), OF_STREAM], table.entries[place(each), STEP]
         if begin <= stream < end and table.sources[place(stream), OPTION] == gap and enters(user, k, each, table):
-            steps |= 1 << (user.tally[place(stream), BIT] + table.entries[place(each), STEP])
+            steps |= 1 << (step * stride + user.tally[place(stream), BIT])
     return steps
 
 
 @compiled_inside
-def _read_off(user: User, stream: int, table: Table, out: Floats) -> None:
+def _read_off(user: User, table: Table, gap: int, begin: int, end: int, stride: int, out: Floats) -> None:
     """Count the finds whose first event is in a window."""
-    bit, count, high = user.tally[place(stream), BIT], 0, user.n
+    high = user.n
     for window in range(len(table.windows)):
-        low = first_of(user, stream, window, table)
-        for k in range(low, high):
-            count += user.spare[place(k)] >> bit & 1
-        high = low
-        first, until = asked(stream, window, table)
-        for each in range(first, until):
-            once = table.features[place(each), STAT] == HAS_PATTERN
-            out[place(table.features[place(each), COLUMN])] = min(count, 1) if once else count
+        low = user.firsts[0, place(table.spans[place(window)])]
+        while high > low:
+            some = max(low, high - MOST)
+            for bit in range(0, stride, BYTE):
+                _add(user, some, high, bit, table, gap, begin, end)
+            high = some
+        for stream in range(begin, end):
+            if table.sources[place(stream), OPTION] == gap:
+                count = user.tally[place(stream), COUNT]
+                first, until = asked(stream, window, table)
+                for each in range(first, until):
+                    once = table.features[place(each), STAT] == HAS_PATTERN
+                    out[place(table.features[place(each), COLUMN])] = min(count, 1) if once else count
+
+
+@compiled_inside
+def _add(user: User, low: int, high: int, bit: int, table: Table, gap: int, begin: int, end: int) -> None:
+    """Add the finds `low:high`, at most MOST of them, to the counts of the streams of eight bits."""
+    counts = 0
+    for k in range(low, high):
+        counts += SPREAD[place(user.spare[place(k)] >> bit & MOST)]
+    for stream in range(begin, end):
+        byte = user.tally[place(stream), BIT] - bit
+        if table.sources[place(stream), OPTION] == gap and 0 <= byte < BYTE:
+            user.tally[place(stream), COUNT] += counts >> BYTE * byte & MOST
 
 
 def _cells(_source: Source) -> int:
-    return BIT + 1
+    return COUNT + 1
 
 
 FAMILY = Family("orders", (Orders,), STATS, of_steps, _cells)

@@ -187,7 +187,8 @@ class Source(NamedTuple):
         slot: Of the property, or NO_SLOT, TS_SLOT.
         code: A family's own.
         option: A family's own.
-        detail: A family's own, as many integers as it likes.
+        detail: A family's own, as many integers as it likes; behind them the places of its kinds where it joins them.
+        joins: Whether it reads the members of each of its kinds; where not, several are told apart event by event.
     """
 
     kinds: tuple[Kind, ...] = (ANYTHING,)
@@ -195,6 +196,17 @@ class Source(NamedTuple):
     code: int = 0
     option: int = 0
     detail: tuple[int, ...] = ()
+    joins: bool = False
+
+    @property
+    def settled(self) -> tuple[Kind, ...]:
+        """The kinds whose members it reads."""
+        return self.kinds if self.joins or len(self.kinds) == 1 else ()
+
+    @property
+    def steps(self) -> tuple[Kind, ...]:
+        """The kinds that are told apart event by event."""
+        return () if self.settled else self.kinds
 
 
 class Table(NamedTuple):
@@ -381,15 +393,19 @@ def tabulate(
     places = [row[STREAM] * len(windows) + windows.index(features[row[COLUMN]].window) for row in rows]
     order = sorted(range(len(rows)), key=lambda k: (places[k], rows[k][COLUMN]))
     entries = [_entries(code, sources, schema, asked.marked) for code in range(schema.n_codes)]
-    details = np.cumsum([0, *(len(source.detail) for source in sources)])
-    heads = [(s.slot, s.code, s.option, begin, asked.place_of(s)) for s, begin in zip(sources, details, strict=False)]
+    detail = [(*source.detail, *(asked.places_of(source) if source.joins else ())) for source in sources]
+    details = np.cumsum([0, *map(len, detail)])
+    heads = [
+        (each.slot, each.code, each.option, begin, asked.places_of(each)[0])
+        for each, begin in zip(sources, details, strict=False)
+    ]
     return Table(
         windows=np.array(windows, np.int64),
         spans=np.array([asked.span_of(window) for window in windows], np.int64),
         places=np.cumsum([0, *map(len, entries)], dtype=np.int64),
         entries=np.array([each for of_code in entries for each in of_code], np.int64).reshape(-1, 3),
         sources=np.array(heads, np.int64).reshape(-1, 5),
-        details=np.array([number for source in sources for number in source.detail], np.int64),
+        details=np.array([number for each in detail for number in each], np.int64),
         edges=np.searchsorted([places[k] for k in order], np.arange(len(sources) * len(windows) + 1)).astype(np.int64),
         features=np.array([rows[k] for k in order], np.int64).reshape(-1, 6),
     )
@@ -412,16 +428,16 @@ class Asked:
     @classmethod
     def of(cls, features: Iterable[Feature], sources: Iterable[Source], horizon: int) -> Self:
         """Of all features and streams."""
-        every = [source.kinds for source in sources]
+        every = list(sources)
         return cls(
-            tuple(dict.fromkeys(kinds[0] for kinds in every if len(kinds) == 1 and kinds[0] != ANYTHING)),
-            tuple(dict.fromkeys(kind for kinds in every if len(kinds) > 1 for kind in kinds if kind.where)),
+            tuple(dict.fromkeys(kind for source in every for kind in source.settled if kind != ANYTHING)),
+            tuple(dict.fromkeys(kind for source in every for kind in source.steps if kind.where)),
             tuple(sorted({each.window for each in features if 0 < each.window < horizon} | {horizon})),
         )
 
-    def place_of(self, source: Source) -> int:
-        """A stream's kind, see `members.kinds_of`; any event where it takes none, or several."""
-        return (ANYTHING, *self.kinds).index(source.kinds[0]) if len(source.kinds) == 1 else 0
+    def places_of(self, source: Source) -> tuple[int, ...]:
+        """The kinds whose members a stream reads, see `members.kinds_of`; any event where it reads none."""
+        return tuple((ANYTHING, *self.kinds).index(kind) for kind in source.settled) or (0,)
 
     def span_of(self, window: int) -> int:
         """The place of a window; the horizon's where there is none."""
@@ -434,8 +450,7 @@ def _entries(
     return [
         (stream, step, filters.index(kind) if kind.where else NO_FILTER)
         for stream, source in enumerate(sources)
-        if len(source.kinds) > 1
-        for step, kind in enumerate(source.kinds)
+        for step, kind in enumerate(source.steps)
         if not kind.events or code in kind.codes(schema)
     ]
 

@@ -22,6 +22,12 @@ def test_an_ngram_is_unbroken_and_may_overlap_itself() -> None:
     assert list(found.values()) == [2, 1, 5]
 
 
+def test_more_are_counted_than_a_byte_holds() -> None:
+    entry = {"ngrams": [[PAGE, PAGE], [PAGE, PRODUCT]], "patterns": [[PAGE, PAGE]], "windows": ["1h", "1d"]}
+    found = numbers(entry, log(*[PAGE] * 400, PRODUCT, start=AT - HOUR - 99 * SECOND), AT)
+    assert list(found.values()) == [299, 1, 1, 399, 1, 1]
+
+
 def test_a_pattern_counts_the_sessions_that_go_through_it() -> None:
     entry = {
         "patterns": [[PAGE, ORDER], [PAGE, PAGE]],
@@ -36,7 +42,9 @@ def test_orders_do_not_see_each_other_however_many_there_are() -> None:
     names, random = [PAGE, PRODUCT, ORDER, "dear"], np.random.default_rng(2)
     many = [[names[k] for k in random.integers(0, 4, random.integers(2, 9))] for _ in range(40)]
     events = [(names[k], AT - HOUR + n * SECOND, {"price": 9.0}) for n, k in enumerate(random.integers(0, 3, 60))]
-    declared = {"ngrams": [each[:4] for each in many], "patterns": many, "has_patterns": many[:5], "windows": ["1d"]}
+    pairs = [[one, other] for one in names for other in names]
+    declared = {"ngrams": [each[:4] for each in many] + pairs, "patterns": many, "has_patterns": many[:5] + pairs}
+    declared |= {"windows": ["1d"]}
     together = numbers(declared, events, AT)
     alone = {}
     for key in ("ngrams", "patterns", "has_patterns"):
