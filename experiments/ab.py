@@ -1,8 +1,8 @@
 """A/B: did the variant help, by how much, and may it be shipped?"""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
@@ -13,6 +13,7 @@ from experiments.decision import GUARDED, Decision, Guardrail, SampleRatio, deci
 from experiments.effects import Segments, broken, by_segment
 from experiments.forest import forest, segment_forest, trajectories
 from experiments.inference import Correction, Estimate, cuped
+from experiments.plain import Plain
 from experiments.trajectory import Trajectory, cumulative, if_whole, since_exposure
 from features.errors import AnalysisError, nearest
 
@@ -40,7 +41,7 @@ class Covariate:
 
 
 @dataclass(frozen=True)
-class ExperimentResult:
+class ExperimentResult(Plain):
     """What came of an experiment; prints itself as text, JSON and HTML.
 
     Attributes:
@@ -90,24 +91,10 @@ class ExperimentResult:
         kept = [each for each in self.notes if " were left out of that metric" not in each]
         return replace(self, notes=(*notes, *kept))
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
-            "control": self.control,
-            "success": self.success,
-            "unit": self.unit,
-            "arms": [arm.to_dict() for arm in self.arms],
-            "sample_ratio": self.sample_ratio.to_dict(),
-            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
-            "decision": asdict(self.decision),
-            "notes": list(self.notes),
-            "correction": self.correction,
-            "covariate": asdict(self.covariate) if self.covariate else None,
-            "guardrails": [each.to_dict() for each in self.guardrails],
-            "segments": self.segments.to_dict() if self.segments else None,
-            "by_day": [each.to_dict() for each in self.growth],
-            "since_exposure": [each.to_dict() for each in self.since],
-        }
+        told = super().to_dict()
+        return {**told, "by_day": told.pop("growth"), "since_exposure": told.pop("since")}
 
     def to_html(self) -> str:
         """One self-contained page with pictures."""

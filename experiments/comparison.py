@@ -1,7 +1,8 @@
 """Comparison: one metric of one arm against control, or the statement that there is not enough data for one."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
 from experiments import pages
 from experiments.inference import (
@@ -16,6 +17,7 @@ from experiments.inference import (
     lift,
     welch,
 )
+from experiments.plain import Plain
 
 ALPHA = 0.05
 FEWEST_EXPECTED = 5.0
@@ -37,7 +39,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Plain):
     """One metric of one arm against control.
 
     Attributes:
@@ -51,6 +53,9 @@ class Comparison:
         cuped: The difference without what the covariate told, where one was named: then p and decision are its.
         less: Less of the metric is better.
     """
+
+    MORE = ("enough_data", "significant")
+    enough_data: ClassVar[bool] = True
 
     arm: str
     metric: str
@@ -101,14 +106,13 @@ class Comparison:
             f"{self.detectable:.6f}",
         ]
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {"enough_data": True, **asdict(self), "significant": self.significant}
-
 
 @dataclass(frozen=True)
-class NotEnoughData:
+class NotEnoughData(Plain):
     """One metric of one arm that cannot be compared with control yet: no p, only the reason."""
+
+    MORE = ("enough_data",)
+    enough_data: ClassVar[bool] = False
 
     arm: str
     metric: str
@@ -117,10 +121,6 @@ class NotEnoughData:
     def row(self) -> list[str]:
         """Cells under `HEADER`."""
         return [self.arm, self.metric, "-", "not enough data", *["-"] * 5]
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {"enough_data": False, **asdict(self)}
 
 
 def compare(

@@ -1,7 +1,7 @@
 """Decision: may it be shipped, and why; the sample ratio comes first, guardrails must hold."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import sqrt
 from typing import Literal
 
@@ -10,6 +10,7 @@ from experiments.arms import Arms
 from experiments.comparison import ALPHA, Comparison, NotEnoughData, too_little
 from experiments.effects import RATIO_ALARM
 from experiments.inference import ChiSquare, Summary, fisher, goodness_of_fit, one_sided
+from experiments.plain import Plain
 from features.errors import AnalysisError, nearest
 
 GUARDED = ("arm", "guardrail", "at worst", "tolerated", "verdict")
@@ -17,7 +18,7 @@ State = Literal["holds", "crosses", "not shown"]
 
 
 @dataclass(frozen=True)
-class Guardrail:
+class Guardrail(Plain):
     """One guardrail of one arm; changes are positive where they are for the better.
 
     Attributes:
@@ -51,10 +52,6 @@ class Guardrail:
         else:
             why = "not enough data" if self.worst is None else f"at worst {pages.signed(self.worst)}"
         return f"guardrail {self.metric} of {self.arm} {self.state}: {why}"
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values."""
-        return asdict(self)
 
 
 def guardrails(arms: Arms, margins: Mapping[str, float], less: Mapping[str, bool]) -> tuple[Guardrail, ...]:
@@ -108,8 +105,10 @@ Answer = Literal["ship", "do not ship", "not enough data", "invalid, do not ship
 
 
 @dataclass(frozen=True)
-class SampleRatio:
+class SampleRatio(Plain):
     """Are the arms as large as they were meant to be? If not, nothing else about them can be believed."""
+
+    MORE = ("holds", "residuals")
 
     counts: Mapping[str, int]
     weights: Mapping[str, float]
@@ -135,10 +134,6 @@ class SampleRatio:
             return told
         worst = max(self.residuals, key=lambda name: abs(self.residuals[name]))
         return f"{told}; {worst} is {self.residuals[worst]:+.1f} standard deviations off"
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values."""
-        return {**asdict(self), "holds": self.holds, "residuals": self.residuals}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Design: how many rows an experiment needs before it starts, and whether its analysis keeps its word on real rows."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil, isfinite, sqrt
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from experiments import pages
 from experiments.inference import Summary, always_valid, effect_found, rows_needed, welch, wilson
+from experiments.plain import Plain
 from features.errors import AnalysisError
 
 LOOKS = 10
@@ -15,7 +16,7 @@ LOOKS = 10
 
 
 @dataclass(frozen=True)
-class Design:
+class Design(Plain):
     """What an experiment needs.
 
     Attributes:
@@ -46,10 +47,6 @@ class Design:
         if self.days is not None:
             lines.append(f"that takes {self.days:,} days" + ("; whole weeks are better" if self.days % 7 else ""))
         return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values."""
-        return asdict(self)
 
 
 def design(
@@ -112,7 +109,7 @@ def _finite(**given: float | None) -> None:
 
 
 @dataclass(frozen=True)
-class Simulated:
+class Simulated(Plain):
     """How often an analysis called a difference, on the rows of a file in arms drawn at random.
 
     Attributes:
@@ -124,6 +121,8 @@ class Simulated:
         found_looking: The same at any of ten looks: what looking early does to a fixed test.
         found_always_valid: The always-valid interval left zero at any of ten looks.
     """
+
+    MORE = ("intervals",)
 
     metric: str
     rows: int
@@ -142,23 +141,18 @@ class Simulated:
             f"Welch's test at any of {LOOKS} looks",
             f"always-valid interval at any of {LOOKS} looks",
         )
-        rows = [[way, *self._share(count)] for way, count in zip(ways, self.counts.values(), strict=True)]
+        rows = [
+            [way, f"{100 * getattr(self, name) / self.times:.1f} %", f"[{100 * low:.1f} %, {100 * high:.1f} %]"]
+            for way, (name, (low, high)) in zip(ways, self.intervals.items(), strict=True)
+        ]
         head = f"{self.metric}: {self.times:,} experiments on {self.rows:,} rows, {what}"
         return f"{head}\n\n{pages.Table(['called', 'share', '95 % interval'], rows, texts=1).text()}"
 
     @property
-    def counts(self) -> dict[str, int]:
-        """How often each way called a difference."""
-        return {name: getattr(self, name) for name in ("found", "found_looking", "found_always_valid")}
-
-    def _share(self, count: int) -> list[str]:
-        low, high = wilson(count, self.times)
-        return [f"{100 * count / self.times:.1f} %", f"[{100 * low:.1f} %, {100 * high:.1f} %]"]
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values, with Wilson's intervals."""
-        intervals = {name: list(wilson(count, self.times)) for name, count in self.counts.items()}
-        return {**asdict(self), "intervals": intervals}
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Per way of calling a difference Wilson's interval of how often it did."""
+        ways = ("found", "found_looking", "found_always_valid")
+        return {name: wilson(getattr(self, name), self.times) for name in ways}
 
 
 def simulate(

@@ -1,7 +1,7 @@
 """Detector: how good the drift verdict itself is: false alarms, power per kind of change, delay, and regret."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from experiments.drift import DriftReport, Finding, compare, joined
 from experiments.inference import wilson
 from experiments.outcomes import performance
 from experiments.persistence import NEEDED, WINDOWS
+from experiments.plain import Plain
 from experiments.planted import GRID, IMMATERIAL, LABEL, Plant
 from experiments.studies import PropensitySpec
 from experiments.watch import filling
@@ -117,8 +118,10 @@ def _fitted(x: Array, y: Array) -> Any:  # noqa: ANN401 - scikit-learn ships no 
 
 
 @dataclass(frozen=True)
-class Share:
+class Share(Plain):
     """Hits among tries, with Wilson's 95 % interval."""
+
+    MORE = ("interval",)
 
     hits: int
     n: int
@@ -132,13 +135,9 @@ class Share:
         low, high = self.interval
         return f"{self.hits} of {self.n} [{low:.1%}, {high:.1%}]"
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain values."""
-        return {"hits": self.hits, "n": self.n, "interval": list(self.interval)}
-
 
 @dataclass(frozen=True)
-class Power:
+class Power(Plain):
     """One kind of planted change.
 
     Attributes:
@@ -149,11 +148,18 @@ class Power:
         reason: Why it could not be planted; empty where it was.
     """
 
+    MORE = ("material",)
+
     kind: str
     moved: Share
     found: Share
     delay: float
     reason: str = ""
+
+    @property
+    def material(self) -> bool:
+        """Whether it is to be found."""
+        return self.kind not in IMMATERIAL
 
     def row(self) -> list[str]:
         """Cells for people."""
@@ -178,7 +184,7 @@ class Regret:
 
 
 @dataclass(frozen=True)
-class Scored:
+class Scored(Plain):
     """The detector's own figures; prints itself as text and JSON.
 
     Attributes:
@@ -214,28 +220,6 @@ class Scored:
                 f"trainings that drift asked for without a change: {self.quiet:.1f} a run",
             ]
         )
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {
-            "users": self.users,
-            "moved": self.moved.to_dict(),
-            "alarms": self.alarms.to_dict(),
-            "halves": self.halves.to_dict(),
-            "power": [
-                {
-                    "kind": each.kind,
-                    "material": each.kind not in IMMATERIAL,
-                    "moved": each.moved.to_dict(),
-                    "found": each.found.to_dict(),
-                    "delay": each.delay if each.delay == each.delay else None,
-                    "reason": each.reason,
-                }
-                for each in self.power
-            ],
-            "regret": [asdict(each) for each in self.regret],
-            "quiet": self.quiet,
-        }
 
 
 def score(history: History, *, repeats: int = 10, runs: int = 2, seed: int = 0) -> Scored:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from experiments import pages
 from experiments.inference import holm
+from experiments.plain import Plain
 from experiments.shift import Kind, Shift, shifts, together
 from features.errors import AnalysisError
 from features.instants import iso
@@ -109,7 +110,7 @@ class Served:
 
 
 @dataclass(frozen=True)
-class DriftReport:
+class DriftReport(Plain):
     """What moved, how much, since when, whose predictions it touches, what to do; prints itself as text, JSON and HTML.
 
     Attributes:
@@ -124,6 +125,8 @@ class DriftReport:
         unchecked: Why the replay check could not be made; nothing is blamed on people before it was.
         texts: Of the absent columns those that became texts: in how many rows, and such as what.
     """
+
+    MORE = ("verdict", "moved", "once", "filling", "touched", "actions")
 
     reference: Sample
     current: Sample
@@ -164,6 +167,8 @@ class DriftReport:
     @property
     def touched(self) -> tuple[Served, ...]:
         """Predictions of studies whose model takes, or whose score is, something that moved."""
+        if not self.moved:
+            return ()
         studies = {study for finding in self.moved for study in finding.used_by}
         scores = {finding.shift.column.removeprefix("score_") for finding in self.moved}
         joint = any(finding.shift.part in JOINT for finding in self.moved)
@@ -227,8 +232,7 @@ class DriftReport:
         lines = [self.headline, ""]
         if self.moved:
             lines += [pages.Table(HEADER, [finding.row() for finding in self.moved], texts=3).text(), ""]
-        touched = tuple(map(str, self.touched)) if self.moved else ()
-        for title, told in (("touches:", touched), ("known:", self.notes)):
+        for title, told in (("touches:", self.touched), ("known:", self.notes)):
             lines += [title, *(f"  - {line}" for line in told)] if told else []
         return "\n".join([*lines, "what to do:", *(f"  - {action}" for action in self.actions)])
 
@@ -240,32 +244,15 @@ class DriftReport:
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
-        return {
-            "verdict": self.verdict,
-            "drift": self.verdict == "drift",
-            "reference": asdict(self.reference),
-            "current": asdict(self.current),
-            "moved": [finding.to_dict() for finding in self.moved],
-            "once": [finding.to_dict() for finding in self.once],
-            "filling": [finding.to_dict() for finding in self.filling],
-            "touched": [asdict(each) for each in self.touched] if self.moved else [],
-            "windows": self.windows,
-            "fault": self.fault,
-            "unchecked": self.unchecked,
-            "notes": list(self.notes),
-            "findings": [finding.to_dict() for finding in self.findings],
-            "absent": list(self.absent),
-            "texts": dict(self.texts),
-            "actions": list(self.actions),
-            "false_alarms": FALSE_ALARMS,
-        }
+        told = {name: each for name, each in super().to_dict().items() if name != "served"}
+        return {**told, "drift": self.verdict == "drift", "false_alarms": FALSE_ALARMS}
 
     def to_html(self, *, pictures: str = "", links: Mapping[str, str] | None = None) -> str:
         """One self-contained page; `links` name files that stand beside it."""
         others = [finding.row() for finding in self.findings if finding not in self.moved]
         moved = pages.Table(HEADER, [finding.row() for finding in self.moved], texts=3).html()
         good = {"no drift": True, "not enough data": None}.get(self.verdict, False)
-        touched = pages.listing(map(str, self.touched)) if self.moved else ""
+        touched = pages.listing(map(str, self.touched))
         return pages.page(
             "Drift",
             f"Called moved: significant (at most {FALSE_ALARMS:.0%} false alarms a report) and larger than the floor",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import pages
+from experiments.plain import Plain
 from features.instants import iso
 from training.validation import METRICS, Estimate, judge
 
@@ -19,7 +20,7 @@ HEADER = ("study", "metric", "champion", "challenger", "difference", "interval")
 
 
 @dataclass(frozen=True)
-class Duel:
+class Duel(Plain):
     """One study's challenger and champion.
 
     Attributes:
@@ -33,6 +34,8 @@ class Duel:
         difference: Challenger minus champion, paired: both are judged on every resample.
         level: The share of resamples outside the intervals of the difference.
     """
+
+    MORE, INSTANTS = ("verdict",), ("at",)
 
     study: str
     at: int
@@ -95,20 +98,6 @@ class Duel:
             ]
             for metric, apart in self.difference.items()
         ]
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        sides = {"champion": self.champion, "challenger": self.challenger, "difference": self.difference}
-        return {
-            "study": self.study,
-            "verdict": self.verdict,
-            "level": self.level,
-            "at": iso(self.at),
-            "n_rows": self.n_rows,
-            "n_users": self.n_users,
-            "n_positive": self.n_positive,
-            **{name: {metric: of.to_dict() for metric, of in side.items()} for name, side in sides.items()},
-        }
 
 
 def table(duels: list[Duel]) -> pages.Table:

@@ -14,6 +14,7 @@ from experiments.inference import (
     heterogeneity,
     welch,
 )
+from experiments.plain import Plain
 from features.errors import AnalysisError
 
 ALPHA = 0.05
@@ -76,7 +77,7 @@ class Interaction:
 
 
 @dataclass(frozen=True)
-class Segments:
+class Segments(Plain):
     """Effects by the values of one column.
 
     Attributes:
@@ -88,11 +89,6 @@ class Segments:
     column: str
     interactions: tuple[Interaction, ...]
     broken: Mapping[str, float]
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values."""
-        interactions = [each.to_dict() for each in self.interactions]
-        return {"column": self.column, "interactions": interactions, "broken": dict(self.broken)}
 
     def table(self) -> pages.Table:
         """The effects that may be told."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 from experiments.inference import Estimate
 from experiments.journeys import Cut
+from experiments.plain import Plain
 from experiments.sequences import Trail
 from experiments.signals import Signal
 from features.behaviour.feature_set import FeatureSet
@@ -20,7 +21,7 @@ MOST = 4
 
 
 @dataclass(frozen=True)
-class Proposal:
+class Proposal(Plain):
     """One definition.
 
     Attributes:
@@ -32,10 +33,6 @@ class Proposal:
     file: Literal["features.yaml", "segments.yaml"]
     text: str
     reason: str
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return dict(vars(self))
 
 
 def text(proposals: Iterable[Proposal]) -> dict[str, str]:

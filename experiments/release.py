@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments import studies
+from experiments.plain import Plain
 from experiments.replay import replay
 from experiments.study import DIGEST, GATES
 from experiments.tracking import CHALLENGER, CHAMPION, PREVIOUS, Registered, Tracking, scratch
@@ -29,7 +30,7 @@ REPLAYED = 2_000
 
 
 @dataclass(frozen=True)
-class Promotion:
+class Promotion(Plain):
     """A bundle that is served from now on.
 
     Attributes:
@@ -59,10 +60,6 @@ class Promotion:
         before = f"; version {self.previous} is `previous`" if self.previous else ""
         head = f"{self.name} version {self.version} ({self.digest[:12]}) is champion{before}"
         return "\n".join([head, f"  {inside}", f"  {self.folder}", *(f"  forced: {each}" for each in self.forced)])
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values."""
-        return {**vars(self), "folder": str(self.folder), "models": dict(self.models)}
 
 
 def promote(
@@ -219,7 +216,7 @@ def rollback(project: Project) -> Promotion:
 
 
 @dataclass(frozen=True)
-class Version:
+class Version(Plain):
     """A registered model of a study."""
 
     version: int
@@ -227,13 +224,9 @@ class Version:
     features: str
     verdict: str
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain values."""
-        return dict(vars(self))
-
 
 @dataclass(frozen=True)
-class Standing:
+class Standing(Plain):
     """A declared study and its newest model."""
 
     name: str
@@ -241,10 +234,6 @@ class Standing:
     question: str
     version: int | None
     verdict: str
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values."""
-        return dict(vars(self))
 
 
 def served(project: Project) -> dict[str, int]:

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from experiments.plain import Plain
 from features.behaviour.histories import Histories
 from features.errors import AnalysisError
 from features.events.log import EventLog
@@ -24,7 +25,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replay(Plain):
     """What came of it.
 
     Attributes:
@@ -37,6 +38,8 @@ class Replay:
         unavailable: Answers of bundles that are not in the bundles folder any more.
         examples: The first mismatches: request, column, what was served, what comes out now.
     """
+
+    MORE = ("holds",)
 
     answers: int
     values: int = 0
@@ -60,10 +63,6 @@ class Replay:
         rest = f"{self.freshness:,} by freshness, {self.erased:,} erased, {self.gone:,} joined since"
         head = f"{self.answers:,} answers, {self.values:,} values compared: {self.mismatches:,} mismatches"
         return "\n  ".join([f"{head} ({rest}, {self.unavailable:,} of bundles that are gone)", *self.examples[:SHOWN]])
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values."""
-        return {**asdict(self), "holds": self.holds}
 
 
 def replay(project: Project, *, sample: int = 10_000, seed: int = 0) -> Replay:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.pages import Table
+from experiments.plain import Plain, plain
 from experiments.search import Found
 from experiments.studies import Spec
 from training.model import Model
@@ -99,7 +100,7 @@ def details(spec: Spec, rows: TrainingSet, found: Found) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Slice:
+class Slice(Plain):
     """Figures of a part of the test rows.
 
     Attributes:
@@ -124,10 +125,6 @@ class Slice:
     wrongly: float
     sensitive: bool
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {**vars(self), "roc_auc": self.roc_auc.to_dict()}
-
 
 def unequal(found: Sequence[Slice]) -> Iterator[str]:
     """The sensitive parts that are chosen far less often than another of the same attribute."""
@@ -140,7 +137,7 @@ def unequal(found: Sequence[Slice]) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class StudyResult:
+class StudyResult(Plain):
     """What a study found.
 
     Attributes:
@@ -225,17 +222,14 @@ class StudyResult:
             refused=fitted.refused,
             lines=fitted.lines,
             metrics=dict(fitted.metrics),
-            figures={model: each.to_dict() for model, each in fitted.figures.items()},
-            differences={
-                model: {metric: gap.to_dict() for metric, gap in each.items()}
-                for model, each in fitted.differences.items()
-            },
+            figures=plain(fitted.figures),
+            differences=plain(fitted.differences),
             spread={
                 model: {metric: {"mean": mean, "sd": sd} for metric, (mean, sd) in each.items()}
                 for model, each in spread.items()
             },
             known_later=fitted.known_later,
-            slices=[each.to_dict() for each in slices],
+            slices=plain(slices),
             training_set=dict(rows.provenance),
             params=dict(found.best.params),
             trials=len(found.trials),
@@ -249,11 +243,9 @@ class StudyResult:
     def __str__(self) -> str:
         return self.text
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        values = {name: value for name, value in vars(self).items() if name != "text"}
-        folder, page = (str(path) if path else None for path in (self.folder, self.card))
-        return {**values, "folder": folder, "card": page, "pictures": [str(path) for path in self.pictures]}
+        return {name: value for name, value in super().to_dict().items() if name != "text"}
 
 
 def _lines(name: str, rows: TrainingSet, fitted: Fitted) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments import pages, studies
 from experiments.duel import Duel, duel
+from experiments.plain import Plain
 from experiments.search import Directions, Found, Tried
 from experiments.study import DATA, DIGEST, RECORD, VERSION, Progress, Study, store
 from experiments.tracking import NUMBER, PART, Run, Tracking, scratch
@@ -36,7 +37,7 @@ HEADER = ("run", "started", "version", "data")
 
 
 @dataclass(frozen=True)
-class Rerun:
+class Rerun(Plain):
     """A recorded run done again.
 
     Attributes:
@@ -45,6 +46,8 @@ class Rerun:
         recorded: Digest of the model that it kept.
         found: Digest of the model that came out now.
     """
+
+    MORE = ("holds",)
 
     study: str
     run_id: str
@@ -64,13 +67,9 @@ class Rerun:
             f"{self.recorded[:16]}. Hint: another XGBoost, scikit-learn, machine, or version of this program."
         )
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {**vars(self), "holds": self.holds}
-
 
 @dataclass(frozen=True)
-class Compared:
+class Compared(Plain):
     """Runs of one study beside each other.
 
     Attributes:
@@ -105,11 +104,10 @@ class Compared:
         ]
         return pages.Table([*HEADER, *(FIGURES[name] for name in shown)], rows, texts=len(HEADER))
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        runs = [{**vars(run), "started": iso(run.started)} for run in self.runs]
-        fought = self.fought.to_dict() if self.fought else None
-        return {"study": self.study, "runs": runs, "changed": dict(self.changed), "duel": fought}
+        told = super().to_dict()
+        return {**told, "duel": told.pop("fought")}
 
 
 def _figure(run: Run, name: str) -> str:

@@ -10,6 +10,7 @@ import polars as pl
 
 from experiments.inference import Estimate, Summary, fold, holm
 from experiments.occurrences import Occurrences
+from experiments.plain import Plain
 from experiments.signals import FEWEST_OUTCOMES
 
 LEAST_SHARE, LEAST_USERS = 0.01, 30
@@ -52,7 +53,7 @@ def joined(buckets: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
-class Trail:
+class Trail(Plain):
     """A sequence against everybody who did not do it.
 
     Attributes:
@@ -62,6 +63,8 @@ class Trail:
         lift: Relative to the others (0.5: half as much again), with its 95 % interval.
         adjusted: Its p after Holm's correction over all sequences compared.
     """
+
+    MORE = ("holds",)
 
     steps: tuple[str, ...]
     share: float
@@ -81,10 +84,6 @@ class Trail:
 
     def __str__(self) -> str:
         return " > ".join(self.steps)
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {**vars(self), "steps": list(self.steps), "lift": vars(self.lift), "holds": self.holds}
 
 
 def compared(sums: pl.DataFrame, names: Sequence[str]) -> list[Trail]:

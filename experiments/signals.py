@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
 from experiments.inference import Estimate, Summary, fold
+from experiments.plain import Plain
 from features.behaviour.matrix import FeatureMatrix
 from features.people import hash_text
 from training.steps import fit
@@ -152,7 +154,7 @@ FEWEST_OUTCOMES = 5
 
 
 @dataclass(frozen=True)
-class Signal:
+class Signal(Plain):
     """One feature.
 
     Attributes:
@@ -196,11 +198,9 @@ class Signal:
         long = f" ({days:.1f} d)" if days >= 1 else f" ({24 * days:.1f} h)"
         return f"{self.split}{long if self.feature.endswith('_s') else ''}"
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        values = {name: None if value != value else value for name, value in vars(self).items()}
-        parts = {"split": vars(self.split) if self.split else None, "lift": vars(self.lift) if self.lift else None}
-        return {**values, **parts, "percentiles": {f"p{each}": value for each, value in self.percentiles.items()}}
+        return {**super().to_dict(), "percentiles": {f"p{each}": value for each, value in self.percentiles.items()}}
 
 
 def signals(

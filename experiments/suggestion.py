@@ -1,7 +1,7 @@
 """Suggestion: what a model says of people, as rules that a person can read, and how often the rules say otherwise."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from experiments import pairs, studies
 from experiments.audience import Audience
 from experiments.inference import wilson
+from experiments.plain import Plain
 from experiments.proposals import flow
 from experiments.signals import readable
 from experiments.studies import PropensitySpec
@@ -92,7 +93,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Suggestion:
+class Suggestion(Plain):
     """Rules for one study: one for a propensity, one a cluster for clusters; none where no tree finds one.
 
     Attributes:
@@ -129,10 +130,6 @@ class Suggestion:
     def __str__(self) -> str:
         head = f"# {self.study}: to paste into segments.yaml\nversion: 1\nsegments:"
         return "\n".join([head, *map(str, self.rules)]) if self.rules else f"no short rule says what {self.study} says."
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values."""
-        return {"study": self.study, "rules": [asdict(each) for each in self.rules]}
 
 
 def _people(

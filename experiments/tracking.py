@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.plain import Plain
 from features.errors import BundleError
 from features.project import Project
 
@@ -37,7 +38,7 @@ class Registered:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Plain):
     """What MLflow keeps of a run.
 
     Attributes:
@@ -47,6 +48,8 @@ class Run:
         params: Parameters, as texts.
         metrics: Figures.
     """
+
+    INSTANTS = ("started",)
 
     id: str
     started: int

@@ -1,7 +1,7 @@
 """Trajectory: how the difference came about, over the days of the experiment, and since a person's exposure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -9,6 +9,7 @@ import polars as pl
 from experiments import pages
 from experiments.arms import Arms, number_column
 from experiments.inference import Correction, Estimate, Summary, Sums, adjusted, always_valid, welch
+from experiments.plain import Plain
 
 ALPHA = 0.05
 FEWEST = 20
@@ -33,7 +34,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class Trajectory(Plain):
     """One metric of one arm.
 
     Attributes:
@@ -43,6 +44,8 @@ class Trajectory:
         trend: Of a trajectory since the exposure: how much the difference changes a day.
         adjusted: The trend's p after correction over all arms and metrics.
     """
+
+    MORE = ("changes",)
 
     arm: str
     metric: str
@@ -62,10 +65,6 @@ class Trajectory:
         first = self.points[0].difference.value
         kind = "novelty wears off" if first * self.trend.value < 0 else "the effect grows"
         return f"{self.arm}, {self.metric}: {kind}, {pages.signed(self.trend.value)} a day {p}"
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values."""
-        return {**asdict(self), "changes": self.changes}
 
 
 def cumulative(arms: Arms, metrics: Sequence[str]) -> tuple[Trajectory, ...]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from experiments import duel, pages
 from experiments.duel import Duel
-from features.instants import iso
+from experiments.plain import Plain
 
 Answer = Literal[
     "promoted",
@@ -47,7 +47,7 @@ class Studied:
 
 
 @dataclass(frozen=True)
-class Decision:
+class Decision(Plain):
     """What was done, and why.
 
     Attributes:
@@ -67,6 +67,8 @@ class Decision:
         figures: What else was counted, by name.
     """
 
+    INSTANTS = ("at",)
+
     answer: Answer
     triggers: tuple[str, ...]
     notes: tuple[str, ...]
@@ -76,7 +78,7 @@ class Decision:
     drift: str | None
     versions: Mapping[str, int]
     run_id: str = ""
-    files: Mapping[str, Path] | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
     at: int = 0
     figures: Mapping[str, float] = field(default_factory=dict)
 
@@ -87,7 +89,7 @@ class Decision:
             lines += [f"{title}:", *(f"  - {entry}" for entry in entries)] if entries else []
         if any(fought.rows() for fought in self.duels):
             lines += ["", duel.table(list(self.duels)).text()]
-        lines += [f"{name}: {path}" for name, path in (self.files or {}).items()]
+        lines += [f"{name}: {path}" for name, path in self.files.items()]
         return "\n".join([*lines, f"run {self.run_id}"] if self.run_id else lines)
 
     @property
@@ -95,23 +97,6 @@ class Decision:
         """The answer and what is served."""
         served = ", ".join(f"{study} version {version}" for study, version in self.versions.items())
         return f"{self.answer}{f': {served}' if served else ''}"
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {
-            "answer": self.answer,
-            "at": iso(self.at),
-            "triggers": list(self.triggers),
-            "notes": list(self.notes),
-            "studied": [vars(each) for each in self.studied],
-            "duels": [each.to_dict() for each in self.duels],
-            "reasons": list(self.reasons),
-            "drift": self.drift,
-            "versions": dict(self.versions),
-            "figures": dict(self.figures),
-            "run_id": self.run_id,
-            "files": {name: str(path) for name, path in (self.files or {}).items()},
-        }
 
     def metrics(self) -> dict[str, float]:
         """Figures for the tracking run: every paired difference with its ends, and what was counted."""

@@ -15,6 +15,7 @@ from experiments import alarms, evidence, flows, matured, pages
 from experiments.drift import FEWEST_USERS, DriftReport, Finding, Sample, compare, joined
 from experiments.outcomes import expected_of
 from experiments.persistence import WEEK, Window, a_week_before, persistent, windows
+from experiments.plain import Plain
 from experiments.replay import replay
 from experiments.shift import Shift
 from features.behaviour.feature_set import FeatureSet
@@ -40,7 +41,7 @@ DOUBLED = 1.0
 
 
 @dataclass(frozen=True)
-class Watch:
+class Watch(Plain):
     """One look at a project.
 
     Attributes:
@@ -51,6 +52,8 @@ class Watch:
         files: Pages and documents by name.
         told: Who was told, and who could not be.
     """
+
+    INSTANTS = ("first", "last")
 
     bundle: str
     first: int
@@ -64,11 +67,10 @@ class Watch:
         files = (f"{name}: {path}" for name, path in self.files.items())
         return "\n".join([str(self.report), "", window, *files, *self.told])
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        window = {"bundle": self.bundle, "first": iso(self.first), "last": iso(self.last)}
-        files = {name: str(path) for name, path in self.files.items()}
-        return {**self.report.to_dict(), **window, "files": files, "told": list(self.told)}
+        told = super().to_dict()
+        return {**told.pop("report"), **told}
 
 
 def _always(_: DriftReport) -> bool:
