@@ -20,25 +20,23 @@ def register(app: typer.Typer) -> None:
 
 def check(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Check segments.yaml; list its segments with their class, version and what they rest on."""
+    from experiments.declared import Declared
     from experiments.lists import astray
-    from experiments.release import declared_segments
-    from features.behaviour.feature_set import FeatureSet
     from features.errors import DefinitionError
-    from features.events.log import EventLog
     from features.project import Project
     from features.segments.segment_set import FILE
 
-    found = Project.find(project)
-    log = EventLog.of(found)
-    segments = declared_segments(found, log, FeatureSet.of(found, log.plan, log.codes))
+    found = Declared.of(Project.find(project))
+    segments = found.segments()
     if segments is None:
-        raise DefinitionError(f"{found.file(FILE)}: no such file. Hint: docs/segments.md shows what it may say.")
+        file = found.project.file(FILE)
+        raise DefinitionError(f"{file}: no such file. Hint: docs/segments.md shows what it may say.")
     rows = [(each.name, each.kind, each.status, each.version, each.description or "-") for each in segments.segments]
     uses = [segments.uses(each) for each in segments.segments]
     header = ("segment", "class", "status", "version", "description")
     told = [dict(zip(header, row, strict=True)) | {"uses": each} for row, each in zip(rows, uses, strict=True)]
     text = table([(*row, ", ".join(each) or "-") for row, each in zip(rows, uses, strict=True)], (*header, "uses"))
-    notes = astray(log, segments)
+    notes = astray(found.log, segments)
     document = {"segments": told, "fingerprint": segments.fingerprint, "lists": notes}
     answer(document, "\n".join([text, *notes]), as_json=as_json)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import release
+from experiments.declared import Declared
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.behaviour.matrix import FeatureMatrix
@@ -60,9 +61,8 @@ class Audience:
             DefinitionError: there is no segments.yaml, or it is wrong.
             LogError: the log is empty.
         """
-        log = EventLog.of(project)
-        features = FeatureSet.of(project, log.plan, log.codes)
-        declared = release.declared_segments(project, log, features)
+        found = Declared.of(project)
+        log, features, declared = found.log, found.features, found.segments()
         if declared is None:
             raise DefinitionError(f"{project.file(FILE)}: no such file. Hint: docs/segments.md shows what it may say.")
         newest = log.span()[1]

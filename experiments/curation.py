@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.declared import Declared, clusters_served
 from experiments.preview import Preview
-from experiments.release import clusters_served, study_kinds
-from features.behaviour.feature_set import FeatureSet
 from features.document import dumped, load, parsed, rewrite
 from features.errors import DefinitionError, nearest
-from features.events.log import EventLog
 from features.instants import DAY, iso
 from features.project import Project
 from features.segments.ledger import Ledger
@@ -149,10 +147,10 @@ def _references(when: object) -> Iterator[tuple[Any, str]]:
 
 def _written(project: Project, document: object) -> Path:
     """Write what is sound; what is not is refused, and the file stays."""
-    path, text, log = project.file(FILE), dumped(document), EventLog.of(project)
-    parts = parsed(text, path.name), log.plan, log.codes, FeatureSet.of(project, log.plan, log.codes)
+    path, text, now = project.file(FILE), dumped(document), Declared.of(project)
+    parts = parsed(text, path.name), now.log.plan, now.log.codes, now.features
     try:
-        SegmentSet.from_dict(*parts, studies=study_kinds(project), clusters=clusters_served(project), where=path.name)
+        SegmentSet.from_dict(*parts, studies=now.kinds, clusters=clusters_served(project), where=path.name)
     except DefinitionError as error:
         raise DefinitionError(f"nothing is written, since the file would be wrong:\n{error}") from None
     rewrite(path, text)

@@ -86,8 +86,8 @@ class Declared:
     ) -> TrainingSet:
         """A training set of the log; by default of this one, with the declared features."""
         return TrainingSet.build(
-            log or self.log,
-            features or self.features,
+            self.log if log is None else log,
+            self.features if features is None else features,
             label,
             cuts,
             plan=self.log.plan,

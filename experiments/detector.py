@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from experiments import pages, studies
-from experiments.asked import asked
+from experiments.declared import Declared
 from experiments.drift import DriftReport, Finding, compare, joined
 from experiments.inference import wilson
 from experiments.outcomes import performance
@@ -19,9 +19,7 @@ from experiments.plain import Plain
 from experiments.planted import GRID, IMMATERIAL, LABEL, Plant
 from experiments.studies import PropensitySpec
 from experiments.watch import filling
-from features.behaviour.feature_set import FeatureSet
 from features.errors import AnalysisError
-from features.events.log import EventLog
 from features.instants import DAY
 from features.project import Project
 from training.cuts import Cuts
@@ -55,10 +53,9 @@ class History:
         Raises:
             AnalysisError: there is no such study, or the log is too short.
         """
-        log = EventLog.of(project)
-        features = FeatureSet.of(project, log.plan, log.codes)
-        specs = studies.of_logs(studies.read(project.file("studies.yaml"), log.plan, features.names))
-        spec = next((s for s in specs.values() if isinstance(s, PropensitySpec) and studies.answers(s) == s.kind), None)
+        declared = Declared.of(project)
+        log, specs = declared.log, declared.of_log.values()
+        spec = next((s for s in specs if isinstance(s, PropensitySpec) and studies.answers(s) == s.kind), None)
         if spec is None:
             raise AnalysisError("studies.yaml declares no propensity, so there is no score to judge.")
         wait = spec.predicts.horizon + spec.blind_spot
@@ -69,19 +66,9 @@ class History:
         if learned <= log.span()[0]:
             raise AnalysisError(f"the log is too short for {days} windows of a day. Hint: fewer --windows.")
         cuts = Cuts((learned, reference, *shown), (), ())
-        rows = TrainingSet.build(
-            log,
-            features,
-            spec.predicts,
-            cuts,
-            plan=log.plan,
-            codes=log.codes,
-            population=spec.population,
-            blind_spot=spec.blind_spot,
-            asked=asked(project, spec.predicts),
-        )
-        details = {"training_set": {"cuts": {**cuts.to_dict(), "train": cuts.to_dict()["train"][:2]}, **_span(rows)}}
-        return cls.framed(rows, learned, reference, filling(features, details))
+        rows = declared.rows(spec.predicts, cuts, spec.population, spec.blind_spot)
+        kept = {"cuts": {**cuts.to_dict(), "train": cuts.to_dict()["train"][:2]}, "log": rows.provenance["log"]}
+        return cls.framed(rows, learned, reference, filling(declared.features, {"training_set": kept}))
 
     @classmethod
     def framed(cls, rows: TrainingSet, learned: int, reference: int, young: frozenset[str]) -> "History":
@@ -102,10 +89,6 @@ class History:
         sides = (side[name].to_numpy() for side in (before, window) for name in (LABEL, SCORE))
         found, silent = performance(*sides, name=SCORE)
         return joined([said, DriftReport(said.reference, said.current, tuple(found), notes=silent)])
-
-
-def _span(rows: TrainingSet) -> dict[str, Any]:
-    return {"log": rows.provenance["log"]}
 
 
 def _fitted(x: Array, y: Array) -> Any:  # noqa: ANN401 - scikit-learn ships no types

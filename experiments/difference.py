@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from experiments import release
 from experiments.audience import Audience
+from experiments.declared import Declared, clusters_served
 from features.errors import DefinitionError
 from features.instants import iso
 from features.project import Project
@@ -91,7 +92,7 @@ def _other(project: Project, audience: Audience, path: Path | None) -> SegmentSe
             raise DefinitionError("nothing is served to compare with. Hint: name another segments.yaml, or `promote`.")
         return audience.served
     log, features = audience.log, audience.features
-    kinds, named = release.study_kinds(project), release.clusters_served(project)
+    kinds, named = Declared.of(project).kinds, clusters_served(project)
     read = SegmentSet.from_yaml(path, log.plan, log.codes, features, studies=kinds, clusters=named)
     return release.bounded(read, log, features, audience.models, audience.segments.snapshots)
 

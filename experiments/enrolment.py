@@ -10,8 +10,8 @@ import polars as pl
 
 from experiments import release
 from experiments.audience import Audience
+from experiments.declared import Declared
 from experiments.reasons import Reasons
-from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.behaviour.schema import MISSING
 from features.errors import AnalysisError
@@ -137,7 +137,7 @@ class Enrolment:
             applied[each.name] = Applied(each.version, fit, size, entered, each.min_size, since, each.status)
         if ledger.at == self.audience.at and applied == ledger.segments and not self.changes.height:
             return ledger
-        features = FeatureSet.of(self.project, self.audience.log.plan, self.audience.log.codes).fingerprint
+        features = Declared.of(self.project).features.fingerprint
         return ledger.written(self.audience.at, applied, declared.snapshots, features, self.states, self.changes)
 
     def __str__(self) -> str:

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import sequences
+from experiments.declared import Declared
 from experiments.journeys import Asked, Cut, Journeys, dormant, propose_steps
 from experiments.occurrences import Occurrences
 from experiments.proposals import Proposal, propose, ratio, text
 from experiments.question import Question
 from experiments.sequences import Trail
 from experiments.signals import Signal, signals, varied
-from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.behaviour.matrix import FeatureMatrix
 from features.behaviour.schema import StateSchema
@@ -195,13 +195,13 @@ def explore(
         AnalysisError: an unknown feature or event.
     """
     say = progress or (lambda _line: None)
-    log = EventLog.of(project)
-    features = FeatureSet.of(project, log.plan, log.codes)
-    question = Question.of(project, log, features, study=study, label=label, feature=feature, at=at)
+    declared = Declared.of(project)
+    log, features = declared.log, declared.features
+    question = Question.of(declared, study=study, label=label, feature=feature, at=at)
     say(f"rows as of {iso(question.at)}")
     sample = Sample(log, most)
     asked = _asked(log, sample, question, goal=goal, steps=steps)
-    matrix, y, words = question.rows(project, log, sample, features)
+    matrix, y, words = question.rows(declared, sample)
     say(f"{len(matrix):,} users, {len(matrix.names)} features")
     found = tuple(signals(matrix, y, words))
     telling = tuple(varied(found, matrix, words))

@@ -1,17 +1,17 @@
 """Loop: drift or schedule, recalibration, a study, a challenger in the shadow, a contest, promotion or not, a watch."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from uuid import uuid4
 
 import polars as pl
 
-from experiments import overview, pages, release, studies
-from experiments.asked import asked
+from experiments import overview, pages, release
 from experiments.contest import Contest
 from experiments.course import Course, alone, words
+from experiments.declared import Declared
 from experiments.duel import Duel, duel
 from experiments.policy import Policy
 from experiments.recalibration import recalibrated, registered
@@ -20,9 +20,7 @@ from experiments.study import DIGEST, Study
 from experiments.tracking import Tracking
 from experiments.turn import Answer, Decision, Studied
 from experiments.watch import watch
-from features.behaviour.feature_set import FeatureSet
 from features.errors import AnalysisError, BundleError, StudyError
-from features.events.log import EventLog
 from features.instants import format_duration, iso, parse_instant, to_datetime
 from features.project import Project
 from training.bundle import Bundle, current
@@ -32,7 +30,6 @@ from training.training_set import TrainingSet
 from training.validation import Ranking
 
 Progress = Callable[[str], None]
-Specs = Mapping[str, OfLog]
 
 
 @dataclass(frozen=True)
@@ -40,19 +37,13 @@ class State:
     """What a turn starts from.
 
     Attributes:
-        project: The project.
-        log: Its event log.
-        features: As declared now.
-        specs: The declared studies.
+        declared: What the project says now.
         champion: The published bundle; None before the first release.
         policy: What loop.yaml allows.
         course: Where the last turn left off.
     """
 
-    project: Project
-    log: EventLog
-    features: FeatureSet
-    specs: Specs
+    declared: Declared
     champion: Bundle | None
     policy: Policy
     course: Course
@@ -60,28 +51,35 @@ class State:
     @classmethod
     def of(cls, project: Project) -> "State":
         """Read it."""
-        policy, course = Policy.of(project), Course.of(project)
-        log = EventLog.of(project)
-        features = FeatureSet.of(project, log.plan, log.codes)
-        specs = studies.of_logs(studies.read(project.file("studies.yaml"), log.plan, features.names))
         folder = current(project.path("bundles"))
-        return cls(project, log, features, specs, Bundle.load(folder) if folder else None, policy, course)
+        champion = Bundle.load(folder) if folder else None
+        return cls(Declared.of(project), champion, Policy.of(project), Course.of(project))
+
+    @property
+    def project(self) -> Project:
+        """Whose turn it is."""
+        return self.declared.project
+
+    @property
+    def specs(self) -> dict[str, OfLog]:
+        """The declared studies of the log."""
+        return self.declared.of_log
 
     @cached_property
     def now(self) -> int:
         """The log's newest event."""
-        return self.log.span()[1]
+        return self.declared.log.span()[1]
 
     @property
     def same_features(self) -> bool:
         """Whether the champion computes what the project declares."""
-        return self.champion is not None and self.champion.features.fingerprint == self.features.fingerprint
+        return self.champion is not None and self.champion.features.fingerprint == self.declared.features.fingerprint
 
     @cached_property
     def definitions(self) -> str:
         """Fingerprint of features and studies as declared."""
         specs = {name: spec.model_dump(mode="json") for name, spec in self.specs.items()}
-        return digest_of({"features": self.features.fingerprint, "studies": specs})[:16]
+        return digest_of({"features": self.declared.features.fingerprint, "studies": specs})[:16]
 
     @property
     def known_until(self) -> int:
@@ -131,12 +129,12 @@ def run_once(project: Project, *, force: bool = False, progress: Progress | None
     with alone(project):
         state, say = State.of(project), progress or (lambda _line: None)
         if (paused := words(project).get("pause")) is not None:
-            return _recorded(state, Decision("paused", (), (), (), (), (f"paused by {paused}",), None, {}))
+            return _recorded(state, Decision("paused", reasons=(f"paused by {paused}",)))
         drift, notes = _drift(state, say)
         if state.course.phase == "resting" or state.champion is None:
             decision, course = _rested(state, drift, force=force, say=say)
         else:
-            here = (project, state.log, state.champion, dict(state.specs), state.policy, state.course)
+            here = (project, state.declared.log, state.champion, state.specs, state.policy, state.course)
             decision, course = Contest(*here).turned(say)
         course.keep(project)
         return _recorded(state, replace(decision, drift=drift, notes=(*notes, *decision.notes)))
@@ -145,16 +143,16 @@ def run_once(project: Project, *, force: bool = False, progress: Progress | None
 def _rested(state: State, drift: str | None, *, force: bool, say: Progress) -> tuple[Decision, Course]:
     """No contest is on: is there a reason to study, and what comes of it?"""
     notes, triggers = tuple(_unreleased(state)), tuple(_triggers(state, drift, force=force))
+    idle = ""
     if drift == "pipeline fault":
-        idle = ("nothing is learned from a pipeline that is at fault. Hint: `ethogram replay`",)
-        return Decision("nothing to do", triggers, notes, (), (), idle, drift, {}), state.course
-    if not triggers:
-        idle = ("no drift that may start a study now, no newer data to speak of, and nobody asked",)
-        return Decision("nothing to do", (), notes, (), (), idle, drift, {}), state.course
-    if state.left < 1:
-        spent = f"{state.policy.budget.studies} studies within {format_duration(state.policy.budget.within)}"
-        reason = (f"the budget is spent: {spent}",)
-        return Decision("nothing to do", triggers, notes, (), (), reason, drift, {}), state.course
+        idle = "nothing is learned from a pipeline that is at fault. Hint: `ethogram replay`"
+    elif not triggers:
+        idle = "no drift that may start a study now, no newer data to speak of, and nobody asked"
+    elif state.left < 1:
+        budget = state.policy.budget
+        idle = f"the budget is spent: {budget.studies} studies within {format_duration(budget.within)}"
+    if idle:
+        return Decision("nothing to do", triggers, notes, reasons=(idle,)), state.course
     studied, duels = _studied(state, say)
     course = replace(
         state.course,
@@ -163,7 +161,7 @@ def _rested(state: State, drift: str | None, *, force: bool, say: Progress) -> t
     )
     held, same = (state.champion.models if state.champion else {}), state.champion is None or state.same_features
     answer, reasons = decide(duels, studied, held=held, same_features=same)
-    made = Decision(answer, triggers, notes, studied, duels, reasons, drift, {})
+    made = Decision(answer, triggers, notes, studied, duels, reasons)
     if answer != "promoted":
         return made, course
     try:
@@ -175,9 +173,8 @@ def _rested(state: State, drift: str | None, *, force: bool, say: Progress) -> t
         if failed:
             return replace(made, answer="kept", reasons=(*reasons, *failed)), course
         say("promoting")
-        return replace(
-            made, versions=release.promote(state.project, versions=_versions(state, studied, duels)).models
-        ), course
+        promotion = release.promote(state.project, versions=_versions(state, studied, duels))
+        return replace(made, versions=promotion.models), course
     except BundleError as problem:
         return replace(made, answer="kept", reasons=(*reasons, str(problem))), course
 
@@ -242,7 +239,7 @@ def _studied(state: State, say: Progress) -> tuple[tuple[Studied, ...], tuple[Du
     for name in state.to_study()[: max(state.left, 0)]:
         study = Study(name, state.specs[name])
         try:
-            rows = study.rows(state.project, log=state.log)
+            rows = study.rows(state.project, log=state.declared.log)
             mended = _mended(state, study, rows, say)
             if mended is None:
                 result = study.run(state.project, rows=rows, progress=say)
@@ -295,7 +292,7 @@ def _fought(state: State, study: Study, rows: TrainingSet, challenger: Model) ->
     if not isinstance(study.spec, PropensitySpec) or state.champion is None:
         return None
     test = rows.split_by_time()[2]
-    held = test if state.same_features else _as_champion_sees(state, state.champion, study.spec)
+    held = test if state.same_features else _as_seen(state.declared, state.champion, study.spec)
     champion = state.champion.models[study.name].score(held.matrix).probability
     fresh = challenger.score(test.matrix).probability
     if test.y is None or champion is None or fresh is None:
@@ -305,19 +302,9 @@ def _fought(state: State, study: Study, rows: TrainingSet, challenger: Model) ->
     return duel(study.name, test.y, champion, fresh, test.matrix.users, at=int(test.matrix.at.max()))
 
 
-def _as_champion_sees(state: State, champion: Bundle, spec: PropensitySpec) -> TrainingSet:
-    rows = TrainingSet.build(
-        state.log,
-        champion.features,
-        spec.predicts,
-        spec.cuts,
-        plan=state.log.plan,
-        codes=state.log.codes,
-        population=spec.population,
-        blind_spot=spec.blind_spot,
-        asked=asked(state.project, spec.predicts),
-    )
-    return rows.split_by_time()[2]
+def _as_seen(declared: Declared, champion: Bundle, spec: PropensitySpec) -> TrainingSet:
+    asked = spec.predicts, spec.cuts, spec.population, spec.blind_spot
+    return declared.rows(*asked, features=champion.features).split_by_time()[2]
 
 
 def decide(

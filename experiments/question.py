@@ -1,13 +1,12 @@
 """Question: what an exploration looks at: which outcome, of whom, as of when."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments import studies
-from experiments.asked import asked
+from experiments.declared import Declared
 from experiments.studies import PropensitySpec
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.learning import Lessons, learnt
@@ -15,11 +14,10 @@ from features.behaviour.matrix import FeatureMatrix
 from features.errors import AnalysisError, nearest
 from features.events.log import EventLog
 from features.instants import DAY, format_duration, iso
-from features.project import Project
 from training.anchors import Anchors
 from training.cuts import Cuts
 from training.label import Condition, Label
-from training.training_set import Log, TrainingSet
+from training.training_set import Log
 
 Array = NDArray[np.float64]
 PURCHASES = ("order", "purchase", "sale", "paid", "bought")
@@ -49,9 +47,7 @@ class Question:
     @classmethod
     def of(
         cls,
-        project: Project,
-        log: EventLog,
-        features: FeatureSet,
+        declared: Declared,
         *,
         study: str | None = None,
         label: Label | None = None,
@@ -66,16 +62,16 @@ class Question:
             StudyError: an unknown study, or a log too short for it.
             AnalysisError: an unknown feature, or an instant whose outcome is not complete.
         """
-        file = project.file("studies.yaml")
+        log, features = declared.log, declared.features
         own = study is None and (label is not None or feature is not None)
-        declared = studies.read(file, log.plan, features.names) if file.exists() and not own else {}
+        known = declared.studies if declared.project.file("studies.yaml").exists() and not own else {}
         if study is None and not own:
-            study = next((name for name, spec in declared.items() if isinstance(spec, PropensitySpec)), None)
+            study = next((name for name, spec in known.items() if isinstance(spec, PropensitySpec)), None)
         if feature is not None and feature not in features.names:
             raise AnalysisError(f"unknown feature {feature!r}. {nearest(feature, features.names)}")
         if study is None:
             return cls(label, feature, Condition(did="any"), _instant(log, label, 0, at))
-        spec = studies.of_log(study, studies.named(declared, study))
+        spec = studies.of_log(study, studies.named(known, study))
         label = spec.predicts if isinstance(spec, PropensitySpec) else None
         if at is None:
             horizon = label.horizon if label else 0
@@ -89,9 +85,7 @@ class Question:
         """In words; None without one."""
         return str(self.label) if self.label else self.feature
 
-    def rows(
-        self, project: Project, log: EventLog, sample: Log, features: FeatureSet
-    ) -> tuple[FeatureMatrix, Array | None, dict[str, tuple[str, ...]]]:
+    def rows(self, declared: Declared, sample: Log) -> tuple[FeatureMatrix, Array | None, dict[str, tuple[str, ...]]]:
         """One row a person, the outcome, and of categories what the values are called.
 
         Lists and cuts that are still to be learnt are learnt from these rows, and not kept.
@@ -100,19 +94,11 @@ class Question:
             StudyError: nobody is in the population.
             AnalysisError: the feature that is the outcome is missing for everybody.
         """
-        build = partial(
-            TrainingSet.build,
-            sample,
-            cuts=Cuts((self.at,), (), ()),
-            plan=log.plan,
-            codes=log.codes,
-            population=self.population,
-            blind_spot=self.blind_spot,
-        )
+        features, who = declared.features, (Cuts((self.at,), (), ()), self.population, self.blind_spot)
         if features.waiting:
-            lessons = build(Lessons.of(features), None).matrix
-            features = learnt(features, lessons, texts=log.texts, population=str(self.population))
-        rows = build(features, self.label, asked=asked(project, self.label))
+            lessons = declared.rows(None, *who, log=sample, features=Lessons.of(features)).matrix
+            features = learnt(features, lessons, texts=declared.log.texts, population=str(self.population))
+        rows = declared.rows(self.label, *who, log=sample, features=features)
         words = {each.name: (*map(str, each.values), "other") for each in features.features if each.top}
         if self.feature is None:
             return rows.matrix, rows.y, words

@@ -1,11 +1,12 @@
 """Release: the newest model of every study becomes a bundle, the registry's champion, and what the service follows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from experiments import studies
+from experiments.declared import Declared
 from experiments.plain import Plain
 from experiments.replay import replay
 from experiments.study import DIGEST, GATES
@@ -21,7 +22,7 @@ from features.segments.snapshots import Columns, Work
 from features.segments.snapshots import taken as bounds_taken
 from training.bundle import CHALLENGER as PUBLISHED_BESIDE
 from training.bundle import CURRENT, Bundle, current, publish
-from training.model import Model, read_json
+from training.model import Model
 
 SEGMENTS = "ethogram.segments"
 FORCED = "ethogram.forced"
@@ -87,9 +88,7 @@ def promote(
     chosen = _chosen(project, tracking, versions or {})
     champion = tracking.alias(project.name, CHAMPION)
     taken = {study: each.version for study, each in chosen.items()}
-    log = EventLog.of(project)
-    features = FeatureSet.of(project, log.plan, log.codes)
-    segments = declared_segments(project, log, features, {})
+    segments = Declared.of(project).segments({})
     same = (
         bounds is None
         and champion is not None
@@ -248,7 +247,7 @@ def history(project: Project, study: str) -> list[Version]:
     Raises:
         StudyError: an unknown study.
     """
-    studies.named(_declared(project), study)
+    studies.named(Declared.of(project).studies, study)
     tracking = Tracking(project)
     return [_version(each) for each in tracking.versions(tracking.name(study))]
 
@@ -263,7 +262,7 @@ def _version(each: Registered) -> Version:
 def standing(project: Project) -> list[Standing]:
     """Every declared study, in the order of studies.yaml."""
     tracking, rows = Tracking(project), []
-    for name, spec in _declared(project).items():
+    for name, spec in Declared.of(project).studies.items():
         newest = next((_version(each) for each in tracking.versions(tracking.name(name))), None)
         question = studies.question(spec)
         version, verdict = (newest.version, newest.verdict) if newest else (None, "")
@@ -271,14 +270,8 @@ def standing(project: Project) -> list[Standing]:
     return rows
 
 
-def _declared(project: Project) -> dict[str, studies.Spec]:
-    log = EventLog.of(project)
-    features = FeatureSet.of(project, log.plan, log.codes)
-    return studies.read(project.file("studies.yaml"), log.plan, features.names)
-
-
 def _chosen(project: Project, tracking: Tracking, versions: Mapping[str, int]) -> dict[str, Registered]:
-    declared = studies.of_logs(_declared(project))
+    declared = Declared.of(project).of_log
     for study in versions:
         if study not in declared:
             raise StudyError(f"unknown study {study!r}. {nearest(study, declared)}")
@@ -293,34 +286,6 @@ def _chosen(project: Project, tracking: Tracking, versions: Mapping[str, int]) -
     if not chosen:
         raise BundleError("no study has a model yet. Hint: `ethogram study run NAME`.")
     return chosen
-
-
-def declared_segments(
-    project: Project, log: EventLog, features: FeatureSet, clusters: Mapping[str, Sequence[str]] | None = None
-) -> SegmentSet | None:
-    """The project's segments; None where it declares none.
-
-    Args:
-        project: Whose.
-        log: Its log.
-        features: Its features.
-        clusters: Per study the names that its model tells; by default those of the bundle in service.
-    """
-    named = clusters if clusters is not None else clusters_served(project)
-    return SegmentSet.of(project, log.plan, log.codes, features, studies=study_kinds(project), clusters=named)
-
-
-def clusters_served(project: Project) -> dict[str, tuple[str, ...]]:
-    """Per study of the bundle in service the names of its clusters or classes."""
-    folder = current(project.path("bundles"))
-    models = map(read_json, (folder / "models").glob("*/model.json")) if folder is not None else ()
-    return {each["study"]: tuple(each["names"]) for each in models}
-
-
-def study_kinds(project: Project) -> dict[str, str]:
-    """Per declared study its kind."""
-    declared = _declared(project) if project.file("studies.yaml").exists() else {}
-    return {name: studies.answers(spec) for name, spec in studies.of_logs(declared).items()}
 
 
 def bounded(
@@ -362,8 +327,8 @@ def _register(
     bounds: Mapping[str, Snapshot],
     forced: tuple[str, ...],
 ) -> Registered:
-    log = EventLog.of(project)
-    features = FeatureSet.of(project, log.plan, log.codes)
+    declared = Declared.of(project)
+    log, features = declared.log, declared.features
     log.codes.write(project.file("plan.lock"))
     version = max((each.version for each in tracking.versions(project.name)), default=0) + 1
     with scratch() as temporary:
@@ -371,8 +336,7 @@ def _register(
         for study, folder in models.items():
             _check(study, folder, chosen[study])
         loaded = {study: Model.load(folder) for study, folder in models.items()}
-        named = {study: model.names for study, model in loaded.items()}
-        segments = declared_segments(project, log, features, named)
+        segments = declared.segments({study: model.names for study, model in loaded.items()})
         bundle = Bundle.write(
             Path(temporary) / "bundle",
             name=project.name,

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments import pages, studies
+from experiments.declared import Declared
 from experiments.duel import Duel, duel
 from experiments.plain import Plain
 from experiments.search import Directions, Found, Tried
 from experiments.study import DATA, DIGEST, RECORD, VERSION, Progress, Study, store
 from experiments.tracking import NUMBER, PART, Run, Tracking, scratch
-from features.behaviour.feature_set import FeatureSet
 from features.errors import StudyError
-from features.events.log import EventLog
 from features.instants import iso
 from features.project import Project
 from training.anchors import Anchors
@@ -227,8 +226,7 @@ def _recorded(project: Project, study: Study, record: Mapping[str, Any], run: Ru
     """The rows of the run, or a StudyError that says in what they differ from it now."""
     wanted = record["training_set"]
     if "file" not in wanted:
-        log = EventLog.of(project)
-        now = FeatureSet.of(project, log.plan, log.codes).fingerprint
+        now = Declared.of(project).features.fingerprint
         if now != wanted["features"]:
             raise StudyError(
                 f"the features have changed since run {run.id}: fingerprint {now} instead of {wanted['features']}. "

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.asked import only_events
+from experiments.declared import Declared
 from experiments.result import MODEL, Fitted, Slice
-from features.behaviour.feature_set import FeatureSet
-from features.events.log import EventLog
 from features.project import Project
 from features.segments.segment_set import SegmentSet
 from training.outcome import narrowed
@@ -92,29 +91,26 @@ def parts_of(project: Project | None, test: TrainingSet) -> dict[str, NDArray[np
         }
     if project is None:
         return {}
-    log, features, segments = declared(project)
+    declared = Declared.of(project)
     found: dict[str, NDArray[np.bool_]] = {}
-    for each in features.features:
+    for each in declared.features.features:
         if each.values and each.name in test.matrix.names:
             column = test.matrix.column(each.name)
             found |= {f"{each.name} = {value}": column == place for place, value in enumerate(each.values)}
-    return found | dict(_segments(log, features, segments, test))
+    return found | dict(_segments(declared, test))
 
 
-def declared(project: Project) -> tuple[EventLog, FeatureSet, SegmentSet | None]:
-    """What a project's log is told apart by.
+def segments_of(declared: Declared) -> SegmentSet | None:
+    """The declared segments, whatever studies answer.
 
     Raises:
         DefinitionError: segments.yaml says what it cannot.
     """
-    log = EventLog.of(project)
-    features = FeatureSet.of(project, log.plan, log.codes)
-    return log, features, SegmentSet.of(project, log.plan, log.codes, features)
+    return SegmentSet.of(declared.project, declared.log.plan, declared.log.codes, declared.features)
 
 
-def _segments(
-    log: EventLog, features: FeatureSet, segments: SegmentSet | None, test: TrainingSet
-) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _segments(declared: Declared, test: TrainingSet) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    log, features, segments = declared.log, declared.features, segments_of(declared)
     names = [each.name for each in segments.segments if only_events(segments, each)] if segments else []
     if segments is None or not names:
         return

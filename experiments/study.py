@@ -15,10 +15,10 @@ from zlib import crc32
 import numpy as np
 
 from experiments import card, kinds, propensities, studies
-from experiments.asked import asked
+from experiments.declared import Declared
 from experiments.result import Fitted, Searcher, StudyResult
 from experiments.search import Directions, Found, Objective, Range, Tried, search
-from experiments.slices import declared, sliced
+from experiments.slices import segments_of, sliced
 from experiments.studies import Business, ClustersSpec, PropensitySpec, Spec, TableSpec
 from experiments.tables import rows_of
 from experiments.tracking import NUMBER, PART, Tracking, scratch
@@ -27,13 +27,11 @@ from features.behaviour.learning import Lessons, freeze, latest, learnt
 from features.behaviour.mining import Mined, mine
 from features.behaviour.words import Words
 from features.errors import DefinitionError, StudyError
-from features.events.log import EventLog
 from features.instants import iso
 from features.project import Project
 from training.anchors import Anchors
 from training.cuts import Cuts
 from training.model import Model, digest_of, write_json
-from training.outcome import Source
 from training.reference import golden_rows, write_reference
 from training.training_set import Log, TrainingSet
 
@@ -66,9 +64,7 @@ class Study:
             DefinitionError: studies.yaml says something it cannot.
             StudyError: it has no such study.
         """
-        log = EventLog.of(project)
-        features = FeatureSet.of(project, log.plan, log.codes)
-        return cls(name, studies.named(studies.read(project.file("studies.yaml"), log.plan, features.names), name))
+        return cls(name, studies.named(Declared.of(project).studies, name))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Self:
@@ -90,17 +86,17 @@ class Study:
         file = studies.file_of(self.spec)
         if file is not None:
             return self._of_file(project.root / file)
-        held = EventLog.of(project)
-        features = FeatureSet.of(project, held.plan, held.codes)
-        faults = [fault for _, fault in studies.unknowns(self.spec, held.plan, features.names)]
+        declared = Declared.of(project)
+        features = declared.features
+        faults = [fault for _, fault in studies.unknowns(self.spec, declared.log.plan, features.names)]
         if faults:
             raise DefinitionError(f"study {self.name!r}: {faults[0]}")
-        build = partial(self._built, log or held, held=held, told=self._asked(project), cuts=cuts)
+        build = partial(self._built, declared, log=log, cuts=cuts)
         if features.waiting:
-            lessons = build(Lessons.of(features)).split_by_time()[0].matrix
-            features = learnt(features, lessons, texts=held.texts, population=str(self._of_log.population))
+            lessons = build(features=Lessons.of(features)).split_by_time()[0].matrix
+            features = learnt(features, lessons, texts=declared.log.texts, population=str(self._of_log.population))
             freeze(features, project.file("features.lock"))
-        rows = build(features)
+        rows = build(features=features)
         since, until = latest(features), int(rows.split_by_time()[0].matrix.at.max(initial=0))
         if since is not None and since > until:
             raise StudyError(
@@ -129,14 +125,12 @@ class Study:
             DefinitionError: an unknown event.
             StudyError: as `rows`, or no pattern is frequent enough.
         """
-        held = EventLog.of(project)
-        features = FeatureSet.of(project, held.plan, held.codes)
-        nothing = FeatureSet((), features.schema)
-        built = self._built(held, nothing, held=held, told=self._asked(project))
-        rows = built.split_by_time()[0].matrix
+        declared = Declared.of(project)
+        log, schema = declared.log, declared.features.schema
+        rows = self._built(declared, features=FeatureSet((), schema)).split_by_time()[0].matrix
         newest = dict(sorted(zip(rows.users.tolist(), rows.at.tolist(), strict=True)))
-        kinds = {name: Words(held.plan).kind(name) for name in dict.fromkeys(of or held.plan.specs)}
-        histories = held.histories(features.schema, users=list(newest))
+        kinds = {name: Words(log.plan).kind(name) for name in dict.fromkeys(of or log.plan.specs)}
+        histories = log.histories(schema, users=list(newest))
         at = np.array([newest[user] for user in histories.users], np.int64)
         return mine(histories, at, kinds, population=str(self._of_log.population), **options)
 
@@ -144,30 +138,18 @@ class Study:
     def _of_log(self) -> studies.OfLog:
         return studies.of_log(self.name, self.spec)
 
-    def _asked(self, project: Project) -> Source | None:
-        return asked(project, self.spec.predicts if isinstance(self.spec, PropensitySpec) else None)
-
     def _built(
         self,
-        log: Log,
-        features: FeatureSet,
+        declared: Declared,
         *,
-        held: EventLog,
-        told: Source | None,
+        features: FeatureSet | None = None,
+        log: Log | None = None,
         cuts: Cuts | Anchors | None = None,
     ) -> TrainingSet:
         spec = self._of_log
-        return TrainingSet.build(
-            log,
-            features,
-            spec.predicts if isinstance(spec, PropensitySpec) else None,
-            cuts or spec.cuts,
-            plan=held.plan,
-            codes=held.codes,
-            population=spec.population,
-            blind_spot=spec.blind_spot,
-            asked=told,
-        )
+        label = spec.predicts if isinstance(spec, PropensitySpec) else None
+        asked = label, cuts or spec.cuts, spec.population, spec.blind_spot
+        return declared.rows(*asked, log=log, features=features)
 
     def run(
         self,
@@ -196,7 +178,9 @@ class Study:
         rows = rows or self.rows(project)
         say(str(rows))
         if isinstance(self.spec, PropensitySpec):
-            declared(project)  # what is read after the search is read before it too: a mistake there is told at once
+            segments_of(
+                Declared.of(project)
+            )  # what is read after the search is read before it too: a mistake there is told at once
         tracking, question = Tracking(project), self._question(rows)
         if resume and tracking.left(self.name, question) is None:
             raise StudyError(
@@ -246,11 +230,9 @@ class Study:
         return StudyResult.of(self.name, rows, fitted, sliced(None, fitted), time.monotonic() - started)
 
     def _worth(self, asked: Business, project: Project, rows: TrainingSet, fitted: Fitted) -> Fitted:
-        held = EventLog.of(project)
-        features = FeatureSet.of(project, held.plan, held.codes)
-        built = partial(self._built, held, features, held=held, told=None)
-        until, zone = int(rows.matrix.at.max()), features.schema.zone
-        return kinds.valued(fitted, asked, held, until, zone, lambda cuts: built(cuts=cuts))
+        declared = Declared.of(project)
+        until, zone = int(rows.matrix.at.max()), declared.features.schema.zone
+        return kinds.valued(fitted, asked, declared.log, until, zone, lambda cuts: self._built(declared, cuts=cuts))
 
     def _question(self, rows: TrainingSet) -> str:
         spec = self.spec.model_dump(

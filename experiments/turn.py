@@ -70,13 +70,13 @@ class Decision(Plain):
     INSTANTS = ("at",)
 
     answer: Answer
-    triggers: tuple[str, ...]
-    notes: tuple[str, ...]
-    studied: tuple[Studied, ...]
-    duels: tuple[Duel, ...]
-    reasons: tuple[str, ...]
-    drift: str | None
-    versions: Mapping[str, int]
+    triggers: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    studied: tuple[Studied, ...] = ()
+    duels: tuple[Duel, ...] = ()
+    reasons: tuple[str, ...] = ()
+    drift: str | None = None
+    versions: Mapping[str, int] = field(default_factory=dict)
     run_id: str = ""
     files: Mapping[str, Path] = field(default_factory=dict)
     at: int = 0

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from experiments.audition import audition, end
-from experiments.contest import Contest
+from experiments.contest import Contest, Look
 from experiments.course import Course
 from experiments.duel import Duel
 from experiments.pairs import Pairs
@@ -26,7 +26,7 @@ AB = Policy.from_dict({"ab": {"lasts": "14d", "share": 0.5, "metrics": SOLD}}).a
 NOW = projects.START + 30 * DAY
 NOTHING = np.zeros(0)
 PAIRS = Pairs(0, 0, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
-DUEL = Duel("buys_7d", NOW, 0, 0, 0, {}, {}, {})
+LOOK = Look((Duel("buys_7d", NOW, 0, 0, 0, {}, {}, {}),), (PAIRS,))
 MINE = """# ours, by hand
 tests:
   hero:
@@ -112,15 +112,15 @@ def contest(project, **course):
 def test_what_won_on_live_answers_is_shown_to_people_before_it_is_promoted(project):
     log = EventLog.of(project)
     log.append(EventBatch(projects.events(5, 60, 1), log.plan), name="made")
-    decision, course = contest(project)._won(["buys_7d"], (DUEL,), (PAIRS,), ("it is better",), None)
+    decision, course = contest(project)._won(["buys_7d"], ("it is better",), LOOK, None)
     assert (decision.answer, course.phase) == ("in test", "test")
     assert AbTests.read(project.path("ab")).tests["challenger_3"].start > NOW
-    decision, course = contest(project, phase="test")._ended("vetoed", (), (), ("vetoed",))
+    decision, course = contest(project, phase="test")._ended("vetoed", ("vetoed",))
     assert (decision.answer, course.phase) == ("vetoed", "resting")
     assert AbTests.read(project.path("ab")).tests["challenger_3"].killed
 
 
 def test_what_won_in_part_only_is_not_shown_to_people(project):
-    decision, course = contest(project)._won([], (DUEL,), (PAIRS,), (), None)
+    decision, course = contest(project)._won([], (), LOOK, None)
     assert (decision.answer, course.phase) == ("kept", "resting")
     assert not project.path("ab").exists()

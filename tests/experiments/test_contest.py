@@ -11,7 +11,7 @@ import pytest
 
 from console.passing import Passing
 from experiments import release
-from experiments.contest import Contest
+from experiments.contest import Contest, Look
 from experiments.course import Course, Status, say
 from experiments.pairs import Pairs
 from experiments.policy import Policy
@@ -61,7 +61,7 @@ def test_a_gain_whose_ranking_is_not_told_apart_is_looked_at_again_with_twice_th
         at, y = np.array([days * DAY]), np.repeat([0.0, 1.0], 200)
         found = Pairs(400, 400, np.empty(0, object), at, y, y, y)
         duels = (fought(log_loss=(-0.03, -0.01), roc_auc=ranking),)
-        monkeypatch.setattr(Contest, "judged", lambda _self: (duels, (found,)))
+        monkeypatch.setattr(Contest, "judged", lambda _self: Look(duels, (found,)))
         log, champion = SimpleNamespace(span=lambda: (0, (days + 7) * DAY)), SimpleNamespace(digest="c")
         decision, after = Contest(Project.find(tmp_path), log, champion, {}, Policy(), course).turned(print)  # type: ignore[arg-type]
         return decision.answer, after

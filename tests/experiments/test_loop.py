@@ -77,7 +77,8 @@ def state(studied_days_ago: list[int], *, said: dict[str, object] | None = None,
     features = SimpleNamespace(fingerprint="f")
     champion = SimpleNamespace(features=features, models={})
     log = SimpleNamespace(span=lambda: (0, NOW))
-    made = State(None, log, features, {}, champion, Policy.from_dict(said or {}), Course())  # type: ignore[arg-type]
+    declared = SimpleNamespace(project=None, log=log, features=features, of_log={})
+    made = State(declared, champion, Policy.from_dict(said or {}), Course())  # type: ignore[arg-type]
     course = Course(studied=tuple(NOW - days * DAY for days in studied_days_ago))
     return replace(made, course=replace(course, definitions="others" if changed else made.definitions))
 

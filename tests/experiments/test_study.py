@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from console.cli import app
 from experiments import release
 from experiments.audience import Audience
+from experiments.declared import Declared
 from experiments.enrolment import Enrolment
-from experiments.release import declared_segments, history, promote, rollback, standing
+from experiments.release import history, promote, rollback, standing
 from experiments.runs import rerun
 from experiments.standing import Standing
 from experiments.study import Study, _told
@@ -188,11 +189,9 @@ def test_a_cluster_that_the_served_model_does_not_have_is_a_mistake_wherever_seg
     promote(project)
     file, (first, _) = project.file("segments.yaml"), Model.load(results["kinds"].folder).names
     said = f"version: 1\nsegments:\n  s: {{when: {{cluster: {{study: kinds, in: [{json.dumps(first)}, nobody]}}}}}}\n"
-    log = EventLog.of(project)
-    features = FeatureSet.of(project, log.plan, log.codes)
     try:
         file.write_text(said)
-        for read in (lambda: declared_segments(project, log, features), lambda: Enrolment.plan(project)):
+        for read in (lambda: Declared.of(project).segments(), lambda: Enrolment.plan(project)):
             with pytest.raises(DefinitionError, match=r"segments\.yaml:3: .*'kinds' has no cluster 'nobody'\. Hint: "):
                 read()
         with pytest.raises(DefinitionError, match="no cluster 'nobody'"):

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from experiments import release
+from experiments.declared import Declared
 from experiments.enrolment import Enrolment
 from experiments.standing import Standing
 from features.behaviour.feature_set import FeatureSet
@@ -103,7 +104,7 @@ def bundled(project, folder):
     features = FeatureSet.of(project, log.plan, log.codes)
     paths = shop.models_in(folder / "models", features, 0.5)
     models = {study: Model.load(path) for study, path in paths.items()}
-    segments = release.bounded(release.declared_segments(project, log, features), log, features, models, {})
+    segments = release.bounded(Declared.of(project).segments(), log, features, models, {})
     files = {"plan": project.file("plan.yaml"), "lock": project.file("plan.lock")}
     return Bundle.write(
         folder / "bundle", name="shop", version="1", features=features, models=paths, segments=segments, **files
