@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from console.terminal import DATA_SCIENCE, JsonOption, ProjectOption, answer, note
+from console.terminal import DATA_SCIENCE, ProjectOption, Says, Told, answered, note
 from features.errors import AnalysisError
 
 if TYPE_CHECKING:
     from experiments.amendment import Amendment
+    from features.project import Project
 
 ApplyOption = Annotated[bool, typer.Option("--apply", help="Write ab.yaml.")]
 
@@ -21,12 +22,8 @@ def register(app: typer.Typer) -> None:
     app.add_typer(ab, name="ab", rich_help_panel=DATA_SCIENCE)
 
 
-@ab.callback()
-def _ab() -> None:
-    """Judge experiments: did the variant help, by how much, may it be shipped?"""
-
-
 @ab.command("analyze")
+@answered
 def ab_analyze(
     file: Annotated[Path | None, typer.Argument(help="CSV, TSV or Parquet, .gz too; one row a user.")] = None,
     test: Annotated[str | None, typer.Option(help="A test of ab.yaml, by our own exposure log, instead.")] = None,
@@ -55,8 +52,7 @@ def ab_analyze(
     nulls: Annotated[Literal["reject", "drop"], typer.Option(help="What to do with missing values.")] = "reject",
     html: Annotated[Path | None, typer.Option(help="Write a page with pictures here.")] = None,
     project: ProjectOption = None,
-    json: JsonOption = False,
-) -> None:
+) -> Told:
     """Compare every arm of an experiment with its control: a file's, a test's of ab.yaml, or the holdout's.
 
     Exits with 1 when the sample ratio is broken.
@@ -102,12 +98,11 @@ def ab_analyze(
         )
     if html:
         note(f"page: {pages.write(html, result.to_html())}")
-    answer(result.to_dict(), str(result), as_json=json)
-    if not result.sample_ratio.holds:
-        raise typer.Exit(1)
+    return Told.of(result, failed=not result.sample_ratio.holds)
 
 
 @ab.command("design")
+@answered
 def ab_design(
     baseline: Annotated[float, typer.Option(help="Mean of the metric now; a share without --sd.")],
     effect: Annotated[float | None, typer.Option(help="Smallest true difference that must be found.")] = None,
@@ -117,85 +112,82 @@ def ab_design(
     arms: Annotated[int, typer.Option(min=2, help="Control included.")] = 2,
     power: Annotated[float, typer.Option(help="How often it is to be found.")] = 0.8,
     per_day: Annotated[float | None, typer.Option(help="Users a day, all arms together.")] = None,
-    json: JsonOption = False,
-) -> None:
+) -> Says:
     """How many users, and days, an experiment needs before it starts; or the effect that so many users find."""
     from experiments.design import design
 
-    made = design(baseline, effect, rows=users, sd=sd, told=told, arms=arms, power=power, per_day=per_day)
-    answer(made.to_dict(), str(made), as_json=json)
+    return design(baseline, effect, rows=users, sd=sd, told=told, arms=arms, power=power, per_day=per_day)
 
 
 @ab.command("simulate")
+@answered
 def ab_simulate(
     file: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet, .gz too; one row a user.")],
     metric: Annotated[str, typer.Option(help="Numeric column.")],
     times: Annotated[int, typer.Option(min=1, help="Experiments to draw.")] = 2000,
     effect: Annotated[float, typer.Option(help="Added to the second arm; 0: every difference called is false.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    json: JsonOption = False,
-) -> None:
+) -> Says:
     """Draw two arms at random among the file's rows, again and again: how often is a difference called?"""
     from experiments.arms import numbers_of, read
     from experiments.design import simulate
 
-    simulated = simulate(numbers_of(read(file), metric), metric, times=times, effect=effect, seed=seed)
-    answer(simulated.to_dict(), str(simulated), as_json=json)
+    return simulate(numbers_of(read(file), metric), metric, times=times, effect=effect, seed=seed)
 
 
 @ab.command("status")
-def ab_status(project: ProjectOption = None, json: JsonOption = False) -> None:
+@answered
+def ab_status(project: "Project") -> Told:
     """Check ab.yaml, and say how every test stands and how many were exposed to each arm."""
     import time
 
     from experiments.amendment import standing
     from experiments.pages import Table
-    from features.project import Project
 
-    told = standing(Project.find(project), time.time_ns() // 1000)
+    told = standing(project, time.time_ns() // 1000)
     rows = [
         [str(each["test"]), str(each["phase"]), f"{each['share']:.0%}", arm, f"{count:,}"]
         for each in told
         for arm, count in each["exposed"].items()  # type: ignore[attr-defined] # a mapping
     ]
-    answer({"tests": told}, Table(["test", "phase", "share", "arm", "exposed"], rows, texts=2).text(), as_json=json)
+    return Told({"tests": told}, Table(["test", "phase", "share", "arm", "exposed"], rows, texts=2).text())
 
 
 @ab.command("rollout")
+@answered
 def ab_rollout(
     test: Annotated[str, typer.Argument(help="A test of ab.yaml.")],
     arm: Annotated[str | None, typer.Argument(help="What everybody is to see; else what the analysis ships.")] = None,
     apply: ApplyOption = False,
-    project: ProjectOption = None,
-    json: JsonOption = False,
-) -> None:
+    *,
+    project: "Project",
+) -> Told:
     """Show an arm to everybody from now on: the change to ab.yaml, made with --apply."""
     from experiments.amendment import rollout
-    from features.project import Project
 
-    _amended(rollout(Project.find(project), test, arm), apply=apply, json=json)
+    return _amended(rollout(project, test, arm), apply=apply)
 
 
 @ab.command("balance")
+@answered
 def ab_balance(
     test: Annotated[str, typer.Argument(help="A test of ab.yaml that nobody was exposed to yet.")],
     seeds: Annotated[int, typer.Option(min=1, help="Of so many the best is taken.")] = 200,
     apply: ApplyOption = False,
-    project: ProjectOption = None,
-    json: JsonOption = False,
-) -> None:
+    *,
+    project: "Project",
+) -> Told:
     """Find the seed whose arms divide the test's segments most evenly: the change to ab.yaml, made with --apply."""
     from experiments.amendment import balance
-    from features.project import Project
 
-    _amended(balance(Project.find(project), test, seeds=seeds), apply=apply, json=json)
+    return _amended(balance(project, test, seeds=seeds), apply=apply)
 
 
-def _amended(change: "Amendment", *, apply: bool, json: bool) -> None:
+def _amended(change: "Amendment", *, apply: bool) -> Told:
     told, hint = str(change), "nothing is changed yet. Hint: --apply writes it."
-    answer({**change.to_dict(), "applied": apply}, told if apply else f"{told}\n\n{hint}", as_json=json)
     if apply:
         change.apply()
+    return Told({**change.to_dict(), "applied": apply}, told if apply else f"{told}\n\n{hint}")
 
 
 def _weights(given: list[str]) -> dict[str, float]:

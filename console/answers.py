@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.terminal import APPLICATIONS, OPERATIONS, JsonOption, ProjectOption, answer, note
+from console.terminal import APPLICATIONS, OPERATIONS, JsonOption, ProjectOption, Told, answer, answered, note
 from features.errors import EthogramError, ProjectError
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def register(app: typer.Typer) -> None:
     """Add `serve`, `stream`, `rebuild` and `bento`."""
     app.command("serve", rich_help_panel=APPLICATIONS)(serve)
     app.command("stream", rich_help_panel=APPLICATIONS)(stream)
-    app.command("rebuild", rich_help_panel=OPERATIONS)(rebuild)
-    app.command("bento", rich_help_panel=OPERATIONS)(bento)
+    app.command("rebuild", rich_help_panel=OPERATIONS)(answered(rebuild))
+    app.command("bento", rich_help_panel=OPERATIONS)(answered(bento))
 
 
 def serve(
@@ -123,8 +123,7 @@ def rebuild(
     *,
     project: ProjectOption = None,
     state: Annotated[bool, typer.Option("--state", help="Fill the state store from the event log again.")] = False,
-    as_json: JsonOption = False,
-) -> None:
+) -> Told:
     """Make anew what is derived from the event log; a running service goes on answering meanwhile."""
     if not state:
         raise ProjectError("nothing to rebuild is named. Hint: `ethogram rebuild --state`.")
@@ -133,15 +132,14 @@ def rebuild(
 
     report = refill(settings, now=settings.clock or time.time_ns() // 1000)
     lines = [f"{each['schema']}: {each['users']:,} users" for each in report]
-    answer({"states": report}, "\n".join([str(settings.state), *lines]), as_json=as_json)
+    return Told({"states": report}, "\n".join([str(settings.state), *lines]))
 
 
 def bento(
     *,
     project: ProjectOption = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder (default: the published one).")] = None,
-    as_json: JsonOption = False,
-) -> None:
+) -> Told:
     """Build a Bento, the service with the published bundle inside, for `bentoml serve` and `bentoml containerize`."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     from serving.packing import build, pack
@@ -153,7 +151,7 @@ def bento(
     model = pack(folder)
     note(f"packed {model}")
     tag, path = build(Path(__file__).parent.parent)
-    answer({"bento": tag, "model": model, "path": str(path)}, f"{tag}\n  bentoml serve {tag}", as_json=as_json)
+    return Told({"bento": tag, "model": model, "path": str(path)}, f"{tag}\n  bentoml serve {tag}")
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

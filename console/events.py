@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from console.terminal import DATA_SCIENCE, OPERATIONS, JsonOption, ProjectOption, answer, note, progress, table
+from console.terminal import (
+    DATA_SCIENCE,
+    OPERATIONS,
+    JsonOption,
+    ProjectOption,
+    Told,
+    answer,
+    answered,
+    note,
+    progress,
+    table,
+)
 
 if TYPE_CHECKING:
     from features.events.log import EventLog
@@ -18,34 +29,30 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands about events."""
-    for command in (plan, ingest, quality, identity):
+    for command in (answered(plan), ingest, answered(quality), answered(identity)):
         app.command(rich_help_panel=DATA_SCIENCE)(command)
-    app.command(rich_help_panel=OPERATIONS)(erase)
+    app.command(rich_help_panel=OPERATIONS)(answered(erase))
 
 
-def _log(project: Path | None) -> "EventLog":
+def _log(project: "Project") -> "EventLog":
     from features.events.log import EventLog
-    from features.project import Project
 
-    return EventLog.of(Project.find(project))
+    return EventLog.of(project)
 
 
-def plan(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+def plan(*, project: "Project") -> Told:
     """Check the tracking plan; show its events, their codes and what is personal."""
     from features.events.plan import Codes, TrackingPlan
-    from features.project import Project
 
-    found = Project.find(project)
-    read = TrackingPlan.read(found.file("plan.yaml"))
-    codes = Codes.of(read, found.file("plan.lock")).codes
+    read = TrackingPlan.read(project.file("plan.yaml"))
+    codes = Codes.of(read, project.file("plan.lock")).codes
     rows: list[tuple[object, ...]] = []
     for event, spec in sorted(read.specs.items(), key=lambda each: codes[each[0]]):
         properties = [(name, *_facts(prop)) for name, prop in spec.properties.items()]
         rows += [(codes[event], event, *each) for each in properties or [("-",) * 5]]
     header = ("code", "event", "property", "type", "unit", "personal", "missing")
     listed = [dict(zip(header, row, strict=True)) for row in rows]
-    document = {"version": read.version, "codes": codes, "properties": listed}
-    answer(document, table(rows, header), as_json=as_json)
+    return Told({"version": read.version, "codes": codes, "properties": listed}, table(rows, header))
 
 
 def _facts(prop: "PropertySpec") -> tuple[str, ...]:
@@ -64,8 +71,9 @@ def ingest(
 ) -> None:
     """Clean files of events and add them to the log; a file that is there already changes nothing."""
     from features.events.report import CleaningReport
+    from features.project import Project
 
-    log = _log(project)
+    log = _log(Project.find(project))
     reports: dict[str, CleaningReport] = {}
     for file in progress(files, f"Ingesting {len(files)} file{'s' if len(files) != 1 else ''}"):
         reports[str(file)] = log.ingest(file, mapping=mapping, source=source)
@@ -76,21 +84,20 @@ def ingest(
     answer({**document, "total": total.to_dict()}, str(total), as_json=as_json)
 
 
-def quality(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+def quality(*, project: "Project") -> Told:
     """What became of every row: duplicates, quarantine, bots, identities; and an inventory of the log."""
     found = _log(project).quality()
     header = ("source", "event", "property", "events", "coverage", "first seen", "last seen")
     rows = [(*row[:4], f"{row[4]:.1%}", *row[5:]) for row in found.inventory()]
-    answer(found.to_dict(), f"{found}\n\n{table(rows, header)}", as_json=as_json)
+    return Told(found.to_dict(), f"{found}\n\n{table(rows, header)}")
 
 
 def identity(
     one: Annotated[str, typer.Argument(help="An id.")],
     other: Annotated[str | None, typer.Argument(help="Another id: why the two are one person, or not.")] = None,
     *,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    project: "Project",
+) -> Told:
     """Whose id this is: the person's ids, since when they are one, and by which links."""
     from features.events.identity import path, persons
     from features.instants import iso
@@ -113,28 +120,25 @@ def identity(
         "same": same,
         "links": [{"arrived": at, "id": a, "is": b} for at, a, b in way],
     }
-    answer(document, text, as_json=as_json)
+    return Told(document, text)
 
 
 def erase(
     user: Annotated[str, typer.Argument(help="Any id of the person.")],
     *,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    project: "Project",
+) -> Told:
     """Remove a person everywhere, and keep them out: log, quarantine, state, predictions; a tombstone stays."""
     from features.events.identity import persons
-    from features.project import Project
 
-    found = Project.find(project)
     log = _log(project)
     at = time.time_ns() // 1000
     ids = persons(log.identity(), [user])
     report = log.erase(user, at=at)
-    served = _erase_served(found, ids)
+    served = _erase_served(project, ids)
     for name in sorted(served - ids):  # joined in the service, but not yet in the log
         report = report + log.erase(name, at=at)
-    answer(vars(report), str(report), as_json=as_json)
+    return Told(vars(report), str(report))
 
 
 def _erase_served(project: "Project", ids: set[str]) -> set[str]:

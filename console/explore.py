@@ -4,16 +4,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.terminal import DATA_SCIENCE, JsonOption, ProjectOption, answer, working
+from console.terminal import DATA_SCIENCE, Says, answered, working
 from features.errors import AnalysisError
 
 if TYPE_CHECKING:
+    from features.project import Project
     from training.label import Label
 
 
 def register(app: typer.Typer) -> None:
     """Add `explore`."""
-    app.command("explore", rich_help_panel=DATA_SCIENCE)(explore)
+    app.command("explore", rich_help_panel=DATA_SCIENCE)(answered(explore))
 
 
 def explore(
@@ -28,9 +29,8 @@ def explore(
     purchase: Annotated[str | None, typer.Option(help="The event that is a purchase.")] = None,
     funnel: Annotated[str | None, typer.Option(help="Its events in order, with commas between.")] = None,
     users: Annotated[int, typer.Option(min=100, help="At most so many persons, drawn by a hash.")] = 1_000_000,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    project: "Project",
+) -> Says:
     """Look at features, an outcome and what people do; propose thresholds as definitions that can be pasted.
 
     The page, its pictures and a document are kept in the project's `reports`.
@@ -38,16 +38,15 @@ def explore(
     from experiments import album
     from experiments.exploration import explore as do
     from features.instants import parse_instant
-    from features.project import Project
 
-    found, label = Project.find(project), _label(did, did_not, value, within)
+    label = _label(did, did_not, value, within)
     if sum(each is not None for each in (study, label, outcome)) > 1:
         raise AnalysisError(
             "an exploration has one outcome: a study's, `--did`, `--did-not`, `--value` or `--outcome`."
         )
     with working("explore") as say:
         made = do(
-            found,
+            project,
             study=study,
             label=label,
             feature=outcome,
@@ -58,8 +57,7 @@ def explore(
             progress=say,
         )
         say("pictures")
-        made = album.write(made, found.path("reports"))
-    answer(made.to_dict(), str(made), as_json=as_json)
+        return album.write(made, project.path("reports"))
 
 
 def _label(did: str | None, did_not: str | None, value: str | None, within: str) -> "Label | None":

@@ -1,11 +1,17 @@
 """Judgement: is it still true? Commands `drift`, `replay` and `loop`."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from console.terminal import OPERATIONS, JsonOption, ProjectOption, answer, note
+from console.terminal import OPERATIONS, JsonOption, ProjectOption, Says, Told, answer, answered, note, show
+
+if TYPE_CHECKING:
+    from features.project import Project
+
+Word = Literal["approve", "veto", "pause", "resume"]
 
 drift = typer.Typer(help="Is it still true?", no_args_is_help=True)
 loop = typer.Typer(help="Keep what is served true.", no_args_is_help=True)
@@ -18,20 +24,16 @@ def register(app: typer.Typer) -> None:
     app.add_typer(loop, name="loop", rich_help_panel=OPERATIONS)
 
 
-@drift.callback()
-def _drift() -> None:
-    """Is it still true? Alarms are significant and material; each says what moved and what to do."""
-
-
 @drift.command("run")
+@answered
 def drift_run(
     window: Annotated[
         str, typer.Option(help="Length of a window back from the newest answer; two of three agree.")
     ] = "1d",
     html: Annotated[Path | None, typer.Option(help="Write a copy of the page here.")] = None,
-    project: ProjectOption = None,
-    json: JsonOption = False,
-) -> None:
+    *,
+    project: "Project",
+) -> Told:
     """Compare the users who are served with those the published models were trained on.
 
     The replay check comes first; then features, scores, outcomes that are known by now, and segments. Exits with 1 when
@@ -40,15 +42,13 @@ def drift_run(
     """
     from experiments.watch import watch
     from features.instants import parse_duration
-    from features.project import Project
 
-    seen = watch(Project.find(project), window=parse_duration(window), html=html)
-    answer(seen.to_dict(), str(seen), as_json=json)
-    if seen.report.alarms:
-        raise typer.Exit(1)
+    seen = watch(project, window=parse_duration(window), html=html)
+    return Told.of(seen, failed=seen.report.alarms)
 
 
 @drift.command("compare")
+@answered
 def drift_compare(
     reference: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet, .gz too.")],
     current: Annotated[Path, typer.Argument(help="The same columns, later.")],
@@ -57,8 +57,7 @@ def drift_compare(
     user: Annotated[str | None, typer.Option(help="Column of user ids: the last row of each counts.")] = None,
     leave_out: Annotated[list[str] | None, typer.Option(help="Column not to look at. Repeatable.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
-    json: JsonOption = False,
-) -> None:
+) -> Told:
     """Compare any two files, with no project around them: one verdict, whether it persists was not judged.
 
     With a label, performance is compared too; without a prediction a forest learns one from the reference. Exits with 1
@@ -71,53 +70,43 @@ def drift_compare(
     if html:
         note(f"page: {pages.write(html, report.to_html())}")
     once = "one comparison of two files: whether it persists was not judged"
-    answer({**report.to_dict(), "persistence": "not judged"}, f"{report}\n\n{once}", as_json=json)
-    if report.alarms:
-        raise typer.Exit(1)
+    return Told({**report.to_dict(), "persistence": "not judged"}, f"{report}\n\n{once}", failed=report.alarms)
 
 
 @drift.command("score")
+@answered
 def drift_score(
     windows: Annotated[int, typer.Option(min=4, help="Days back from the newest whose outcomes are known.")] = 14,
     repeats: Annotated[int, typer.Option(min=1, help="Changes planted of each kind.")] = 10,
     runs: Annotated[int, typer.Option(min=0, help="Of retraining, with a change of meaning in the middle.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
-    project: ProjectOption = None,
-    json: JsonOption = False,
-) -> None:
+    *,
+    project: "Project",
+) -> Says:
     """Measure the detector on the project's own history: false alarms, power per kind of change, delay, regret.
 
     Windows of its last days are compared as they came, and with changes planted in them.
     """
     from experiments.detector import History, score
-    from features.project import Project
 
-    scored = score(History.of(Project.find(project), days=windows), repeats=repeats, runs=runs, seed=seed)
-    answer(scored.to_dict(), str(scored), as_json=json)
+    return score(History.of(project, days=windows), repeats=repeats, runs=runs, seed=seed)
 
 
+@answered
 def replay(
     sample: Annotated[int, typer.Option(min=1, help="Answers to compute again.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
-    project: ProjectOption = None,
-    json: JsonOption = False,
-) -> None:
+    *,
+    project: "Project",
+) -> Told:
     """Compute answers that were served again from the event log, as known then, and compare every value.
 
     Exits with 1 when a value differs, or none could be compared.
     """
     from experiments.replay import replay as do
-    from features.project import Project
 
-    done = do(Project.find(project), sample=sample, seed=seed)
-    answer(done.to_dict(), str(done), as_json=json)
-    if not done.holds:
-        raise typer.Exit(1)
-
-
-@loop.callback()
-def _loop() -> None:
-    """Keep what is served true: look, study, compare, promote, watch; people approve, veto and pause."""
+    done = do(project, sample=sample, seed=seed)
+    return Told.of(done, failed=not done.holds)
 
 
 @loop.command("run")
@@ -149,45 +138,34 @@ def loop_run(
 
 
 @loop.command("status")
-def loop_status(project: ProjectOption = None, json: JsonOption = False) -> None:
+@answered
+def loop_status(project: "Project") -> Says:
     """Where the loop stands, what it is waiting for, and what it decided of late."""
     from experiments.course import Status
-    from features.project import Project
 
-    status = Status.of(Project.find(project))
-    answer(status.to_dict(), str(status), as_json=json)
+    return Status.of(project)
 
 
-ReasonOption = Annotated[str, typer.Option("--reason", help="Kept with the decision.")]
+WORDS: dict[Word, str] = {
+    "approve": "The challenger may be promoted, once it has shown what loop.yaml asks.",
+    "veto": "The challenger is taken back; while a promotion is watched, it is rolled back.",
+    "pause": "No turn does anything until `loop resume`.",
+    "resume": "The loop goes on.",
+}
 
 
-@loop.command("approve")
-def loop_approve(reason: ReasonOption = "", project: ProjectOption = None) -> None:
-    """The challenger may be promoted, once it has shown what loop.yaml asks."""
-    _say("approve", reason, project)
+def _saying(word: Word) -> Callable[..., None]:
+    def said(
+        reason: Annotated[str, typer.Option("--reason", help="Kept with the decision.")] = "",
+        project: ProjectOption = None,
+    ) -> None:
+        from experiments.course import say
+        from features.project import Project
+
+        show(say(Project.find(project), word, reason))
+
+    return said
 
 
-@loop.command("veto")
-def loop_veto(reason: ReasonOption = "", project: ProjectOption = None) -> None:
-    """The challenger is taken back; while a promotion is watched, it is rolled back."""
-    _say("veto", reason, project)
-
-
-@loop.command("pause")
-def loop_pause(reason: ReasonOption = "", project: ProjectOption = None) -> None:
-    """No turn does anything until `loop resume`."""
-    _say("pause", reason, project)
-
-
-@loop.command("resume")
-def loop_resume(reason: ReasonOption = "", project: ProjectOption = None) -> None:
-    """The loop goes on."""
-    _say("resume", reason, project)
-
-
-def _say(word: Literal["approve", "veto", "pause", "resume"], reason: str, project: Path | None) -> None:
-    from experiments.course import say
-    from features.project import Project
-
-    told = say(Project.find(project), word, reason)
-    answer({"word": word, "told": told}, told, as_json=False)
+for _word, _help in WORDS.items():
+    loop.command(_word, help=_help)(_saying(_word))

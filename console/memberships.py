@@ -1,11 +1,10 @@
 """Commands about who is in which segment, and what they do: `plan`, `apply`, `preview`, ... `kpis`, `export`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.terminal import JsonOption, ProjectOption, answer, note, table, working
+from console.terminal import Says, Told, answered, note, table, working
 
 if TYPE_CHECKING:
     from experiments.enrolment import Enrolment
@@ -18,7 +17,7 @@ AtOption = Annotated[str | None, typer.Option("--at", help="ISO instant (default
 def register(commands: typer.Typer) -> None:
     """Add the commands to `ethogram segments`."""
     for command in (plan, apply, preview, explain, history, backtest, kpis, export):
-        commands.command()(command)
+        commands.command()(answered(command))
 
 
 def _instant(text: str | None) -> int | None:
@@ -27,24 +26,18 @@ def _instant(text: str | None) -> int | None:
     return None if text is None else parse_instant(text)
 
 
-def _found(project: Path | None) -> "Project":
-    from features.project import Project
-
-    return Project.find(project)
-
-
-def _planned(project: Path | None, at: str | None) -> "Enrolment":
+def _planned(project: "Project", at: str | None) -> "Enrolment":
     from experiments.enrolment import Enrolment
 
     with working("plan") as told:
-        return Enrolment.plan(_found(project), at=_instant(at), told=told)
+        return Enrolment.plan(project, at=_instant(at), told=told)
 
 
-def plan(*, at: AtOption = None, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+def plan(*, at: AtOption = None, project: "Project") -> Told:
     """Show who would enter and leave which segment, with reasons; nothing changes."""
     found = _planned(project, at)
     notes = _astray(found)
-    answer(found.to_dict() | {"lists": notes}, "\n".join([str(found), *notes]), as_json=as_json)
+    return Told({**found.to_dict(), "lists": notes}, "\n".join([str(found), *notes]))
 
 
 def _astray(found: "Enrolment") -> list[str]:
@@ -53,12 +46,12 @@ def _astray(found: "Enrolment") -> list[str]:
     return astray(found.audience.log, found.audience.segments)
 
 
-def apply(*, at: AtOption = None, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+def apply(*, at: AtOption = None, project: "Project") -> Told:
     """Do what `plan` shows: write the memberships, and serve the segments where a bundle is in service."""
     found = _planned(project, at)
     ledger, notes = found.apply(), _astray(found)
     text = "\n".join([str(found), *notes, f"written to {ledger.folder}"])
-    answer(found.to_dict() | {"lists": notes}, text, as_json=as_json)
+    return Told({**found.to_dict(), "lists": notes}, text)
 
 
 def explain(
@@ -66,14 +59,12 @@ def explain(
     segment: SegmentsOption = None,
     *,
     at: AtOption = None,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    project: "Project",
+) -> Says:
     """Why a person is in a segment or not: conditions, the events behind them, what is pending, since when."""
     from experiments.standing import Standing
 
-    found = Standing.of(_found(project), user, at=_instant(at), names=segment or ())
-    answer(found.to_dict(), str(found), as_json=as_json)
+    return Standing.of(project, user, at=_instant(at), names=segment or ())
 
 
 def history(
@@ -81,27 +72,24 @@ def history(
     user: Annotated[str | None, typer.Option("--user", help="Only this canonical id.")] = None,
     *,
     at: AtOption = None,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    project: "Project",
+) -> Told:
     """Who was in what as of any instant, since when and by which cause, as it was applied."""
     from experiments.lists import strangers
     from features.errors import AnalysisError
     from features.events.log import EventLog
-    from features.instants import NEVER, iso
+    from features.instants import NEVER, iso, parse_instant
     from features.segments.ledger import Ledger
 
-    own, instant = _found(project), _instant(at)
-    members = Ledger.read(own.path("memberships")).told(
-        NEVER if instant is None else instant, segment=segment, user=user
-    )
-    if user is not None and not members.height and (told_of := strangers(EventLog.of(own), {user})):
+    until = NEVER if at is None else parse_instant(at)
+    members = Ledger.read(project.path("memberships")).told(until, segment=segment, user=user)
+    if user is not None and not members.height and (told_of := strangers(EventLog.of(project), {user})):
         raise AnalysisError(told_of[user])
     rows = [(name, who, iso(since), cause) for who, name, since, cause in members.iter_rows()]
     header = ("segment", "user", "since", "cause")
     told = [dict(zip(header, row, strict=True)) for row in rows]
     text = table(rows, header) if rows else f"{user or 'nobody'} is in none that is told of."
-    answer({"members": told}, text, as_json=as_json)
+    return Told({"members": told}, text)
 
 
 def preview(
@@ -109,15 +97,14 @@ def preview(
     days: Annotated[int, typer.Option(min=0, help="How far back the trend goes.")] = 28,
     *,
     at: AtOption = None,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    project: "Project",
+) -> Told:
     """Size, share, trend and overlap of segments as they are declared; nothing changes."""
     from experiments.preview import Preview
     from features.instants import iso
 
     with working("preview") as told:
-        found = Preview.of(_found(project), at=_instant(at), days=days, names=segment or (), told=told)
+        found = Preview.of(project, at=_instant(at), days=days, names=segment or (), told=told)
     shown, sizes = found.shown(), found.sizes
     trend = {k: " ".join(f"{size:,}" for size in sizes[:, k].tolist()) for k in shown}
     rows = [(found.names[k], int(sizes[-1, k]), _share(sizes[-1, k], found.n_users), trend[k]) for k in shown]
@@ -128,7 +115,7 @@ def preview(
     hidden = len(found.names) - len(shown)
     text = [told_of, table(rows, ("segment", "size", "share", "trend")), "", table(matrix, header)]
     text += [f"{hidden} below their min_size"] if hidden else []
-    answer(found.to_dict(), "\n".join(text), as_json=as_json)
+    return Told(found.to_dict(), "\n".join(text))
 
 
 def _share(part: int, whole: int) -> str:
@@ -144,9 +131,8 @@ def backtest(
     value: Annotated[str, typer.Option(help="EVENT.property that is summed.")] = "",
     segment: SegmentsOption = None,
     *,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    project: "Project",
+) -> Says:
     """Who would have been in on past dates, and what they did next, against everybody else."""
     from experiments.backtest import Asked, Backtest
     from features.instants import parse_duration, parse_instant
@@ -154,8 +140,7 @@ def backtest(
     asked = Asked(goal, value, parse_duration(within))
     dates = {"begin": parse_instant(since), "every": parse_duration(every)}
     with working("backtest") as told:
-        found = Backtest.of(_found(project), asked, end=_instant(until), **dates, names=segment or (), told=told)
-    answer(found.to_dict(), str(found), as_json=as_json)
+        return Backtest.of(project, asked, end=_instant(until), **dates, names=segment or (), told=told)
 
 
 def kpis(
@@ -167,21 +152,20 @@ def kpis(
     to: Annotated[str | None, typer.Option(help="A .parquet or .csv file, or a database's URL, to write to.")] = None,
     tabled: Annotated[str, typer.Option("--table", help="Of the database.")] = "kpis",
     *,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    project: "Project",
+) -> Told:
     """Conversion, order value, retention and life-time value of all segments' cohorts, as a table and a page."""
     from experiments import pages
     from experiments.backtest import Asked
     from experiments.kpis import Kpis
     from features.instants import parse_duration
 
-    asked, own = Asked(goal, value, parse_duration(every)), _found(project)
+    asked = Asked(goal, value, parse_duration(every))
     with working("kpis") as told:
-        found = Kpis.of(own, asked, last=last, names=segment or (), told=told)
-    note(f"page: {pages.write(own.path('reports') / f'kpis-{goal}.html', found.to_html())}")
+        found = Kpis.of(project, asked, last=last, names=segment or (), told=told)
+    note(f"page: {pages.write(project.path('reports') / f'kpis-{goal}.html', found.to_html())}")
     text = f"{found}\n{found.write(to, table=tabled):,} rows written to {to}" if to else str(found)
-    answer(found.to_dict(), text, as_json=as_json)
+    return Told(found.to_dict(), text)
 
 
 def export(
@@ -193,19 +177,16 @@ def export(
     features: Annotated[bool, typer.Option("--features", help="With their features.")] = False,
     changes: Annotated[bool, typer.Option("--changes", help="The changes that `emit` names instead.")] = False,
     at: AtOption = None,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    project: "Project",
+) -> Told:
     """Hand on who is in which segment as applied; a run that is repeated leaves one copy."""
     from experiments.export import Export
     from features.instants import iso
 
     with working("export") as told:
         kinds = {"scores": scores, "features": features, "changes": changes}
-        found = Export.of(_found(project), at=_instant(at), names=segment or (), **kinds)
+        found = Export.of(project, at=_instant(at), names=segment or (), **kinds)
         told(f"{found.rows.height:,} rows")
         written = found.write(to, table=tabled)
     document = {"rows": written, "segments": list(found.segments), "as_of": iso(found.instants[0])}
-    answer(
-        document, f"{written:,} rows of {len(found.segments)} segments as of {iso(found.instants[0])}", as_json=as_json
-    )
+    return Told(document, f"{written:,} rows of {len(found.segments)} segments as of {iso(found.instants[0])}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.terminal import PROJECT, JsonOption, ProjectOption, answer, table
+from console.terminal import PROJECT, JsonOption, ProjectOption, Told, answer, answered, table
 from features.errors import EthogramError, ProjectError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ PACKAGES = ("bentoml", "evidently", "mlflow", "numba", "optuna", "pandas", "pola
 def register(app: typer.Typer) -> None:
     """Add `init` and `doctor`."""
     app.command("init", rich_help_panel=PROJECT)(init)
-    app.command("doctor", rich_help_panel=PROJECT)(doctor)
+    app.command("doctor", rich_help_panel=PROJECT)(answered(doctor))
 
 
 def init(
@@ -52,14 +52,12 @@ def init(
     answer({"folder": str(folder), "name": project_name, "written": written, "kept": kept}, text, as_json=as_json)
 
 
-def doctor(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+def doctor(*, project: ProjectOption = None) -> Told:
     """Check the machine and the project: packages, compiled loops, definition files, log, model, service folder."""
     checks = [*_packages(), _kernels(), *_project(project)]
     rows = [(name, "ok" if ok else "FAULT", text) for name, ok, text in checks]
     document = {"checks": [{"name": name, "ok": ok, "detail": text} for name, ok, text in checks]}
-    answer(document, table(rows, ("check", "state", "detail")), as_json=as_json)
-    if not all(ok for _, ok, _ in checks):
-        raise typer.Exit(1)
+    return Told(document, table(rows, ("check", "state", "detail")), failed=not all(ok for _, ok, _ in checks))
 
 
 def _packages() -> list[tuple[str, bool, str]]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from console.terminal import PROJECT, JsonOption, answer
+from console.terminal import PROJECT, Told, answered
 
 
 class Format(StrEnum):
@@ -20,7 +20,7 @@ class Format(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("simulate", rich_help_panel=PROJECT)(simulate)
+    app.command("simulate", rich_help_panel=PROJECT)(answered(simulate))
 
 
 def simulate(
@@ -38,8 +38,7 @@ def simulate(
     shift_visits: Annotated[float, typer.Option(help="factor on how often people come;")] = 1.0,
     shift_buying: Annotated[float, typer.Option(help="factor on how readily they fill the cart;")] = 1.0,
     shift_price: Annotated[float, typer.Option(help="factor on prices.")] = 1.0,
-    json: JsonOption = False,
-) -> None:
+) -> Told:
     """Make a shop's events, with truth planted beside them: for trying things out, and for tests.
 
     The files read like what a shop's tracking sends. `examples/shop` is a project folder for them.
@@ -71,4 +70,4 @@ def simulate(
         day.write(folder / "live")
         lines.append(f"live:   {folder / 'live'}: {day.table.height:,} people in an A/B test; {day.planted}")
         figures["live"] = {"folder": str(folder / "live"), "users": day.table.height, **day.planted.to_dict()}
-    answer(figures, "\n".join(lines), as_json=json)
+    return Told(figures, "\n".join(lines))

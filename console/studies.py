@@ -1,12 +1,23 @@
 """Commands about studies: `features`, `study run | resume | join | ...`, `promote`, `rollback`."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from console.terminal import DATA_SCIENCE, OPERATIONS, EngineOption, JsonOption, ProjectOption, answer, table, working
+from console.terminal import (
+    DATA_SCIENCE,
+    OPERATIONS,
+    EngineOption,
+    ProjectOption,
+    Says,
+    Told,
+    answered,
+    table,
+    working,
+)
 from features.errors import ProjectError
 
 if TYPE_CHECKING:
@@ -15,7 +26,8 @@ if TYPE_CHECKING:
     from training.scoring import Scored
 
 WorkersOption = Annotated[int, typer.Option(min=1, max=64, help="Processes that try parameters at the same time.")]
-TABLE = "A file instead of a project"
+NameArgument = Annotated[str, typer.Argument(help="A study of studies.yaml.")]
+of_table = partial(typer.Option, rich_help_panel="A file instead of a project")
 
 listed = typer.Typer(help="List the features of the project, and prove those of definitions.py.")
 study = typer.Typer(help="Ask a question of the log: search, judge, record, keep.", no_args_is_help=True)
@@ -38,6 +50,7 @@ def _feature_set(project: "Project", *, proven: bool = False) -> "FeatureSet":
 
 
 @listed.callback(invoke_without_command=True)
+@answered
 def features(
     context: typer.Context,
     *,
@@ -55,49 +68,42 @@ def features(
     ] = False,
     engine: EngineOption = "local",
     project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+) -> Says | Told | None:
     """List the features of the project: what is computed of every user, in training and in a request."""
     from features.project import Project
 
     if context.invoked_subcommand:
-        return
+        return None
+    here = Project.find(project)
     if mine is not None:
-        _mine(Project.find(project), mine, of, support=support, engine=engine, as_json=as_json)
-        return
+        return _mined(here, mine, of, support=support, engine=engine)
     if out is not None:
-        scored = _scored(Project.find(project), out, at=at, scores=scores, engine=engine)
-        answer(scored.to_dict(), str(scored), as_json=as_json)
-        return
-    found = _feature_set(Project.find(project))
+        return _scored(here, out, at=at, scores=scores, engine=engine)
+    found = _feature_set(here)
     rows = [(each.name, each.meaning()) for each in found.features if not each.hidden]
     told = [{"name": name, "meaning": meaning} for name, meaning in rows]
     text = f"{table(rows, ('feature', 'meaning'))}\n{len(rows)} features, fingerprint {found.fingerprint}"
-    answer({"features": told, "fingerprint": found.fingerprint}, text, as_json=as_json)
+    return Told({"features": told, "fingerprint": found.fingerprint}, text)
 
 
 @listed.command("check")
+@answered
 def check(
     *,
     logs: Annotated[int, typer.Option(min=1, help="Random users, each at four instants.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Of the random logs.")] = 0,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    project: "Project",
+) -> Told:
     """Put the functions of definitions.py through the laws of features, on random logs of the plan."""
     from features.behaviour.proof import prove
     from features.events.plan import TrackingPlan
-    from features.project import Project
 
-    found = Project.find(project)
-    plan = TrackingPlan.read(found.file("plan.yaml"))
-    proof = prove(_feature_set(found, proven=True), plan, n_logs=logs, seed=seed)
-    answer(proof.to_dict(), str(proof), as_json=as_json)
-    if proof.broken:
-        raise typer.Exit(1)
+    plan = TrackingPlan.read(project.file("plan.yaml"))
+    proof = prove(_feature_set(project, proven=True), plan, n_logs=logs, seed=seed)
+    return Told.of(proof, failed=bool(proof.broken))
 
 
-def _mine(project: "Project", name: str, of: str, *, support: float, engine: str, as_json: bool) -> None:
+def _mined(project: "Project", name: str, of: str, *, support: float, engine: str) -> Says:
     from experiments.study import Study
     from features.spark import session
 
@@ -105,8 +111,7 @@ def _mine(project: "Project", name: str, of: str, *, support: float, engine: str
     with working(f"mine {name}") as say:
         say("sessions")
         spark = session() if engine == "spark" else None
-        found = Study.from_yaml(project, name).mine(project, of=events, support=support, spark=spark)
-    answer(found.to_dict(), str(found), as_json=as_json)
+        return Study.from_yaml(project, name).mine(project, of=events, support=support, spark=spark)
 
 
 def _scored(project: "Project", out: Path, *, at: str | None, scores: bool, engine: str) -> "Scored":
@@ -126,71 +131,37 @@ def _scored(project: "Project", out: Path, *, at: str | None, scores: bool, engi
     return score(log, wanted, instant, out, models=bundle.models if bundle else None)
 
 
-@study.callback()
-def _study() -> None:
-    """Ask a question of the log: search, judge, record, keep."""
-
-
 @study.command("run")
+@answered
 def run(
     name: Annotated[str | None, typer.Argument(help="A study of studies.yaml.")] = None,
     *,
-    file: Annotated[
-        Path | None,
-        typer.Option("--table", help="A CSV, TSV or Parquet file instead of a project.", rich_help_panel=TABLE),
-    ] = None,
-    label: Annotated[
-        str, typer.Option(help="The column that is predicted; with --algorithm compared with.", rich_help_panel=TABLE)
-    ] = "",
+    file: Annotated[Path | None, of_table("--table", help="A CSV, TSV or Parquet file instead of a project.")] = None,
+    label: Annotated[str, of_table(help="The column that is predicted; with --algorithm compared with.")] = "",
     algorithm: Annotated[
-        str | None,
-        typer.Option(help="Look for clusters instead: kmeans, ward, dbscan, hdbscan, gaussian.", rich_help_panel=TABLE),
+        str | None, of_table(help="Look for clusters instead: kmeans, ward, dbscan, hdbscan, gaussian.")
     ] = None,
-    k: Annotated[
-        str, typer.Option(help="Of clusters: how many, LEAST-MOST or one number.", rich_help_panel=TABLE)
-    ] = "2-8",
-    prepare: Annotated[
-        str, typer.Option(help="Of clusters: steps, with commas between, or none.", rich_help_panel=TABLE)
-    ] = "log,standardise",
-    positive: Annotated[
-        str | None, typer.Option(help="Its positive value (default: true, 1, yes or the rarer).", rich_help_panel=TABLE)
-    ] = None,
-    split: Annotated[
-        Literal["folds", "time", "column"], typer.Option(help="Which rows are judged.", rich_help_panel=TABLE)
-    ] = "folds",
-    column: Annotated[
-        str | None, typer.Option(help="Of time or column: the column's name.", rich_help_panel=TABLE)
-    ] = None,
-    test: Annotated[
-        list[str] | None,
-        typer.Option(help="Of column: a value whose rows are judged. Repeatable.", rich_help_panel=TABLE),
-    ] = None,
-    user: Annotated[
-        str | None, typer.Option(help="Rows with the same value stay together.", rich_help_panel=TABLE)
-    ] = None,
+    k: Annotated[str, of_table(help="Of clusters: how many, LEAST-MOST or one number.")] = "2-8",
+    prepare: Annotated[str, of_table(help="Of clusters: steps, with commas between, or none.")] = "log,standardise",
+    positive: Annotated[str | None, of_table(help="Its positive value (default: true, 1, yes or the rarer).")] = None,
+    split: Annotated[Literal["folds", "time", "column"], of_table(help="Which rows are judged.")] = "folds",
+    column: Annotated[str | None, of_table(help="Of time or column: the column's name.")] = None,
+    test: Annotated[list[str] | None, of_table(help="Of column: a value whose rows are judged. Repeatable.")] = None,
+    user: Annotated[str | None, of_table(help="Rows with the same value stay together.")] = None,
     known_later: Annotated[
-        list[str] | None,
-        typer.Option(help="A column that is not known when predicting. Repeatable.", rich_help_panel=TABLE),
+        list[str] | None, of_table(help="A column that is not known when predicting. Repeatable.")
     ] = None,
-    trusted: Annotated[
-        list[str] | None,
-        typer.Option(help="A column that may tell the label alone. Repeatable.", rich_help_panel=TABLE),
-    ] = None,
-    sensitive: Annotated[
-        list[str] | None, typer.Option(help="Judged by, not learned from. Repeatable.", rich_help_panel=TABLE)
-    ] = None,
-    leave_out: Annotated[list[str] | None, typer.Option(help="No feature. Repeatable.", rich_help_panel=TABLE)] = None,
-    copies_allowed: Annotated[
-        bool, typer.Option("--copies-allowed", help="Many equal positive rows are real.", rich_help_panel=TABLE)
-    ] = False,
-    trials: Annotated[int, typer.Option(min=1, help="Of each search.", rich_help_panel=TABLE)] = 10,
-    seeds: Annotated[int, typer.Option(min=1, help="Times it is all done again.", rich_help_panel=TABLE)] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="The first.", rich_help_panel=TABLE)] = 7,
+    trusted: Annotated[list[str] | None, of_table(help="A column that may tell the label alone. Repeatable.")] = None,
+    sensitive: Annotated[list[str] | None, of_table(help="Judged by, not learned from. Repeatable.")] = None,
+    leave_out: Annotated[list[str] | None, of_table(help="No feature. Repeatable.")] = None,
+    copies_allowed: Annotated[bool, of_table("--copies-allowed", help="Many equal positive rows are real.")] = False,
+    trials: Annotated[int, of_table(min=1, help="Of each search.")] = 10,
+    seeds: Annotated[int, of_table(min=1, help="Times it is all done again.")] = 1,
+    seed: Annotated[int, of_table(min=0, help="The first.")] = 7,
     workers: WorkersOption = 1,
     engine: EngineOption = "local",
     project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+) -> Says:
     """Build the rows, search, judge on the newest cut, record in MLflow, and register the model.
 
     A run that was killed goes on where it stopped when it is started again. With --table FILE --label COLUMN the rows
@@ -217,9 +188,7 @@ def run(
             table |= {"kind": "clusters", "algorithm": algorithm, "k": _ends(k)}
             table |= {} if algorithm == "markov" else {"preparation": steps}
         with working(file.name) as say:
-            figures = Study.from_dict({"name": "table", **table}).answer(file, progress=say, workers=workers)
-        answer(figures.to_dict(), str(figures), as_json=as_json)
-        return
+            return Study.from_dict({"name": "table", **table}).answer(file, progress=say, workers=workers)
     if name is None:
         raise typer.BadParameter("name a study of studies.yaml, or a file with --table.")
     from features.events.engine import engine_named
@@ -230,8 +199,7 @@ def run(
     asked = Study.from_yaml(found, name)
     with working(name) as say:
         log = EventLog.of(found, engine=engine_named(engine))
-        result = asked.run(found, rows=asked.rows(found, log=log), progress=say, workers=workers)
-    answer(result.to_dict(), str(result), as_json=as_json)
+        return asked.run(found, rows=asked.rows(found, log=log), progress=say, workers=workers)
 
 
 def _ends(k: str) -> list[int]:
@@ -242,119 +210,92 @@ def _ends(k: str) -> list[int]:
 
 
 @study.command("list")
-def list_(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+@answered
+def list_(*, project: "Project") -> Told:
     """The studies of the project and their newest models."""
     from experiments.release import standing
-    from features.project import Project
 
-    rows = standing(Project.find(project))
+    rows = standing(project)
     cells = [(each.name, each.kind, each.question, each.version or "-", each.verdict or "not run yet") for each in rows]
     header = ("study", "kind", "question", "version", "verdict")
-    answer({"studies": [each.to_dict() for each in rows]}, table(cells, header), as_json=as_json)
+    return Told({"studies": [each.to_dict() for each in rows]}, table(cells, header))
 
 
 @study.command("show")
-def show(
-    name: Annotated[str, typer.Argument(help="A study of studies.yaml.")],
-    *,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@answered
+def show(name: NameArgument, *, project: "Project") -> Told:
     """The versions of a study's model: when, how good, and which one is served."""
     from experiments.release import history
-    from features.project import Project
 
-    rows = history(Project.find(project), name)
+    rows = history(project, name)
     cells = [(each.version, each.digest[:12], each.features, each.verdict) for each in rows]
     text = table(cells, ("version", "digest", "features", "verdict")) if rows else f"{name} has not been run yet."
-    answer({"study": name, "versions": [each.to_dict() for each in rows]}, text, as_json=as_json)
+    return Told({"study": name, "versions": [each.to_dict() for each in rows]}, text)
 
 
 @study.command("resume")
-def resume(
-    name: Annotated[str, typer.Argument(help="A study of studies.yaml.")],
-    *,
-    workers: WorkersOption = 1,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@answered
+def resume(name: NameArgument, *, workers: WorkersOption = 1, project: "Project") -> Says:
     """Go on with the run that was killed; what it tried counts. `run` does the same, or begins anew."""
     from experiments.study import Study
-    from features.project import Project
 
-    found = Project.find(project)
     with working(name) as say:
-        result = Study.from_yaml(found, name).run(found, progress=say, resume=True, workers=workers)
-    answer(result.to_dict(), str(result), as_json=as_json)
+        return Study.from_yaml(project, name).run(project, progress=say, resume=True, workers=workers)
 
 
 @study.command("join")
-def join(
-    name: Annotated[str, typer.Argument(help="A study of studies.yaml.")],
-    *,
-    workers: WorkersOption = 1,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@answered
+def join(name: NameArgument, *, workers: WorkersOption = 1, project: "Project") -> Told:
     """Help a run of another machine, on the same log and the same database of trials; keep nothing."""
     from experiments.study import Study
-    from features.project import Project
 
-    found = Project.find(project)
     with working(name) as say:
-        trials = Study.from_yaml(found, name).join(found, progress=say, workers=workers)
-    answer({"study": name, "trials": trials}, f"{name}: {trials} trials have ended", as_json=as_json)
+        trials = Study.from_yaml(project, name).join(project, progress=say, workers=workers)
+    return Told({"study": name, "trials": trials}, f"{name}: {trials} trials have ended")
 
 
 @study.command("compare")
+@answered
 def compare(
-    name: Annotated[str, typer.Argument(help="A study of studies.yaml.")],
+    name: NameArgument,
     runs: Annotated[list[str] | None, typer.Argument(help="Run ids, their beginnings, or model versions.")] = None,
     *,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    project: "Project",
+) -> Says:
     """Runs of a study beside each other; of two, what was declared differently, and who ranks the same users better."""
     from experiments.runs import compare as do
-    from features.project import Project
 
-    found = do(Project.find(project), name, runs or ())
-    answer(found.to_dict(), str(found), as_json=as_json)
+    return do(project, name, runs or ())
 
 
 @study.command("rerun")
+@answered
 def rerun(
     run: Annotated[str, typer.Argument(metavar="RUN_ID", help="MLflow's id of a finished run.")],
     *,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    project: "Project",
+) -> Told:
     """Fit a recorded run again on the recorded data: exit code 1 unless the same model comes out."""
     from experiments.runs import rerun as do
-    from features.project import Project
 
     with working(run) as say:
-        found = do(Project.find(project), run, progress=say)
-    answer(found.to_dict(), str(found), as_json=as_json)
-    if not found.holds:
-        raise typer.Exit(1)
+        found = do(project, run, progress=say)
+    return Told.of(found, failed=not found.holds)
 
 
+@answered
 def promote(
     model: Annotated[
         list[str] | None, typer.Option(help="STUDY=VERSION, instead of the study's newest. Repeatable.")
     ] = None,
     *,
     force: Annotated[bool, typer.Option("--force", help="Even models that fail their gates; it is recorded.")] = False,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    project: "Project",
+) -> Says:
     """Make a bundle of every study's newest model, call it champion, and publish it to the service."""
     from experiments.release import promote as do
-    from features.project import Project
 
-    done = do(Project.find(project), versions=_versions(model or []), force=force)
-    answer(done.to_dict(), str(done), as_json=as_json)
+    return do(project, versions=_versions(model or []), force=force)
 
 
 def _versions(given: list[str]) -> dict[str, int]:
@@ -369,10 +310,9 @@ def _versions(given: list[str]) -> dict[str, int]:
     return versions
 
 
-def rollback(*, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+@answered
+def rollback(*, project: "Project") -> Says:
     """Serve the previous bundle again; it and the champion change places."""
     from experiments.release import rollback as do
-    from features.project import Project
 
-    done = do(Project.find(project))
-    answer(done.to_dict(), str(done), as_json=as_json)
+    return do(project)

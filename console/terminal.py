@@ -4,8 +4,10 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, TypeVar
 
 import typer
 
@@ -27,6 +29,62 @@ EngineOption = Annotated[
 ]
 
 T = TypeVar("T")
+
+
+class Says(Protocol):
+    """A result that says itself to programs, and with `str` to people."""
+
+    def to_dict(self) -> Mapping[str, object]:
+        """Plain values."""
+
+
+class Told(NamedTuple):
+    """What a command answers.
+
+    Attributes:
+        document: For programs.
+        text: For people.
+        failed: Whether the command exits with 1.
+    """
+
+    document: Mapping[str, object]
+    text: str
+    failed: bool = False
+
+    @classmethod
+    def of(cls, result: Says, *, failed: bool = False) -> "Told":
+        """A result, and whether it is a bad one."""
+        return cls(result.to_dict(), str(result), failed)
+
+
+def answered(work: Callable[..., Says | Told | None]) -> Callable[..., None]:
+    """The command around a function that hands back its result: with `--json`, and `--project` where it needs one.
+
+    It needs one where its parameter `project` has no default.
+    """
+    given = dict(signature(work).parameters)
+    needs = "project" in given and given["project"].default is Parameter.empty
+
+    @wraps(work)
+    def command(*, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - what the function takes
+        if needs:
+            from features.project import Project
+
+            options["project"] = Project.find(options["project"])
+        result = work(**options)
+        if result is None:
+            return
+        told = result if isinstance(result, Told) else Told.of(result)
+        answer(told.document, told.text, as_json=as_json)
+        if told.failed:
+            raise typer.Exit(1)
+
+    if needs:
+        given["project"] = given["project"].replace(annotation=ProjectOption, default=None)
+    given["as_json"] = Parameter("as_json", Parameter.KEYWORD_ONLY, annotation=JsonOption, default=False)
+    vars(command)["__signature__"] = Signature(list(given.values()))  # Typer reads this, and the annotations
+    command.__annotations__ = {name: each.annotation for name, each in given.items()}
+    return command
 
 
 def show(text: str) -> None:
