@@ -1,6 +1,6 @@
 """studies.yaml: what is predicted or clustered, of whom, as of when, and how hard to try."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,6 +23,8 @@ OF_DENSITY = ("dbscan", "hdbscan")
 """Algorithms that find out how many clusters there are."""
 KINDS = ("propensity", "clusters", "table")
 SEGMENTS = "segments.yaml"
+Fault = tuple[tuple[Any, ...], str]
+"""Where, and what."""
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 
 
@@ -278,75 +280,63 @@ def question(spec: Spec) -> str:
     return f"{asked}, of {file_of(spec) or f'who {spec.population}'}"
 
 
-def unknowns(spec: Spec, plan: TrackingPlan, features: tuple[str, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
+def unknowns(spec: Spec, plan: TrackingPlan, features: tuple[str, ...]) -> Iterator[Fault]:
     """(place, fault) of every event, property and feature that nobody declared; a table's columns are its own."""
     if isinstance(spec, TableSpec) or file_of(spec) is not None:
         return
-    yield from _unknown_event(spec.population.did, ("population", "did"), plan)
     yield from _unknown_features(spec, features)
-    there = features if spec.features == "all" else spec.features
-    for place, step in enumerate(spec.preparation):
-        for index, name in enumerate(() if step.columns == "all" else step.columns):
-            if name not in there and not made(name):
-                where = ("preparation", place, step.step, "columns", index)
-                yield where, f"unknown feature {name!r}. {nearest(name, there)}"
-    if spec.cuts.on is not None:
-        yield from _unknown_event(spec.cuts.on, ("cuts", "on"), plan)
-    asked = spec.predicts if isinstance(spec, PropensitySpec) else spec.business
-    if asked is not None:
-        yield from _unknown_outcome(asked, "predicts" if isinstance(spec, PropensitySpec) else "business", plan)
-
-
-def _unknown_outcome(asked: Label | Business, where: str, plan: TrackingPlan) -> Iterator[tuple[tuple[Any, ...], str]]:
-    for kind in ("did", "did_not"):
-        if (event := getattr(asked, kind, None)) is not None:
-            yield from _unknown_event(event, (where, kind), plan)
-    if asked.value is not None:
+    where, asked = ("predicts", spec.predicts) if isinstance(spec, PropensitySpec) else ("business", spec.business)
+    events = {("population", "did"): spec.population.did, ("cuts", "on"): spec.cuts.on}
+    events |= {(where, kind): getattr(asked, kind, None) for kind in ("did", "did_not")}
+    for place, event in events.items():
+        if event is not None:
+            yield from _unknown("event", event, place, ("any", *plan.specs))
+    if asked is not None and asked.value is not None:
         yield from _unknown_property(asked.value, (where, "value"), plan)
 
 
-def _unknown_features(spec: OfLog, features: tuple[str, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
+def _unknown(what: str, name: str, place: tuple[Any, ...], known: Collection[str]) -> Iterator[Fault]:
+    if name not in known:
+        yield place, f"unknown {what} {name!r}. {nearest(name, known)}"
+
+
+def _unknown_features(spec: OfLog, features: tuple[str, ...]) -> Iterator[Fault]:
     for key in ("features", "trusted", "known_later", "sensitive", "monotone"):
         said = getattr(spec, key, ())
         for place, name in enumerate(() if said == "all" else said):
-            if name not in features and not (key == "monotone" and made(name)):
-                yield (
-                    (key, name if key == "monotone" else place),
-                    f"unknown feature {name!r}. {nearest(name, features)}",
-                )
+            if not (key == "monotone" and made(name)):
+                yield from _unknown("feature", name, (key, name if key == "monotone" else place), features)
+    there = features if spec.features == "all" else spec.features
+    for place, step in enumerate(spec.preparation):
+        for index, name in enumerate(() if step.columns == "all" else step.columns):
+            if not made(name):
+                yield from _unknown("feature", name, ("preparation", place, step.step, "columns", index), there)
 
 
-def _unknown_event(name: str, place: tuple[Any, ...], plan: TrackingPlan) -> Iterator[tuple[tuple[Any, ...], str]]:
-    if name != "any" and name not in plan.specs:
-        yield place, f"unknown event {name!r}. {nearest(name, ['any', *plan.specs])}"
-
-
-def _unknown_study(spec: Spec, studies: Mapping[str, Spec]) -> Iterator[tuple[tuple[Any, ...], str]]:
+def _unknown_study(spec: Spec, studies: Mapping[str, Spec]) -> Iterator[Fault]:
     """A label may ask studies of clusters."""
     clusters = [name for name, each in studies.items() if isinstance(each, ClustersSpec) and each.file is None]
     if isinstance(spec, PropensitySpec) and spec.predicts.in_cluster is not None:
-        name = spec.predicts.in_cluster.study
-        if name not in clusters:
-            yield ("predicts", "in_cluster", "study"), f"unknown study of clusters {name!r}. {nearest(name, clusters)}"
+        place = ("predicts", "in_cluster", "study")
+        yield from _unknown("study of clusters", spec.predicts.in_cluster.study, place, clusters)
 
 
-def _segment(spec: Spec, path: Path) -> Iterator[tuple[tuple[Any, ...], str]]:
+def _segment(spec: Spec, path: Path) -> Iterator[Fault]:
     """A label may ask a segment that is declared beside the studies."""
     if not isinstance(spec, PropensitySpec) or spec.predicts.in_segment is None:
         return
-    file, name, place = path.with_name(SEGMENTS), spec.predicts.in_segment, ("predicts", "in_segment")
-    declared = load(file).get("segments", {}) if file.exists() else {}
-    if not file.exists():
+    file, place = path.with_name(SEGMENTS), ("predicts", "in_segment")
+    if file.exists():
+        yield from _unknown("segment", spec.predicts.in_segment, place, load(file).get("segments", {}))
+    else:
         yield place, "there is no segments.yaml beside this file"
-    elif name not in declared:
-        yield place, f"unknown segment {name!r}. {nearest(name, declared)}"
 
 
-def _unknown_property(name: str, place: tuple[Any, ...], plan: TrackingPlan) -> Iterator[tuple[tuple[Any, ...], str]]:
+def _unknown_property(name: str, place: tuple[Any, ...], plan: TrackingPlan) -> Iterator[Fault]:
     event, _, prop = name.partition(".")
-    faults = list(_unknown_event(event, place, plan))
-    yield from faults
-    if not faults:
-        known = plan.properties if event == "any" else plan.specs[event].properties
-        if prop not in known:
-            yield place, f"unknown property {prop!r} of {event!r}. {nearest(prop, known)}"
+    if event != "any" and event not in plan.specs:
+        yield from _unknown("event", event, place, ("any", *plan.specs))
+        return
+    known = plan.properties if event == "any" else plan.specs[event].properties
+    if prop not in known:
+        yield place, f"unknown property {prop!r} of {event!r}. {nearest(prop, known)}"
