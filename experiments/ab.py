@@ -101,35 +101,28 @@ class ExperimentResult(Plain):
         compared = [comparison for comparison in self.comparisons if isinstance(comparison, Comparison)]
         good = {"ship": True, "invalid, do not ship": False}.get(self.decision.answer)
         answer = f"{self.decision.answer}{f' {self.decision.arm}' if self.decision.arm else ''}"
-        told = [each for each in (self.segments.interactions if self.segments else ()) if each.significant]
-        sections = {
-            "Sample ratio": [pages.listing([str(self.sample_ratio), *self.notes])],
-            "Difference to control": [forest(compared) if compared else "", self._compared().html()],
-            "Covariate": [pages.listing([str(self.covariate)])] if self.covariate else [],
-            "Guardrails": [self._guarded().html()] if self.guardrails else [],
-            "Segments": [
-                pages.listing(self.segments.notes()),
-                segment_forest(told) if told else "",
-                self.segments.table().html(),
-            ]
-            if self.segments
-            else [],
-            "Of those exposed up to each day": [trajectories(self.growth, "day", sure=True)] if self.growth else [],
-            "By days since the first exposure": [
-                pages.listing(map(str, self.since)),
-                trajectories(self.since, "days since the first exposure"),
-            ]
-            if self.since
-            else [],
-        }
         return pages.page(
             "A/B test",
             f"{sum(arm.n for arm in self.arms):,} {self.unit}; control is {self.control}, success is {self.success}",
             pages.verdict(answer, self.decision.reasons, good=good),
-            *(pages.section(title, *parts) for title, parts in sections.items() if parts),
+            pages.section("Sample ratio", pages.listing([str(self.sample_ratio), *self.notes])),
+            pages.section("Difference to control", forest(compared), self._compared().html()),
+            pages.section("Covariate", pages.listing([str(self.covariate)] if self.covariate else [])),
+            pages.section("Guardrails", self._guarded().html()),
+            pages.section("Segments", *(self._by_segment(self.segments) if self.segments else ())),
+            pages.section("Of those exposed up to each day", trajectories(self.growth, "day", sure=True)),
+            pages.section(
+                "By days since the first exposure",
+                pages.listing(map(str, self.since)),
+                trajectories(self.since, "days since the first exposure"),
+            ),
             pages.listing(self._legend()),
             pages.section("Arms", self._arms().html()),
         )
+
+    def _by_segment(self, segments: Segments) -> tuple[str, ...]:
+        told = [each for each in segments.interactions if each.significant]
+        return pages.listing(segments.notes()), segment_forest(told), segments.table().html()
 
     def _arms(self) -> pages.Table:
         rows = [

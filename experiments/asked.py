@@ -1,8 +1,6 @@
 """Asked: what answers a label that asks more than events: the newest clusters of a study, or a declared segment."""
 
-from pathlib import Path
-
-from experiments.tracking import Tracking, scratch
+from experiments.tracking import Tracking
 from features.behaviour.feature_set import FeatureSet
 from features.errors import DefinitionError, StudyError
 from features.events.log import EventLog
@@ -10,7 +8,6 @@ from features.project import Project
 from features.segments.nodes import Node, below
 from features.segments.segment_set import Segment, SegmentSet
 from training.label import InCluster, Label
-from training.model import Model
 from training.outcome import Membership, Source, Truth
 
 TELLS = ("feature", "count", "bucket")
@@ -38,8 +35,7 @@ def _clusters(project: Project, features: FeatureSet, wanted: InCluster) -> Memb
     versions = tracking.versions(tracking.name(study))
     if not versions:
         raise StudyError(f"the study {study!r} has no model yet. Hint: `ethogram study run {study}`.")
-    with scratch() as temporary:
-        model = Model.load(tracking.fetch(versions[0], Path(temporary)))
+    model = tracking.model(versions[0])
     if model.kind != "clusters" or model.features != features.fingerprint:
         what = "no clusters" if model.kind != "clusters" else "other features than the project declares"
         raise StudyError(f"the newest model of {study!r} has {what}. Hint: `ethogram study run {study}`.")

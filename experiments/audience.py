@@ -80,9 +80,24 @@ class Audience:
         """What histories must hold."""
         return self.segments.schema
 
-    def everybody(self, purpose: Purpose = Purpose.ANALYTICS) -> Iterator[Histories]:
-        """All persons who agree to the purpose as of now, a bucket at a time."""
-        return self.map(lambda histories: histories, purpose)
+    def everybody(
+        self, purpose: Purpose = Purpose.ANALYTICS, told: Callable[[str], None] = lambda _: None
+    ) -> Iterator[Histories]:
+        """All persons who agree to the purpose as of now, a bucket at a time; `told` hears how many there were."""
+        seen = 0
+        for histories in self.map(lambda histories: histories, purpose):
+            yield histories
+            seen += len(histories)
+            told(f"{seen:,} users")
+
+    def named(self, names: Sequence[str]) -> list[str]:
+        """These segments, by default the active ones.
+
+        Raises:
+            DefinitionError: there is no such segment.
+        """
+        active = [each.name for each in self.segments.segments if each.status == "active"]
+        return [self.segments.segment(name).name for name in names] or active
 
     def map(self, work: Callable[[Histories], R], purpose: Purpose = Purpose.ANALYTICS) -> Iterator[R]:
         """What the work makes of them, a bucket at a time, on all cores."""

@@ -40,12 +40,9 @@ class Asked:
         Raises:
             DefinitionError: there is no such segment, event or property.
         """
-        for name in names:
-            audience.segments.segment(name)
-        active = [each.name for each in audience.segments.segments if each.status == "active"]
-        sources = self.sources(audience)
+        sources, chosen = self.sources(audience), audience.named(names)
         wider = audience.wider({name for source in sources.values() for name in source.schema.properties})
-        return wider, wider.segments.only(names or active), sources
+        return wider, wider.segments.only(chosen), sources
 
     def sources(self, audience: Audience) -> dict[str, Source]:
         """Per figure what gives it: conversion, value, retention."""
@@ -121,14 +118,13 @@ class Backtest:
             )
         audience, segments, sources = asked.of(audience, names)
         sums = np.zeros((len(dates), len(segments), 2, len(sources), 3))
-        for histories in audience.everybody():
+        for histories in audience.everybody(told=told):
             for place, date in enumerate(dates):
                 mine = histories.take(np.flatnonzero(audience.seen(histories, date)))
                 inside = audience.truths(mine, date, segments).values == TRUE
                 later = np.full(len(mine), date + asked.within)
                 outcome = np.array([_outcome(name, source.numbers(mine, later)) for name, source in sources.items()])
                 sums[place] += _sums(inside, outcome)
-            told(f"{int(sums[-1, 0, :, 0, 0].sum()):,} users")
         least = {each.name: each.min_size for each in segments.segments}
         rows = [
             _row(name, date, sums[place, k], list(sources), least[name])
@@ -184,16 +180,11 @@ def _row(name: str, at: int, sums: Floats, figures: Sequence[str], least: int) -
         return Row(name, at, None, 0.0, {})
     told = {}
     for k, figure in enumerate(figures):
-        control, arm = (_summary(*sums[side, k].tolist()) for side in (0, 1))
+        control, arm = (Summary.of_sums(*sums[side, k].tolist()) for side in (0, 1))
         found = (fold(arm, control) or lift(arm, control)) if arm.n > 1 and control.n > 1 else None
         more = (found.value, found.low, found.high) if found is not None else (None, None, None)
         told[figure] = (arm.mean, control.mean, *more)
     return Row(name, at, inside, share, told if inside and others else {})
-
-
-def _summary(n: float, total: float, squares: float) -> Summary:
-    mean = total / n if n else 0.0
-    return Summary(int(n), mean, max(squares - n * mean * mean, 0.0) / (n - 1) if n > 1 else 0.0)
 
 
 def _told(inside: float, others: float, value: float | None, low: float | None, high: float | None) -> str:

@@ -1,7 +1,7 @@
 """Comparison: one metric of one arm against control, or the statement that there is not enough data for one."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from experiments import pages
@@ -141,20 +141,18 @@ def compare(
         correction: Of what.
     """
     control, *others = arms
-    pairs = [(arm, metric) for metric in control.metrics for arm in others]
-    reasons = [too_little(arm.metrics[metric], control.metrics[metric], binary[metric]) for arm, metric in pairs]
-    tested = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
-    differences = [welch(arm.metrics[metric], control.metrics[metric]) for arm, metric in tested]
-    others_said = [(cuped or {}).get((arm.name, metric)) for arm, metric in tested]
-    judged = [other or plain for plain, other in zip(differences, others_said, strict=True)]
-    corrected = iter(adjusted([difference.p for difference in judged], correction))
-    found = iter(zip(differences, others_said, strict=True))
-    return tuple(
-        _comparison(arm, control, metric, next(found), next(corrected), binary=binary[metric], less=metric in less)
-        if reason is None
-        else NotEnoughData(arm.name, metric, reason)
-        for (arm, metric), reason in zip(pairs, reasons, strict=True)
-    )
+    found: list[Comparison | NotEnoughData] = []
+    for metric in control.metrics:
+        for arm in others:
+            reason = too_little(arm.metrics[metric], control.metrics[metric], binary[metric])
+            if reason is not None:
+                found.append(NotEnoughData(arm.name, metric, reason))
+                continue
+            one = _comparison(arm, control, metric, (cuped or {}).get((arm.name, metric)), binary=binary[metric])
+            found.append(replace(one, less=metric in less))
+    tested = [one for one in found if isinstance(one, Comparison)]
+    corrected = iter(adjusted([one.judged.p for one in tested], correction))
+    return tuple(replace(one, adjusted=next(corrected)) if isinstance(one, Comparison) else one for one in found)
 
 
 def too_little(arm: Summary, control: Summary, binary: bool) -> str | None:
@@ -172,30 +170,21 @@ def too_little(arm: Summary, control: Summary, binary: bool) -> str | None:
     return None
 
 
-def _comparison(
-    arm: Arm,
-    control: Arm,
-    metric: str,
-    differences: tuple[Estimate, Estimate | None],
-    corrected: float,
-    *,
-    binary: bool,
-    less: bool,
-) -> Comparison:
-    difference, cuped = differences
-    judged = cuped or difference
+def _comparison(arm: Arm, control: Arm, metric: str, cuped: Estimate | None, *, binary: bool) -> Comparison:
+    """Not corrected yet."""
     a, c = arm.metrics[metric], control.metrics[metric]
+    difference = welch(a, c)
+    judged = cuped or difference
     counts = [[of.n * of.mean, of.n * (1 - of.mean)] for of in (a, c)]
     return Comparison(
         arm.name,
         metric,
         difference,
         lift(a, c),
-        corrected,
+        judged.p,
         chi_square(counts) if binary else None,
         chi_square(counts, correction=True) if binary else None,
         detectable(judged.error),
         always_valid(judged, a.n + c.n),
         cuped,
-        less,
     )

@@ -60,15 +60,12 @@ class Difference:
         changes = dict(_changes(theirs, mine))
         sides = [each.only(list(changes)) for each in (theirs, mine)]
         counts = {name: np.zeros(3, np.int64) for name in changes}
-        seen = 0
-        for histories in wider.everybody() if changes else ():
+        for histories in wider.everybody(told=told) if changes else ():
             found = [_inside(wider.truths(histories, wider.at, side)) if len(side) else {} for side in sides]
             none = np.zeros(len(histories), np.bool_)
             for name in changes:
                 was, now = (each.get(name, none) for each in found)
                 counts[name] += [was.sum(), now.sum(), (was & now).sum()]
-            seen += len(histories)
-            told(f"{seen:,} users")
         least = {each.name: each.min_size for side in sides for each in side.segments}
         shown = {name: change for name, change in changes.items() if max(counts[name]) >= least[name]}
         lines = [Line(name, change, *counts[name].tolist()) for name, change in shown.items()]

@@ -252,14 +252,13 @@ class DriftReport(Plain):
         others = [finding.row() for finding in self.findings if finding not in self.moved]
         moved = pages.Table(HEADER, [finding.row() for finding in self.moved], texts=3).html()
         good = {"no drift": True, "not enough data": None}.get(self.verdict, False)
-        touched = pages.listing(map(str, self.touched))
         return pages.page(
             "Drift",
             f"Called moved: significant (at most {FALSE_ALARMS:.0%} false alarms a report) and larger than the floor",
             pages.verdict(self.headline, self.actions, good=good),
-            pages.section("What moved", moved, pictures) if self.moved else "",
-            pages.section("Whose predictions it touches", touched) if touched else "",
-            pages.section("Known beside it", pages.listing(self.notes)) if self.notes else "",
+            pages.section("What moved", moved, pictures),
+            pages.section("Whose predictions it touches", pages.listing(map(str, self.touched))),
+            pages.section("Known beside it", pages.listing(self.notes)),
             pages.section("Everything else that was tested", pages.Table(HEADER, others, texts=3).html()),
             "".join(pages.link(text, address) for text, address in (links or {}).items()),
         )

@@ -1,6 +1,6 @@
 """Duel: a challenger against the champion on the same matured rows, judged by the same resamples of users."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from experiments import pages
 from experiments.plain import Plain
 from features.instants import iso
+from training.model import Scores
+from training.training_set import TrainingSet
 from training.validation import METRICS, Estimate, judge
 
 TOLERANCE = 0.005
@@ -100,9 +102,17 @@ class Duel(Plain):
         ]
 
 
-def table(duels: list[Duel]) -> pages.Table:
+def table(duels: Sequence[Duel]) -> pages.Table:
     """All figures of several duels."""
     return pages.Table(HEADER, [row for duel in duels for row in duel.rows()], texts=2)
+
+
+def between(study: str, test: TrainingSet, champion: Scores, challenger: Scores) -> Duel | None:
+    """The duel of what two models say of the same rows; None where these have no outcome, or the study asks which."""
+    before, after = champion.probability, challenger.probability
+    if test.y is None or before is None or after is None:
+        return None
+    return duel(study, test.y, before, after, test.matrix.users, at=int(test.matrix.at.max()))
 
 
 def duel(

@@ -1,6 +1,8 @@
 """Forest plot: differences to control with their intervals; and the same along days."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from experiments import pages
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GREY, GREEN, RED, BLUE = "#57606a", "#15803d", "#b91c1c", "#2f6db5"
+COLUMNS = 3
 Line = tuple[str, Estimate, str]
 """A name, an estimate, a colour; what is grey is not significant."""
 
@@ -39,19 +42,8 @@ def segment_forest(interactions: Sequence[Interaction]) -> str:
 
 def trajectories(found: Sequence[Trajectory], axis: str, *, sure: bool = False) -> str:
     """One panel a trajectory, with its 95 % intervals; `sure`: the always-valid ones around them."""
-    shown = [each for each in found if each.points]
-    if not shown:
-        return ""
-
-    def draw(axes: Sequence["Axes"]) -> None:
-        for panel, each in zip(axes, shown, strict=False):
-            _trajectory(panel, each, axis, sure=sure)
-        for panel in axes[len(shown) :]:
-            panel.set_visible(False)
-
-    columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
-    return pages.picture(draw, panels=columns, rows=rows, height=2.6 * rows, title=f"Differences to control by {axis}")
+    draws = [partial(_trajectory, path=each, axis=axis, sure=sure) for each in found if each.points]
+    return _grid(draws, 2.6, f"Differences to control by {axis}")
 
 
 def _color(one: Comparison) -> str:
@@ -60,35 +52,42 @@ def _color(one: Comparison) -> str:
 
 def _forest(panels: dict[str, list[Line]], title: str) -> str:
     names = list(dict.fromkeys(name for lines in panels.values() for name, *_ in lines))
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
+    draws = [
+        partial(_panel, lines=lines, names=names, title=metric, named=place % COLUMNS == 0)
+        for place, (metric, lines) in enumerate(panels.items())
+    ]
+    return _grid(draws, 1.2 + 0.4 * len(names), title)
+
+
+def _grid(draws: Sequence[Callable[["Axes"], None]], height: float, title: str) -> str:
+    """Panels side by side, each row so many inches high; nothing when there are none."""
+    if not draws:
+        return ""
+    columns = min(COLUMNS, len(draws))
+    rows = -(-len(draws) // columns)
 
     def draw(axes: Sequence["Axes"]) -> None:
-        for place, (panel, (metric, lines)) in enumerate(zip(axes, panels.items(), strict=False)):
-            _panel(panel, lines, names, metric)
-            if place % columns:
-                panel.set_yticklabels([])
-        for panel in axes[len(panels) :]:
-            panel.set_visible(False)
+        for panel, each in zip_longest(axes, draws):
+            each(panel) if each else panel.set_visible(False)
 
-    return pages.picture(draw, panels=columns, rows=rows, height=rows * (1.2 + 0.4 * len(names)), title=title)
+    return pages.picture(draw, panels=columns, rows=rows, height=rows * height, title=title)
 
 
-def _panel(panel: "Axes", lines: Sequence[Line], names: Sequence[str], title: str) -> None:
+def _panel(panel: "Axes", *, lines: Sequence[Line], names: Sequence[str], title: str, named: bool) -> None:
     panel.axvline(0, color=GREY, linewidth=1, linestyle="--")
     for name, estimate, color in lines:
         height = names.index(name)
         panel.plot([estimate.low, estimate.high], [height, height], color=color, linewidth=2)
         filled = "white" if color == GREY else color
         panel.plot([estimate.value], [height], "s", color=color, markerfacecolor=filled, markersize=7)
-    panel.set_yticks(range(len(names)), names)
+    panel.set_yticks(range(len(names)), names if named else [""] * len(names))
     panel.set_ylim(len(names) - 0.5, -0.5)
     panel.set_title(title)
     panel.locator_params(axis="x", nbins=4)
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _trajectory(panel: "Axes", path: Trajectory, axis: str, *, sure: bool) -> None:
+def _trajectory(panel: "Axes", *, path: Trajectory, axis: str, sure: bool) -> None:
     places = range(len(path.points))
     lows, highs = ([getattr(each.difference, side) for each in path.points] for side in ("low", "high"))
     if sure:

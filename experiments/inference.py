@@ -36,6 +36,12 @@ class Summary:
         varies = values.min() < values.max()  # the mean of equal values is not always one of them
         return cls(len(values), float(np.mean(values)), float(np.var(values, ddof=1)) if varies else 0.0)
 
+    @classmethod
+    def of_sums(cls, n: float, total: float, squares: float) -> "Summary":
+        """The same of so many values by their sum and the sum of their squares."""
+        mean = total / n if n else 0.0
+        return cls(int(n), mean, max(squares - n * mean * mean, 0.0) / (n - 1) if n > 1 else 0.0)
+
     @property
     def sd(self) -> float:
         """Standard deviation."""

@@ -84,7 +84,7 @@ class Kpis:
         audience, segments, sources = asked.of(audience, names)
         n, k = len(starts), 1 + len(segments)
         users, sums = np.zeros((n, k)), np.zeros((n, k, len(COUNTED), n))
-        for histories in audience.everybody():
+        for histories in audience.everybody(told=told):
             did = _did(sources, histories, [start + asked.within for start in starts])
             for place, start in enumerate(starts):
                 seen = audience.seen(histories, start)
@@ -92,7 +92,6 @@ class Kpis:
                 inside[0], inside[1:, seen] = seen, (audience.truths(mine, start, segments).values == TRUE).T
                 users[place] += inside.sum(axis=1)
                 sums[place, :, :, : n - place] += np.einsum("su,fpu->sfp", inside, did[:, place:])
-            told(f"{int(users[-1, 0]):,} users")
         least = [1, *(max(1, each.min_size) for each in segments.segments)]
         named = (EVERYBODY, *segments.names)
         found = [

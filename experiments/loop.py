@@ -12,7 +12,7 @@ from experiments import overview, pages, release
 from experiments.contest import Contest
 from experiments.course import Course, alone, words
 from experiments.declared import Declared
-from experiments.duel import Duel, duel
+from experiments.duel import Duel, between
 from experiments.policy import Policy
 from experiments.recalibration import recalibrated, registered
 from experiments.studies import OfLog, PropensitySpec
@@ -293,13 +293,10 @@ def _fought(state: State, study: Study, rows: TrainingSet, challenger: Model) ->
         return None
     test = rows.split_by_time()[2]
     held = test if state.same_features else _as_seen(state.declared, state.champion, study.spec)
-    champion = state.champion.models[study.name].score(held.matrix).probability
-    fresh = challenger.score(test.matrix).probability
-    if test.y is None or champion is None or fresh is None:
-        return None
     if held.matrix.users.tolist() != test.matrix.users.tolist():
         raise StudyError(f"study {study.name!r}: champion and challenger were not shown the same users.")
-    return duel(study.name, test.y, champion, fresh, test.matrix.users, at=int(test.matrix.at.max()))
+    champion = state.champion.models[study.name]
+    return between(study.name, test, champion.score(held.matrix), challenger.score(test.matrix))
 
 
 def _as_seen(declared: Declared, champion: Bundle, spec: PropensitySpec) -> TrainingSet:

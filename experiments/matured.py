@@ -1,13 +1,11 @@
 """Matured: what became of users who were served, as soon as the time that was asked about is over."""
 
-import numpy as np
 import polars as pl
 
 from experiments import pairs, studies
 from experiments.drift import DriftReport, Sample
 from experiments.outcomes import performance
 from experiments.persistence import Window, persistent
-from experiments.replay import names
 from experiments.studies import PropensitySpec
 from features.errors import AnalysisError, EthogramError
 from features.events.log import EventLog
@@ -78,11 +76,7 @@ def outcomes(project: Project, bundle: Bundle, study: str, answers: pl.DataFrame
     if not isinstance(spec, PropensitySpec):
         raise AnalysisError(f"the study {study!r} is no propensity.")
     rows = answers.filter(pl.col("at") <= log.span()[1] - spec.predicts.horizon - spec.blind_spot)
-    called, _erased = names(log, project.key, rows["user"].unique().to_list())
-    rows = rows.filter(pl.col("user").is_in(list(called))).sort("at")
-    users = np.array([called[user] for user in rows["user"].to_list()], dtype=object)
-    inside, y = pairs.outcomes(project, log, bundle, study, spec, users, rows["at"].to_numpy())
-    return rows.with_columns(pl.Series("label", y)).filter(pl.Series(inside))
+    return pairs.labelled(project, log, bundle, study, spec, rows.sort("at")).drop("person")
 
 
 def _silent(note: str) -> DriftReport:

@@ -53,7 +53,9 @@ class Table:
         return cell.ljust(width) if place < self.texts else cell.rjust(width)
 
     def html(self) -> str:
-        """A table element."""
+        """A table element; nothing when there are no rows."""
+        if not self.rows:
+            return ""
         head = "".join(self._cell("th", place, cell) for place, cell in enumerate(self.header))
         body = "".join(
             f"<tr>{''.join(self._cell('td', place, cell) for place, cell in enumerate(row))}</tr>" for row in self.rows
@@ -104,8 +106,9 @@ def link(text: str, address: str) -> str:
 
 
 def section(title: str, *parts: str) -> str:
-    """A heading and what stands under it."""
-    return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
+    """A heading and what stands under it; nothing when nothing does."""
+    inside = "".join(parts)
+    return f"<section><h2>{escape(title)}</h2>{inside}</section>" if inside else ""
 
 
 def page(title: str, subtitle: str, *parts: str) -> str:

@@ -83,13 +83,30 @@ def pairs(
         .sort("at")
         .unique(["user", pl.col("at") // DAY], keep="last", maintain_order=True)
     )
-    called, _ = names(log, project.key, last["user"].unique().to_list())
-    known = last.filter(pl.col("user").is_in(list(called)))
-    users = np.array([called[user] for user in known["user"].to_list()], object)
-    inside, y = outcomes(project, log, champion, study, spec, users, known["at"].to_numpy())
-    columns = (known[name].to_numpy()[inside] for name in ("at", score, "other"))
-    at, mine, others = columns
-    return Pairs(rows.height, both.height, users[inside], at, y[inside], mine, others)
+    known = labelled(project, log, champion, study, spec, last)
+    users, columns = np.array(known["person"].to_list(), object), ("at", "label", score, "other")
+    return Pairs(rows.height, both.height, users, *(known[name].to_numpy() for name in columns))
+
+
+def labelled(
+    project: Project, log: EventLog, bundle: Bundle, study: str, spec: PropensitySpec, answers: pl.DataFrame
+) -> pl.DataFrame:
+    """The answers about people whom the log knows, in the study's population, with the columns `person` and `label`.
+
+    Args:
+        project: Whose pseudonyms stand in the column user.
+        log: What happened.
+        bundle: That answered.
+        study: One of its studies.
+        spec: Which says what is asked, and of whom.
+        answers: Columns user and at; so long ago that every outcome is known.
+    """
+    called, _ = names(log, project.key, answers["user"].unique().to_list())
+    known = answers.filter(pl.col("user").is_in(list(called)))
+    users = [called[user] for user in known["user"].to_list()]
+    inside, y = outcomes(project, log, bundle, study, spec, np.array(users, object), known["at"].to_numpy())
+    person = pl.Series("person", users, pl.String)
+    return known.with_columns(person, pl.Series("label", y, pl.Float64)).filter(pl.Series(inside))
 
 
 def _answers(folder: Path, bundle: str, score: str, since: int) -> pl.DataFrame:

@@ -190,22 +190,18 @@ def _curves(
     return _save(path, draw)
 
 
-def _ranked(y: Array, p: Array) -> tuple[Array, Array]:
-    order = np.argsort(-p, kind="stable")
-    last = np.concatenate([p[order][1:] != p[order][:-1], [True]])
-    hits, chosen = np.cumsum(y[order])[last], np.arange(1, len(y) + 1)[last]
-    return hits, chosen
-
-
 def _roc(y: Array, p: Array) -> tuple[Array, Array]:
-    hits, chosen = _ranked(y, p)
-    n_pos = y.sum()
-    return np.append(0, (chosen - hits) / (len(y) - n_pos)), np.append(0, hits / n_pos)
+    from sklearn.metrics import roc_curve
+
+    others, hits, _ = roc_curve(y, p)
+    return others, hits
 
 
 def _pr(y: Array, p: Array) -> tuple[Array, Array]:
-    hits, chosen = _ranked(y, p)
-    return hits / y.sum(), hits / chosen
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(y, p)
+    return recall[:-1], precision[:-1]  # the last point is nobody's
 
 
 def _bins(y: Array, p: Array) -> tuple[Array, Array]:

@@ -57,21 +57,18 @@ class Preview:
             told: Hears of every step.
         """
         audience = Audience.of(project, at)
-        for name in names:
-            audience.segments.segment(name)
         wanted = [each.name for each in audience.segments.segments if each.status != "archived"]
-        segments = audience.segments.only(names or wanted)
+        segments = audience.segments.only(audience.named(names) if names else wanted)
         instants = np.linspace(audience.at - days * DAY, audience.at, points).astype(np.int64)
         n, sizes = len(segments), np.zeros((points, len(segments)), np.int64)
         overlap, seen = np.zeros((n, n), np.int64), 0
-        for histories in audience.everybody():
+        for histories in audience.everybody(told=told):
             for place, instant in enumerate(instants.tolist()):
                 known = audience.seen(histories, instant)
                 inside = (audience.truths(histories, instant, segments).values == TRUE) & known[:, None]
                 sizes[place] += inside.sum(axis=0)
             overlap += np.rint(inside.T.astype(np.float64) @ inside.astype(np.float64)).astype(np.int64)
             seen += int(known.sum())
-            told(f"{seen:,} users")
         return cls(
             segments.names, instants, seen, sizes, overlap, {each.name: each.min_size for each in segments.segments}
         )

@@ -205,13 +205,8 @@ def rollback(project: Project) -> Promotion:
     champion, previous = tracking.alias(project.name, CHAMPION), tracking.alias(project.name, PREVIOUS)
     if champion is None or previous is None:
         raise BundleError("there is no previous bundle. Hint: a second `ethogram promote` makes one.")
-    folder = published(project, tracking, previous)
-    tracking.set_alias(project.name, CHAMPION, previous.version)
-    tracking.set_alias(project.name, PREVIOUS, champion.version)
-    digest = previous.tags[DIGEST]
-    return Promotion(
-        project.name, previous.version, digest, folder, models_of(previous), champion.version, changed=True
-    )
+    published(project, tracking, previous)  # before any alias moves: what it was made of may be gone
+    return crown(project, previous)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments import pages, studies
 from experiments.declared import Declared
-from experiments.duel import Duel, duel
+from experiments.duel import Duel, between
 from experiments.plain import Plain
 from experiments.search import Directions, Found, Tried
 from experiments.study import DATA, DIGEST, RECORD, VERSION, Progress, Study, store
@@ -153,19 +153,13 @@ def _fought(project: Project, tracking: Tracking, study: str, chosen: Sequence[R
     record = _record(tracking, newer)
     if record is None or record["spec"]["kind"] != "propensity" or any(VERSION not in run.tags for run in chosen):
         return None
-    with scratch() as temporary:
-        versions = {str(each.version): each for each in tracking.versions(tracking.name(study))}
-        models = [
-            Model.load(tracking.fetch(versions[run.tags[VERSION]], Path(temporary) / run.id)) for run in (older, newer)
-        ]
+    versions = {str(each.version): each for each in tracking.versions(tracking.name(study))}
+    models = [tracking.model(versions[run.tags[VERSION]]) for run in (older, newer)]
     asked = Study(*studies.one({"name": study, **record["spec"]}))
     test = asked.rows(project, cuts=_cuts(asked, record)).split_by_time()[2]
-    if any(model.features != test.matrix.fingerprint for model in models) or test.y is None:
+    if any(model.features != test.matrix.fingerprint for model in models):
         return None
-    before, after = (model.score(test.matrix).probability for model in models)
-    if before is None or after is None:
-        return None
-    return duel(study, test.y, before, after, test.matrix.users, at=int(test.matrix.at.max()))
+    return between(study, test, *(model.score(test.matrix) for model in models))
 
 
 def rerun(project: Project, run_id: str, *, progress: Progress | None = None) -> Rerun:
@@ -189,12 +183,10 @@ def rerun(project: Project, run_id: str, *, progress: Progress | None = None) ->
     rows = _recorded(project, study, record, run)
     say(str(rows))
     fitted = study.fit(rows, _Recorded(tracking.trials(run.id)))
+    versions = tracking.versions(tracking.name(study.name))
+    recorded = tracking.model(next(each for each in versions if str(each.version) == run.tags[VERSION]))
+    fitted = replace(fitted, model=_called(fitted.model, recorded))
     with scratch() as temporary:
-        kept = next(
-            each for each in tracking.versions(tracking.name(study.name)) if str(each.version) == run.tags[VERSION]
-        )
-        recorded = Model.load(tracking.fetch(kept, Path(temporary) / "recorded"))
-        fitted = replace(fitted, model=_called(fitted.model, recorded))
         folder = store(Path(temporary) / "models", fitted, rows, seed=study.spec.search.seed)
         found = Model.load(folder, verify=True).digest
     return Rerun(study.name, run.id, run.tags[DIGEST], found)

@@ -97,18 +97,13 @@ def compared(sums: pl.DataFrame, names: Sequence[str]) -> list[Trail]:
         enough = min(n, users - n) >= max(LEAST_USERS, LEAST_SHARE * users)
         if not enough or min(some, positive - some) < FEWEST_OUTCOMES:
             continue
-        arm = _summary(n, mine, squared)
-        found = fold(arm, _summary(users - n, total - mine, squares - squared))
+        arm = Summary.of_sums(n, mine, squared)
+        found = fold(arm, Summary.of_sums(users - n, total - mine, squares - squared))
         if found is not None:
             tested.append((tuple(names[step] for step in steps if step is not None), n / users, arm.mean, found))
     adjusted = holm([found.p for *_, found in tested])
     made = [Trail(*each, p) for each, p in zip(tested, adjusted, strict=True)]
     return sorted(made, key=lambda each: (-each.strength, len(each.steps)))
-
-
-def _summary(n: float, total: float, squares: float) -> Summary:
-    mean = total / n
-    return Summary(int(n), mean, max(0.0, squares - n * mean * mean) / (n - 1))
 
 
 def distinct(found: Sequence[Trail]) -> list[Trail]:

@@ -59,10 +59,9 @@ class Standing:
             DefinitionError: there is no such segment.
         """
         audience = Audience.of(project, at)
-        for name in names:
-            audience.segments.segment(name)
+        chosen = audience.named(names) if names else audience.segments.names
         person, ledger = audience.person(user), Ledger.read(project.path("memberships"))
-        shown = [name for name in names or audience.segments.names if name not in ledger.small]
+        shown = [name for name in chosen if name not in ledger.small]
         trees = audience.explain(person, audience.at, shown) if shown else {}
         matrix, canonical = audience.matrix(person, audience.at), str(person.users[0])
         held = ledger.members(audience.at, user=canonical).iter_rows() if ledger.at is not None else ()

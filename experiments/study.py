@@ -293,10 +293,7 @@ class Study:
         """The newest registered clusters of the study."""
         tracking = Tracking(project)
         versions = tracking.versions(tracking.name(self.name)) if isinstance(self.spec, ClustersSpec) else []
-        if not versions:
-            return None
-        with scratch() as temporary:
-            return Model.load(tracking.fetch(versions[0], Path(temporary)))
+        return tracking.model(versions[0]) if versions else None
 
     def fit(self, rows: TrainingSet, searcher: Searcher, *, before: Model | None = None) -> Fitted:
         """The judged model of these rows, with the parameters that the searcher finds.

@@ -136,14 +136,12 @@ def _people(
     audience: Audience, study: str, told: Callable[[str], None]
 ) -> tuple[Floats, dict[str, Bools], Bools, list[str]]:
     """(Features that nobody misses, who is in what, who is learned from, the features' names)."""
-    values, half, inside, seen = [], [], list[dict[str, Bools]](), 0
-    for histories in audience.everybody():
+    values, half, inside = [], [], list[dict[str, Bools]]()
+    for histories in audience.everybody(told=told):
         matrix = audience.matrix(histories, audience.at)
         values.append(matrix.values)
         inside.append(_inside(study, audience.scores(matrix)[study]))
         half.append(_learned(histories))
-        seen += len(matrix)
-        told(f"{seen:,} users")
     whole = np.concatenate(values)
     kept = np.flatnonzero(~np.isnan(whole).any(axis=0))
     joined = {name: np.concatenate([each[name] for each in inside]) for name in inside[0]}

@@ -17,6 +17,8 @@ from features.project import Project
 if TYPE_CHECKING:
     import pandas as pd
 
+    from training.model import Model
+
 PARENT = "mlflow.parentRunId"
 SEARCH = "ethogram.search"
 NUMBER, PART = "ethogram.trial", "ethogram.part"
@@ -298,6 +300,17 @@ class Tracking:
         if len(inner) != 1:
             raise BundleError(f"{uri} holds no model of ours. Hint: run the study again.")
         return inner[0]
+
+    def model(self, registered: Registered) -> "Model":
+        """The model of a version.
+
+        Raises:
+            BundleError: the artefacts are gone.
+        """
+        from training.model import Model
+
+        with scratch() as temporary:
+            return Model.load(self.fetch(registered, Path(temporary)))
 
     def alias(self, name: str, alias: str) -> Registered | None:
         """The version behind an alias, or None."""

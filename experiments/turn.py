@@ -88,7 +88,7 @@ class Decision(Plain):
         for title, entries in [*blocks, ("decided", self.reasons)]:
             lines += [f"{title}:", *(f"  - {entry}" for entry in entries)] if entries else []
         if any(fought.rows() for fought in self.duels):
-            lines += ["", duel.table(list(self.duels)).text()]
+            lines += ["", duel.table(self.duels).text()]
         lines += [f"{name}: {path}" for name, path in self.files.items()]
         return "\n".join([*lines, f"run {self.run_id}"] if self.run_id else lines)
 
@@ -109,13 +109,12 @@ class Decision(Plain):
 
     def to_html(self) -> str:
         """One self-contained page."""
-        figures = duel.table(list(self.duels)).html() if any(fought.rows() for fought in self.duels) else ""
         return pages.page(
             "A turn of the loop",
             "Drift or schedule, study, comparison on the newest outcomes, promotion",
             pages.verdict(self.headline, self.reasons, good=GOOD.get(self.answer)),
-            pages.section("Why studies were run", pages.listing(self.triggers)) if self.triggers else "",
-            pages.section("Seen", pages.listing(self.notes)) if self.notes else "",
-            pages.section("Studied", pages.listing(map(str, self.studied))) if self.studied else "",
-            pages.section("Challenger against champion", figures) if figures else "",
+            pages.section("Why studies were run", pages.listing(self.triggers)),
+            pages.section("Seen", pages.listing(self.notes)),
+            pages.section("Studied", pages.listing(map(str, self.studied))),
+            pages.section("Challenger against champion", duel.table(self.duels).html()),
         )
