@@ -197,18 +197,16 @@ def analyze(
     if not metrics:
         raise AnalysisError("no metric to compare. Hint: --metric names a numeric column.")
     margins = dict(guards or {})
+    wanted = [*metrics, *margins]
     for name in less:
-        if name not in (*metrics, *margins):
-            raise AnalysisError(
-                f"{name!r}, of which less is better, is no metric. {nearest(name, [*metrics, *margins])}"
-            )
+        if name not in wanted:
+            raise AnalysisError(f"{name!r}, of which less is better, is no metric. {nearest(name, wanted)}")
     left_out = 0
     if since is not None:
         columns = [column for column in (by, day, covariate) if column]
         daily = _by_day(table, variant, user, since, nulls)
-        left_out, table = len(table) - len(daily), _whole(daily, variant, user, since, [*metrics, *margins], columns)
+        left_out, table = len(table) - len(daily), _whole(daily, variant, user, since, wanted, columns)
     options = {"user": user, "covariate": covariate, "by": by, "day": day}
-    wanted = [*metrics, *margins]
     held = sort(
         table, variant=variant, control=control, metrics=wanted, cap=cap, nulls=nulls, declared=declared, **options
     )

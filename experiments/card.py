@@ -10,7 +10,7 @@ from experiments import pages
 from experiments.pages import Table
 from experiments.result import JUDGED, MODEL, Fitted, Slice, table, unequal
 from training.training_set import LEFT_OUT, TrainingSet
-from training.validation import METRICS, Estimate
+from training.validation import METRICS
 
 HTML, MARKDOWN = "card.html", "card.md"
 APART = 0.1
@@ -66,10 +66,11 @@ def _parts(rows: TrainingSet, fitted: Fitted, slices: Sequence[Slice]) -> Iterat
     if fitted.figures:
         told = [*fitted.lines, *(f"Not to be promoted: {each}" for each in fitted.refused)]
         yield Part("How good it is", told, table(JUDGED, fitted.figures))
-        gaps = {name: {m: _apart(gap[m]) for m in METRICS} for name, gap in fitted.differences.items()}
+        gaps = {name: {m: pages.apart(gap[m]) for m in METRICS} for name, gap in fitted.differences.items()}
         yield Part("Ours minus the baselines", (), table("95 % intervals", gaps))
     else:
-        yield Part("How good it is", fitted.lines, Table(["figure", "value"], _plain(fitted.metrics)))
+        plain = [[name.replace("_", " "), f"{value:.4g}"] for name, value in fitted.metrics.items()]
+        yield Part("How good it is", fitted.lines, Table(["figure", "value"], plain))
     if slices:
         cells = [[s.name, f"{s.n_rows:,}", f"{s.happened:.3f}", f"{s.predicted:.3f}", str(s.roc_auc)] for s in slices]
         yield Part(
@@ -86,14 +87,6 @@ def _parts(rows: TrainingSet, fitted: Fitted, slices: Sequence[Slice]) -> Iterat
         yield Part("What moves a probability", (), Table(header, top))
     yield Part("How it was found", list(_search(fitted)), None)
     yield Part("What it does not tell", list(_limits(rows.provenance, fitted, slices)), None)
-
-
-def _apart(gap: Estimate) -> str:
-    return f"{gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
-
-
-def _plain(metrics: Mapping[str, float]) -> list[list[str]]:
-    return [[name.replace("_", " "), f"{value:.4g}"] for name, value in metrics.items()]
 
 
 def _search(fitted: Fitted) -> Iterator[str]:

@@ -80,7 +80,8 @@ def retire(project: Project, name: str) -> Path:
         DefinitionError: there is no such segment, or another refers to it.
     """
     document = _document(project, name)
-    users = [other for other, said in document["segments"].items() if other != name and _refers(said, name)]
+    others = ((other, said.get("when")) for other, said in document["segments"].items() if other != name)
+    users = [other for other, when in others if any(place[key] == name for place, key in _references(when))]
     _alone(document, name)
     if users:
         raise DefinitionError(f"{users[0]!r} refers to {name!r}. Hint: `ethogram segments merge {name} ANOTHER`.")
@@ -125,10 +126,6 @@ def _alone(document: Any, name: str) -> None:  # noqa: ANN401 - a YAML document
     for other, said in segments.items():
         if other != name and said is segments[name]:
             raise DefinitionError(f"{name!r} and {other!r} are one node of {FILE}. Hint: write them apart first.")
-
-
-def _refers(said: Any, name: str) -> bool:  # noqa: ANN401 - a segment of the document
-    return any(place[key] == name for place, key in _references(said.get("when")))
 
 
 def _references(when: object) -> Iterator[tuple[Any, str]]:

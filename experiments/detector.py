@@ -278,13 +278,9 @@ def _names(finding: Finding, plant: Plant) -> bool:
         return False
     if not plant.columns:
         return finding.tier == "labels"
-    named = set(plant.columns)
-    joint = finding.shift.part == "classifier" and bool(named & set(_told(finding)))
-    return joint or finding.shift.column in named or bool(named & set(finding.shift.column.split(" x ")))
-
-
-def _told(finding: Finding) -> list[str]:
-    return finding.shift.subject.removeprefix("told apart by ").split(", ")
+    column, told = finding.shift.column, finding.shift.subject.removeprefix("told apart by ").split(", ")
+    about = {column, *column.split(" x "), *(told if finding.shift.part == "classifier" else ())}
+    return not about.isdisjoint(plant.columns)
 
 
 def _regret(history: History, runs: int, random: Generator) -> tuple[tuple[Regret, ...], float]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from experiments import pages
 from experiments.inference import holm
 from experiments.plain import Plain
-from experiments.shift import Kind, Shift, shifts, together
+from experiments.shift import Shift, shifts, together
 from features.errors import AnalysisError
 from features.instants import iso
 
@@ -310,7 +310,7 @@ def compare(
         for shift in shifts(
             name,
             *(_numbers(side, name) for side in (before, after)),
-            kind=_kind(name, categories),
+            kind="category" if name in categories else "number",
             words=categories[name] if isinstance(categories, Mapping) and name in categories else (),
         )
     ]
@@ -401,10 +401,6 @@ def _numbers(frame: pl.DataFrame, name: str) -> NDArray[np.float64]:
 
 def _number(column: pl.Series) -> bool:
     return bool(column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null))
-
-
-def _kind(name: str, categories: Collection[str]) -> Kind:
-    return "category" if name in categories else "number"
 
 
 def _ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -80,10 +80,8 @@ class Duel(Plain):
         counts = f"{rows} as of {iso(self.at)}, {self.n_positive:,} outcomes"
         if not self.difference:
             return f"{self.study}: not enough data, {counts}; {FEWEST_OUTCOMES} of either kind are needed"
-        ranking = self.difference["roc_auc"]
-        figures = f"ROC-AUC {ranking.value:+.4f} [{ranking.low:+.4f}, {ranking.high:+.4f}]"
-        loss = self.difference["log_loss"]
-        figures += f", log-loss {loss.value:+.4f} [{loss.low:+.4f}, {loss.high:+.4f}] {self.sure}"
+        ranking, loss = (pages.apart(self.difference[name]) for name in ("roc_auc", "log_loss"))
+        figures = f"ROC-AUC {ranking}, log-loss {loss} {self.sure}"
         verdict = {"no difference shown": "no different as far as shown"}.get(self.verdict, self.verdict)
         return f"{self.study}: the challenger is {verdict}, {figures} on {counts}"
 

@@ -3,7 +3,7 @@
 What was written of a segment as of an instant is replaced whole, so a run that is repeated leaves one copy.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from experiments.audience import Audience
+from features.document import rewrite
 from features.errors import AnalysisError, DefinitionError
 from features.events.parts import write_parquet
 from features.events.plan import Purpose
@@ -132,9 +133,7 @@ class Export:
         if path.suffix == ".parquet":
             write_parquet(path, rows)
             return
-        draft = path.with_name(f".{path.name}.new")
-        rows.write_csv(draft)
-        draft.replace(path)
+        rewrite(path, rows.write_csv())
 
     def _to_database(self, url: str, name: str) -> None:
         import sqlalchemy as sql
@@ -188,10 +187,7 @@ def _changes(ledger: Ledger, at: int, emitted: Sequence[tuple[str, bool]], willi
 
 def _figures(audience: Audience, at: int, *, scores: bool, features: bool) -> pl.DataFrame:
     """Per user what was asked for."""
-    return pl.concat(_parts(audience, at, scores=scores, features=features), how="vertical")
-
-
-def _parts(audience: Audience, at: int, *, scores: bool, features: bool) -> Iterator[pl.DataFrame]:
+    parts = []
     for histories in audience.everybody(Purpose.PERSONALISATION):
         matrix = audience.matrix(histories, at)
         columns: dict[str, Any] = {"user": histories.users.tolist()}
@@ -201,4 +197,5 @@ def _parts(audience: Audience, at: int, *, scores: bool, features: bool) -> Iter
             )
         if features:
             columns |= {name: np.asarray(matrix.column(name), np.float64) for name in matrix.names}
-        yield pl.DataFrame(columns)
+        parts.append(pl.DataFrame(columns))
+    return pl.concat(parts)

@@ -79,9 +79,8 @@ def _moves(looks: Sequence[tuple[Path, Document]], axes: Sequence["Axes"]) -> No
     alarms = ["#b91c1c" if each["verdict"] == "drift" else "#15803d" for _, each in looks]
     axes[0].plot(times, [len(each["moved"]) for _, each in looks], color="#9ca3af", linewidth=1)
     axes[0].scatter(times, [len(each["moved"]) for _, each in looks], c=alarms, zorder=3)
-    axes[0].set_ylabel("tests that moved")
+    axes[0].set(xlabel="days before the newest answer", ylabel="tests that moved")
     axes[0].set_ylim(bottom=-0.5)
-    axes[0].set_xlabel("days before the newest answer")
 
 
 def _days(instants: Sequence[str]) -> list[float]:
@@ -118,8 +117,7 @@ def _contests(live: Sequence[tuple[Document, Document]], axes: Sequence["Axes"])
                 axis.axvline(time, color="#15803d" if document["answer"] == "promoted" else "#b91c1c", linestyle=":")
             base, apart = duel["champion"][metric]["value"], duel["difference"][metric]
             axis.plot([time, time], [base + apart["low"], base + apart["high"]], color="#2f6db5", alpha=0.5)
-        axis.set_title(metric)
-        axis.set_xlabel("days before the newest event")
+        axis.set(title=metric, xlabel="days before the newest event")
     axes[0].legend(frameon=False)
 
 

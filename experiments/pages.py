@@ -13,6 +13,8 @@ from features.errors import AnalysisError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from training.validation import Estimate
+
 DPI = 150
 """Of pictures that are files: sharp on a screen of two pixels a point."""
 WIDTH, LEFT, RIGHT, ABOVE, BELOW = 9, 0.7, 0.15, 0.35, 0.5
@@ -180,6 +182,11 @@ def probability(p: float) -> str:
 def signed(value: float) -> str:
     """A difference for people, with its sign."""
     return f"{value:+.6f}" if abs(value) < 1000 else f"{value:+,.1f}"
+
+
+def apart(gap: "Estimate") -> str:
+    """A difference of two figures for people, with its interval."""
+    return f"{gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
 
 
 def percent(value: float) -> str:

@@ -95,8 +95,7 @@ def searched(folder: Path, found: "Found", aims: Mapping[str, str]) -> list[Path
         told = [
             f"{name.replace('_', '-')} ({'more' if aims[name] == 'maximize' else 'less'} is better)" for name in aims
         ]
-        axes.set_xlabel(told[0])
-        axes.set_ylabel(told[1])
+        axes.set(xlabel=told[0], ylabel=told[1])
         axes.legend(fontsize=8)
 
     def by_number(name: str) -> Callable[["Axes"], None]:
@@ -116,9 +115,7 @@ def _by_k(ks: Sequence[int], values: Sequence[float], chosen: int, label: str) -
     def draw(axes: "Axes") -> None:
         axes.plot(ks, values, marker="o", color="#3b6ea5")
         axes.axvline(chosen, color="#b5462f", linestyle=":")
-        axes.set_xticks(list(ks))
-        axes.set_xlabel("clusters")
-        axes.set_ylabel(label)
+        axes.set(xticks=list(ks), xlabel="clusters", ylabel=label)
 
     return draw
 
@@ -151,8 +148,7 @@ def sizes(path: Path, shares: Sequence[float]) -> Path:
 
     def draw(axes: "Axes") -> None:
         axes.bar([str(place) for place in range(len(shares))], list(shares), color="#3b6ea5")
-        axes.set_xlabel("cluster")
-        axes.set_ylabel("share of the users")
+        axes.set(xlabel="cluster", ylabel="share of the users")
 
     return _save(path, draw)
 
@@ -183,8 +179,7 @@ def _curves(
         for place, (name, p) in enumerate(predictions.items()):
             x, values = curve(y, p)
             axes.plot(x, values, label=name, linewidth=2.0 if not place else 1.0)
-        axes.set_xlabel(labels[0])
-        axes.set_ylabel(labels[1])
+        axes.set(xlabel=labels[0], ylabel=labels[1])
         axes.legend(fontsize=8)
 
     return _save(path, draw)

@@ -24,12 +24,10 @@ class Plant:
     """One change, the same for every window.
 
     Attributes:
-        kind: Of the grid.
         columns: That it touches; none where only outcomes change.
         change: Does it.
     """
 
-    kind: str
     columns: tuple[str, ...]
     change: Change
 
@@ -40,7 +38,7 @@ def location(sd: float) -> Callable[[pl.DataFrame, Generator], Plant]:
     def plant(rows: pl.DataFrame, random: Generator) -> Plant:
         name = _one(_numbers(rows), "number", random)
         step = sd * float(np.nanstd(_values(rows, name)))
-        return Plant(f"location {sd:g} sd", (name,), lambda window, _: window.with_columns(pl.col(name) + step))
+        return Plant((name,), lambda window, _: window.with_columns(pl.col(name) + step))
 
     return plant
 
@@ -49,7 +47,7 @@ def scale(rows: pl.DataFrame, random: Generator) -> Plant:
     """A number spreads half as far again around its median."""
     name = _one(_numbers(rows), "number", random)
     middle = float(np.nanmedian(_values(rows, name)))
-    return Plant("scale 1.5", (name,), lambda window, _: window.with_columns((pl.col(name) - middle) * 1.5 + middle))
+    return Plant((name,), lambda window, _: window.with_columns((pl.col(name) - middle) * 1.5 + middle))
 
 
 def category_mix(rows: pl.DataFrame, random: Generator) -> Plant:
@@ -64,7 +62,7 @@ def category_mix(rows: pl.DataFrame, random: Generator) -> Plant:
         chosen = pl.Series(dealt.random(window.height) < 1 / 6)
         return window.with_columns(pl.when(chosen).then(rarest).otherwise(pl.col(name)).alias(name))
 
-    return Plant("category mix", (name,), change)
+    return Plant((name,), change)
 
 
 def missing(rows: pl.DataFrame, random: Generator) -> Plant:
@@ -75,7 +73,7 @@ def missing(rows: pl.DataFrame, random: Generator) -> Plant:
         lost = pl.Series(dealt.random(window.height) < 0.1)
         return window.with_columns(pl.when(lost).then(None).otherwise(pl.col(name)).alias(name))
 
-    return Plant("missing values", (name,), change)
+    return Plant((name,), change)
 
 
 def correlation_flip(rows: pl.DataFrame, random: Generator) -> Plant:
@@ -86,7 +84,7 @@ def correlation_flip(rows: pl.DataFrame, random: Generator) -> Plant:
             break
         a, b = random.choice(names, 2, replace=False)
         if abs(spearmanr(_values(rows, a), _values(rows, b), nan_policy="omit").statistic) >= CORRELATED:
-            return Plant("correlation flip", (a, b), partial(_turned, name=str(b)))
+            return Plant((a, b), partial(_turned, name=str(b)))
     raise AnalysisError(f"no two numbers are correlated by {CORRELATED}.")
 
 
@@ -110,7 +108,7 @@ def sub_population(rows: pl.DataFrame, random: Generator) -> Plant:
         others = pl.Series((dealt.random(window.height) < 0.1).astype(np.float64))
         return window.with_columns(pl.col(name) + others * step for name, step in steps.items())
 
-    return Plant("sub-population 10 %", chosen, change)
+    return Plant(chosen, change)
 
 
 def label_only(_rows: pl.DataFrame, _random: Generator) -> Plant:
@@ -119,7 +117,7 @@ def label_only(_rows: pl.DataFrame, _random: Generator) -> Plant:
     def change(window: pl.DataFrame, dealt: Generator) -> pl.DataFrame:
         return window.with_columns(pl.Series(LABEL, dealt.permutation(window[LABEL].to_numpy())))
 
-    return Plant("label only", (), change)
+    return Plant((), change)
 
 
 GRID: Mapping[str, Callable[[pl.DataFrame, Generator], Plant]] = {

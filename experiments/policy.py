@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from experiments.duel import TOLERANCE, Duel
+from experiments.pages import apart
 from features.document import Definition, Duration
 from features.instants import DAY, HOUR
 from features.project import Project
@@ -68,9 +69,9 @@ class Gates(Definition):
     def guarded(self, duel: Duel) -> Iterator[str]:
         """The guardrails that are worse than allowed, by the whole interval."""
         for name, loss_allowed in self.guardrails.items():
-            apart = duel.difference[name]
-            if (apart.high < -loss_allowed) if METRICS[name] else (apart.low > loss_allowed):
-                yield f"{duel.study}: guardrail {TITLES[name]} {apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"
+            gap = duel.difference[name]
+            if (gap.high < -loss_allowed) if METRICS[name] else (gap.low > loss_allowed):
+                yield f"{duel.study}: guardrail {TITLES[name]} {apart(gap)}"
 
 
 class Budget(Definition):

@@ -7,7 +7,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments import pictures, tables
+from experiments import pages, pictures, tables
 from experiments.result import MODEL, Fitted, Influence, Searcher, columns, details
 from experiments.search import Found, Range, Report, Tried, spaces
 from experiments.studies import PropensitySpec, TableSpec
@@ -378,7 +378,7 @@ def _beats(differences: Mapping[str, Mapping[str, Estimate]]) -> str:
         best = min(differences.items(), key=lambda item: item[1]["roc_auc"].value)
         return f"beats every baseline; the best of them, {best[0]}, by {best[1]['roc_auc']} ROC-AUC"
     name, gap = min(lost.items(), key=lambda item: item[1].value)
-    return f"does not beat the baseline {name}: {gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] ROC-AUC"
+    return f"does not beat the baseline {name}: {pages.apart(gap)} ROC-AUC"
 
 
 def _flat(figures: Mapping[str, Figures]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.pages import Table
+from experiments.pages import Table, apart
 from experiments.plain import Plain, plain
 from experiments.search import Found
 from experiments.studies import Spec
@@ -275,7 +275,7 @@ def against(fitted: Fitted) -> list[str]:
     for other, gaps in fitted.differences.items():
         gap = gaps["roc_auc"]
         verdict = "better than" if gap.low > 0 else "worse than" if gap.high < 0 else "not told apart from"
-        said.append(f"{MODEL}: {verdict} {other}, ROC-AUC {gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]")
+        said.append(f"{MODEL}: {verdict} {other}, ROC-AUC {apart(gap)}")
     return said
 
 

@@ -227,8 +227,9 @@ def _recorded(project: Project, study: Study, record: Mapping[str, Any], run: Ru
     rows = study.rows(project, cuts=_cuts(study, record))
     if rows.fingerprint != wanted["data"]:
         names = ("n_rows", "n_users", "n_users_without_consent", "left_out", "label")
+        there = rows.provenance
         apart = [
-            f"{name} {rows.provenance[name]} instead of {wanted[name]}" for name in names if _apart(rows, wanted, name)
+            f"{name} {there[name]} instead of {wanted[name]}" for name in names if there.get(name) != wanted.get(name)
         ]
         raise StudyError(
             f"the data of run {run.id} has changed since: {'; '.join(apart) or 'as many rows, other values'}. "
@@ -236,10 +237,6 @@ def _recorded(project: Project, study: Study, record: Mapping[str, Any], run: Ru
             f"`ethogram study run {study.name}` asks anew."
         )
     return replace(rows, provenance=wanted)
-
-
-def _apart(rows: TrainingSet, wanted: Mapping[str, Any], name: str) -> bool:
-    return bool(rows.provenance.get(name) != wanted.get(name))
 
 
 def _tried(trial: Run) -> Tried:

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from optuna import Study, Trial
-    from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
 Report = Callable[[int, float], None]
 Objective = Callable[[Mapping[str, float], Report], Mapping[str, float]]
@@ -217,7 +216,8 @@ def search(
             for trial in _ended(study):
                 if trial.number not in told:
                     told.add(trial.number)
-                    _tell(on_trial, _tried(trial))
+                    if on_trial is not None:
+                        on_trial(_tried(trial))
             if (time.time() >= task.until and told) or not _attempt(study, task):
                 waiting = any(helper.is_alive() for helper in helpers) or _elsewhere(study)
                 if not waiting and len(_ended(study)) == len(told):
@@ -293,7 +293,7 @@ def _opened(task: Task) -> "Study":
         directions=list(_aims(task.direction).values()),
         load_if_exists=True,
         sampler=_sampler(task.seed),
-        pruner=_pruner(),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=20, interval_steps=REPORT_EVERY),
     )
     _bury(study)
     return study
@@ -302,15 +302,14 @@ def _opened(task: Task) -> "Study":
 def _bury(study: "Study") -> None:
     """Give up the trials of workers of this machine that are gone, and of others that say nothing any more."""
     import optuna
-    from optuna.trial import TrialState
 
     if isinstance(study._storage, optuna.storages.RDBStorage):
         optuna.storages.fail_stale_trials(study)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    for trial in _trials(study, "RUNNING"):
         host, _, process = str(trial.user_attrs.get(WORKER, "")).rpartition(":")
         gone = _nameless(trial) if not process else host == socket.gethostname() and not _lives(int(process))
         if gone:
-            _end(study, trial.number, TrialState.FAIL)
+            _end(study, trial.number, "FAIL")
             given = trial.system_attrs.get("fixed_params")
             if given:
                 study.enqueue_trial(given)
@@ -324,10 +323,7 @@ def _nameless(trial: "FrozenTrial") -> bool:
 
 def _elsewhere(study: "Study") -> bool:
     """Whether another machine, or nobody can say who, is at a trial."""
-    from optuna.trial import TrialState
-
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    hosts = {str(trial.user_attrs.get(WORKER, "")).rpartition(":")[0] for trial in running}
+    hosts = {str(trial.user_attrs.get(WORKER, "")).rpartition(":")[0] for trial in _trials(study, "RUNNING")}
     return bool(hosts - {socket.gethostname()})
 
 
@@ -341,14 +337,15 @@ def _lives(process: int) -> bool:
     return True
 
 
-def _end(study: "Study", number: int, state: "TrialState", values: Sequence[float] | None = None) -> None:
+def _end(study: "Study", number: int, state: str, values: Sequence[float] | None = None) -> None:
     """The trial's end, unless others gave it up."""
     from optuna.exceptions import UpdateFinishedTrialError
+    from optuna.trial import TrialState
 
     try:
-        study.tell(number, values, state=state)
+        study.tell(number, values, state=TrialState[state])
     except (UpdateFinishedTrialError, ValueError):
-        if state.name != "FAIL" and study.get_trials(deepcopy=False)[number].state.name != "FAIL":
+        if state != "FAIL" and study.get_trials(deepcopy=False)[number].state.name != "FAIL":
             raise
 
 
@@ -364,16 +361,9 @@ def _sampler(seed: int) -> "BaseSampler":
     )
 
 
-def _pruner() -> "BasePruner":
-    import optuna
-
-    return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=20, interval_steps=REPORT_EVERY)
-
-
 def _attempt(study: "Study", task: Task) -> bool:
     """One trial; False where enough are under way or ended."""
     import optuna
-    from optuna.trial import TrialState
 
     if len(_claimed(study)) >= task.trials:
         return False
@@ -381,7 +371,7 @@ def _attempt(study: "Study", task: Task) -> bool:
     trial, storage = study.ask(), study._storage
     trial.set_user_attr(WORKER, f"{socket.gethostname()}:{os.getpid()}")
     if sum(number < trial.number for number in _claimed(study)) >= task.trials:
-        _end(study, trial.number, TrialState.FAIL)  # another worker was quicker
+        _end(study, trial.number, "FAIL")  # another worker was quicker
         return False
     params = {name: _suggested(trial, name, each) for name, each in task.space.items()}
 
@@ -396,22 +386,19 @@ def _attempt(study: "Study", task: Task) -> bool:
     try:
         figures = dict(task.objective(params, report))
     except optuna.TrialPruned:
-        _end(study, trial.number, TrialState.PRUNED)
+        _end(study, trial.number, "PRUNED")
         return True
     for key, value in figures.items():
         trial.set_user_attr(key, float(value))
     if VIOLATION in figures:
         trial.set_constraint(VIOLATION, figures[VIOLATION])
-    _end(study, trial.number, TrialState.COMPLETE, [float(figures[name]) for name in _aims(task.direction)])
+    _end(study, trial.number, "COMPLETE", [float(figures[name]) for name in _aims(task.direction)])
     return True
 
 
 def _claimed(study: "Study") -> list[int]:
     """Numbers of the trials that are under way or ended."""
-    from optuna.trial import TrialState
-
-    states = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
-    return [trial.number for trial in study.get_trials(deepcopy=False, states=states)]
+    return [trial.number for trial in _trials(study, "RUNNING", "COMPLETE", "PRUNED")]
 
 
 def _suggested(trial: "Trial", name: str, each: Range) -> float:
@@ -421,9 +408,13 @@ def _suggested(trial: "Trial", name: str, each: Range) -> float:
 
 
 def _ended(study: "Study") -> "list[FrozenTrial]":
+    return _trials(study, "COMPLETE", "PRUNED")
+
+
+def _trials(study: "Study", *states: str) -> "list[FrozenTrial]":
     from optuna.trial import TrialState
 
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return study.get_trials(deepcopy=False, states=tuple(TrialState[each] for each in states))
 
 
 def _tried(trial: "FrozenTrial") -> Tried:
@@ -433,8 +424,3 @@ def _tried(trial: "FrozenTrial") -> Tried:
     figures = {"value": trial.values[0] if trial.values else last, **trial.user_attrs}
     figures.pop(WORKER, None)
     return Tried(trial.number, state, dict(trial.params), figures, seconds)
-
-
-def _tell(on_trial: Callable[[Tried], None] | None, tried: Tried) -> None:
-    if on_trial is not None:
-        on_trial(tried)

@@ -241,7 +241,9 @@ class Study:
         space = {name: vars(each) for name, each in propensities.SPACE.items()}
         return digest_of({"spec": spec, "data": rows.fingerprint, "space": space})[:16]
 
-    def _said(self) -> dict[str, object]:
+    @property
+    def said(self) -> dict[str, Any]:
+        """What studies.yaml says of it, defaults included."""
         return self.spec.model_dump(mode="json", exclude_none=True)
 
     def _tags(self, rows: TrainingSet) -> dict[str, str]:
@@ -316,7 +318,7 @@ class Study:
         report = pictures[0].parent
         slices = sliced(project, fitted)
         page = card.write(report, self.name, rows, fitted, slices, pictures)[0]
-        write_json(report / RECORD, {"study": self.name, "spec": self._said(), "training_set": dict(rows.provenance)})
+        write_json(report / RECORD, {"study": self.name, "spec": self.said, "training_set": dict(rows.provenance)})
         tracking.files(run, report, "report")
         kept, places = f"run {run}, no model was kept", {"run_id": run, "card": page, "pictures": pictures}
         if fitted.sound:
@@ -402,6 +404,5 @@ def store(models: Path, fitted: Fitted, rows: TrainingSet, *, seed: int) -> Path
 
 
 def _params(study: Study, fitted: Fitted) -> dict[str, object]:
-    spec = study.spec.model_dump(mode="json", exclude_none=True)
-    declared = {f"study.{name}": value for name, value in spec.items()}
+    declared = {f"study.{name}": value for name, value in study.said.items()}
     return {**declared, **{f"best.{name}": value for name, value in fitted.found.best.params.items()}}

@@ -250,11 +250,5 @@ def _folds(y: Array, together: NDArray[np.object_] | None, n: int, seed: int) ->
 def copies(rows: TrainingSet) -> tuple[float, float]:
     """(share of the positive rows, share of the others) that are an exact copy of another row."""
     y = np.asarray(rows.y)
-    _, place, counts = np.unique(
-        np.nan_to_num(np.column_stack([rows.matrix.values, y]), nan=np.inf),
-        axis=0,
-        return_inverse=True,
-        return_counts=True,
-    )
-    repeated = counts[place] > 1
+    repeated = pl.from_numpy(np.column_stack([rows.matrix.values, y])).is_duplicated().to_numpy()
     return float(repeated[y > 0].mean()), float(repeated[y == 0].mean())

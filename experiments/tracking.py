@@ -4,9 +4,10 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +66,15 @@ def _run(found: Any) -> Run:  # noqa: ANN401 - MLflow ships no types
     return Run(str(info.run_id), int(info.start_time) * 1000, dict(data.tags), dict(data.params), dict(data.metrics))
 
 
+def _registered(found: Any) -> Registered:  # noqa: ANN401 - MLflow ships no types
+    return Registered(found.name, int(found.version), dict(found.tags), str(found.source))
+
+
 def quiet() -> None:
     """Switch off telemetry and progress bars; call before the first import of MLflow."""
-    for name, value in (
-        ("MLFLOW_DISABLE_TELEMETRY", "true"),
-        ("DO_NOT_TRACK", "1"),
-        ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
-    ):
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 def address(project: Project) -> str:
@@ -276,8 +278,7 @@ class Tracking:
         if self._nothing_yet:
             return []
         found = self.client.search_model_versions(f"name = '{name}'", max_results=1000)
-        made = [Registered(each.name, int(each.version), dict(each.tags), str(each.source)) for each in found]
-        return sorted(made, key=lambda each: -each.version)
+        return sorted(map(_registered, found), key=lambda each: -each.version)
 
     def fetch(self, registered: Registered, folder: Path) -> Path:
         """The files of a version, as they were registered, below `folder`.
@@ -324,7 +325,7 @@ class Tracking:
             if problem.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise  # a registry that is away says nothing about its aliases
             return None
-        return Registered(found.name, int(found.version), dict(found.tags), str(found.source))
+        return _registered(found)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point an alias at a version."""
@@ -338,11 +339,8 @@ class Tracking:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """MLflow says on standard output and error what the result says as well: only its errors pass."""
-    import contextlib
-    import io
-
-    held = io.StringIO()
-    with contextlib.redirect_stdout(held), contextlib.redirect_stderr(held):
+    held = StringIO()
+    with redirect_stdout(held), redirect_stderr(held):
         yield
 
 
