@@ -177,10 +177,8 @@ class Study:
         say = progress or (lambda _line: None)
         rows = rows or self.rows(project)
         say(str(rows))
-        if isinstance(self.spec, PropensitySpec):
-            segments_of(
-                Declared.of(project)
-            )  # what is read after the search is read before it too: a mistake there is told at once
+        if isinstance(self.spec, PropensitySpec):  # what is read after the search too: a mistake there is told at once
+            segments_of(Declared.of(project))
         tracking, question = Tracking(project), self._question(rows)
         if resume and tracking.left(self.name, question) is None:
             raise StudyError(
