@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -12,7 +11,7 @@ from features.behaviour.kinds import Kind
 from features.behaviour.table import LIFETIME, MEANINGS, Family, Feature
 from features.behaviour.where import number_of
 from features.behaviour.words import KindSpec, Names, Words
-from features.document import Definition, load, validated
+from features.document import Definition, validated
 from features.errors import DefinitionError, nearest
 from features.events.plan import TrackingPlan
 from features.instants import format_duration, parse_duration
@@ -132,16 +131,6 @@ class Document(Definition):
     events: dict[str, KindSpec] = {}
     inputs: list[Any] = []
     features: list[Any]
-
-
-def read(path: Path | str, plan: TrackingPlan, families: Sequence[Family], *, horizon: int) -> tuple[Feature, ...]:
-    """The features that a file declares.
-
-    Raises:
-        DefinitionError: the file is absent or says what it cannot; every fault with its line.
-    """
-    path = Path(path)
-    return declared(load(path), plan, families, horizon=horizon, where=path.name)
 
 
 def declared(

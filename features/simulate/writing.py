@@ -17,7 +17,6 @@ from features.simulate.truth import Truth, truth_of
 from features.simulate.visits import simulate_visits
 
 PURPOSES = ("analytics", "personalisation", "model_training")
-ANY_PROPERTIES = tuple(dict.fromkeys(name for names in PROPERTIES.values() for name in names))
 
 
 def json_lines(frame: pl.DataFrame, *, sent: bool = True) -> pl.Series:
