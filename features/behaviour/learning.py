@@ -66,13 +66,13 @@ def learnt(features: FeatureSet, rows: FeatureMatrix, *, texts: Texts, populatio
 def _taught(feature: Feature, rows: FeatureMatrix, known: Mapping[int, str], origin: str) -> Feature:
     if feature.top:
         hashes = np.ascontiguousarray(rows.column(feature.name)).view(np.int64)
-        return replace(feature, values=_most_frequent(hashes, feature.top, known), learnt=origin)
+        return replace(feature, values=_most_frequent(hashes, feature.top, known), learnt=f"{origin}; most frequent")
     values = rows.column(feature.of[0])
     counts = rows.column(feature.of[-1])
     shares = np.arange(1, feature.option) / feature.option
     some = values[counts > 0] if len(feature.of) > 1 else values[~np.isnan(values)]
     cuts = np.quantile(some, shares, method="inverted_cdf") if len(some) else np.zeros(len(shares))
-    return replace(feature, numbers=tuple(cuts.tolist()), learnt=origin)
+    return replace(feature, numbers=tuple(cuts.tolist()), learnt=f"{origin}; quantiles of those who have one")
 
 
 def _most_frequent(hashes: NDArray[np.int64], most: int, known: Mapping[int, str]) -> tuple[str | int, ...]:
