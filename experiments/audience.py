@@ -139,8 +139,7 @@ class Audience:
 
     def scores(self, matrix: FeatureMatrix) -> dict[str, Scores]:
         """What every model says of the same rows."""
-        models = self.models.items()
-        return {study: model.score_values(matrix.select(model.preparation.names).values) for study, model in models}
+        return release.scored(self.models, matrix)
 
     def truths(
         self,
@@ -170,9 +169,7 @@ class Audience:
     def fit(self, segment: Segment) -> str:
         """A digest of the bounds and models that a segment, of any set, compares with; empty where there are none."""
         mine = self.segments.segment(segment.name)
-        nodes = list(below(self.segments.nodes, mine.root))
-        studies = {node.input.name for node in nodes if node.input is not None and node.input.source in STUDIES}
-        digests = [self.models[name].digest for name in sorted(studies & set(self.models))]
+        digests = [self.models[name].digest for name in sorted({*self._asked(mine)} & {*self.models})]
         told = [*map(repr, self.segments.compared(mine)), *digests]
         return sha256("|".join(told).encode()).hexdigest()[:16] if told else ""
 
@@ -180,10 +177,13 @@ class Audience:
         """Why nobody can be said to be in a segment here; empty where that can be said."""
         if "context" in sources(self.segments.nodes, segment.root):
             return "known at a call only"
-        nodes = below(self.segments.nodes, segment.root)
-        studies = [node.input.name for node in nodes if node.input is not None and node.input.source in STUDIES]
-        lacking = [name for name in studies if name not in self.models]
+        lacking = [name for name in self._asked(segment) if name not in self.models]
         return f"no model of {lacking[0]} is served" if lacking else ""
+
+    def _asked(self, segment: Segment) -> list[str]:
+        """The studies that a segment rests on."""
+        inputs = (node.input for node in below(self.segments.nodes, segment.root))
+        return [each.name for each in inputs if each is not None and each.source in STUDIES]
 
     @cached_property
     def merges(self) -> dict[str, list[int]]:

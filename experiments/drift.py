@@ -1,7 +1,7 @@
 """Drift: do the users who are served still look like those the models were trained on?"""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -34,7 +34,7 @@ HEADER = ("tier", "column", "what", "before", "after", "effect", "floor", "p (Ho
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Plain):
     """One test of one column.
 
     Attributes:
@@ -46,6 +46,8 @@ class Finding:
         since: Where the windows begin in which it has moved, microseconds UTC; None where there are no windows.
         week: How the same window a week before compares, in words.
     """
+
+    MORE, INSTANTS = ("moved", "alarms"), ("since",)
 
     tier: Tier
     shift: Shift
@@ -73,10 +75,8 @@ class Finding:
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
-        shift = {**asdict(self.shift), "material": self.shift.material}
-        own = {name: value for name, value in vars(self).items() if name != "shift"}
-        since = iso(self.since) if self.since is not None else None
-        return {**shift, **own, "since": since, "moved": self.moved, "alarms": self.alarms}
+        told = super().to_dict()
+        return {**told.pop("shift"), **told}
 
     def row(self) -> list[str]:
         """Cells under `HEADER`."""

@@ -23,7 +23,7 @@ def moved(answers: pl.DataFrame, *, length: int) -> DriftReport:
     weeks = max(WEEK, length)
 
     def judge(window: Window) -> DriftReport:
-        now, then, earlier = (_Circle.of(answers, window, steps * weeks) for steps in (0, 1, 2))
+        now, then, earlier = (_Circle(answers, window, steps * weeks) for steps in (0, 1, 2))
         sides = Sample(then.rows, len(then.users)), Sample(now.rows, len(now.users))
         if min(len(now.users), len(then.users)) < FEWEST_USERS:
             return DriftReport(*sides, ())
@@ -36,18 +36,14 @@ def moved(answers: pl.DataFrame, *, length: int) -> DriftReport:
 
 
 class _Circle:
-    """Who was in which segment in one window, by everybody's last answer."""
+    """Who was in which segment in a window, or in one that ended so much before, by everybody's last answer."""
 
-    def __init__(self, rows: pl.DataFrame) -> None:
+    def __init__(self, answers: pl.DataFrame, window: Window, before: int) -> None:
+        rows = answers.filter(pl.col("at").is_between(window.first - before, window.last - before))
         last = rows.unique("user", keep="last", maintain_order=True)
         self.rows, self.users, self.bundles = rows.height, set(last["user"]), set(rows["bundle"])
         members = last.explode("segments").drop_nulls("segments").group_by("segments").agg("user")
         self.members: Members = {name: set(users) for name, users in members.iter_rows()}
-
-    @classmethod
-    def of(cls, answers: pl.DataFrame, window: Window, before: int) -> "_Circle":
-        """The window that ends so much earlier."""
-        return cls(answers.filter(pl.col("at").is_between(window.first - before, window.last - before)))
 
 
 def _share(name: str, what: str, then: tuple[int, int], now: tuple[int, int]) -> Shift:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -79,9 +80,12 @@ def persistent(
         compare: The same window a week before against the newest; without it there are no weekly rhythms.
     """
     seen = windows(answers, length)
-    timeline = _Timeline(seen, judge)
-    newest = timeline.report(0)
-    judged = min(len(seen), WINDOWS)
+    report = cache(lambda place: judge(seen[place]))  # made when it is asked for
+
+    def moved(place: int) -> set[Key]:
+        return {finding.key for finding in report(place).findings if finding.moved}
+
+    newest, judged = report(0), min(len(seen), WINDOWS)
     if not any(finding.moved for finding in newest.findings):
         return replace(newest, windows=judged)
     before = a_week_before(seen)
@@ -91,11 +95,11 @@ def persistent(
     def told(finding: Finding) -> Finding:
         if not finding.moved:
             return finding
-        run = timeline.run(finding.key)
-        persists = sum(finding.key in timeline.moved(place) for place in range(judged)) >= NEEDED
+        run = _run(finding.key, len(seen), moved)
+        persists = sum(finding.key in moved(place) for place in range(judged)) >= NEEDED
         week = ""
         if before is not None and weekly:
-            as_then = finding.key in timeline.moved(before) and finding.key not in since_then
+            as_then = finding.key in moved(before) and finding.key not in since_then
             rhythm = as_then and run < before
             week = "a weekly rhythm" if rhythm else "as a week before" if as_then else "not so a week before"
             persists = persists and not rhythm
@@ -117,27 +121,12 @@ def _looked(seen: Sequence[Window], judged: int, before: int | None) -> str:
     return f"{judged} windows were judged, the newest from {iso(seen[0].first)} to {iso(seen[0].last)}, {week}"
 
 
-class _Timeline:
-    """Reports of windows, made when they are asked for."""
-
-    def __init__(self, seen: Sequence[Window], judge: Judge) -> None:
-        self.seen, self.judge = seen, judge
-        self._reports: dict[int, DriftReport] = {}
-
-    def report(self, place: int) -> DriftReport:
-        if place not in self._reports:
-            self._reports[place] = self.judge(self.seen[place])
-        return self._reports[place]
-
-    def moved(self, place: int) -> set[Key]:
-        return {finding.key for finding in self.report(place).findings if finding.moved}
-
-    def run(self, key: Key) -> int:
-        """The place of the oldest window since which it has moved; a single calm window does not end it."""
-        oldest = 0
-        for place in range(1, len(self.seen)):
-            if key in self.moved(place):
-                oldest = place
-            elif place - oldest > 1:
-                break
-        return oldest
+def _run(key: Key, n: int, moved: Callable[[int], set[Key]]) -> int:
+    """The place of the oldest window since which it has moved; a single calm window does not end it."""
+    oldest = 0
+    for place in range(1, n):
+        if key in moved(place):
+            oldest = place
+        elif place - oldest > 1:
+            break
+    return oldest

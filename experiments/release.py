@@ -12,6 +12,7 @@ from experiments.replay import replay
 from experiments.study import DIGEST, GATES
 from experiments.tracking import CHALLENGER, CHAMPION, PREVIOUS, Registered, Tracking, scratch
 from features.behaviour.feature_set import FeatureSet
+from features.behaviour.matrix import FeatureMatrix
 from features.errors import AnalysisError, BundleError, LogError, StudyError, nearest
 from features.events.log import EventLog
 from features.events.rows import Rows
@@ -22,7 +23,7 @@ from features.segments.snapshots import Columns, Work
 from features.segments.snapshots import taken as bounds_taken
 from training.bundle import CHALLENGER as PUBLISHED_BESIDE
 from training.bundle import CURRENT, Bundle, current, publish
-from training.model import Model
+from training.model import Model, Scores
 
 SEGMENTS = "ethogram.segments"
 FORCED = "ethogram.forced"
@@ -283,6 +284,11 @@ def _chosen(project: Project, tracking: Tracking, versions: Mapping[str, int]) -
     return chosen
 
 
+def scored(models: Mapping[str, Model], matrix: FeatureMatrix) -> dict[str, Scores]:
+    """What every model says of the rows of a matrix that holds its features."""
+    return {study: each.score_values(matrix.select(each.preparation.names).values) for study, each in models.items()}
+
+
 def bounded(
     segments: SegmentSet,
     log: EventLog,
@@ -307,10 +313,7 @@ def bounded(
     def part(work: Work, rows: Rows) -> Columns:
         histories = rows.histories(schema)
         matrix = features.compute(histories, at, threads=1)
-        named = models.items()
-        return work(
-            histories, matrix, {k: each.score_values(matrix.select(each.preparation.names).values) for k, each in named}
-        )
+        return work(histories, matrix, scored(models, matrix))
 
     return segments.fitted(bounds_taken(segments.on(schema), lambda w: log.map(partial(part, w)), at, known=known))
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def rerun(project: Project, run_id: str, *, progress: Progress | None = None) ->
     study = Study(*studies.one({"name": record["study"], **record["spec"]}))
     rows = _recorded(project, study, record, run)
     say(str(rows))
-    fitted = study.fit(rows, _Recorded(tracking.trials(run.id)))
+    fitted = study.fit(rows, partial(_found, tracking.trials(run.id)))
     versions = tracking.versions(tracking.name(study.name))
     recorded = tracking.model(next(each for each in versions if str(each.version) == run.tags[VERSION]))
     fitted = replace(fitted, model=_called(fitted.model, recorded))
@@ -245,12 +246,7 @@ def _tried(trial: Run) -> Tried:
     return Tried(int(trial.tags[NUMBER]), trial.tags["ethogram.state"], params, figures, trial.metrics["seconds"])
 
 
-class _Recorded:
-    """A searcher that finds what was found before."""
-
-    def __init__(self, trials: Sequence[Run]) -> None:
-        self.trials = trials
-
-    def __call__(self, *_: object, direction: Directions, part: int = 0, **__: object) -> Found:
-        mine = tuple(_tried(each) for each in self.trials if int(each.tags.get(PART, 0)) == part)
-        return Found.of(mine, direction, len(mine))
+def _found(trials: Sequence[Run], *_: object, direction: Directions, part: int = 0, **__: object) -> Found:
+    """What was found before, as a searcher tells it."""
+    mine = tuple(_tried(each) for each in trials if int(each.tags.get(PART, 0)) == part)
+    return Found.of(mine, direction, len(mine))

@@ -14,6 +14,7 @@ from scipy.special import ndtr
 from scipy.stats import rankdata
 
 from experiments.inference import chi_square, fisher, two_sided
+from experiments.plain import Plain
 from training.validation import Ranking
 
 Part = Literal[
@@ -37,7 +38,7 @@ MOST_BINS = 10
 
 
 @dataclass(frozen=True)
-class Shift:
+class Shift(Plain):
     """One part of one column in two samples.
 
     Attributes:
@@ -53,6 +54,8 @@ class Shift:
         subject: What the figures are of, in words.
         psi: Population stability index of the values, shown and never decided on: it jumps where values tie.
     """
+
+    MORE = ("material",)
 
     column: str
     part: Part

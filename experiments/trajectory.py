@@ -1,6 +1,6 @@
 """Trajectory: how the difference came about, over the days of the experiment, and since a person's exposure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,23 +132,12 @@ def since_exposure(
     pairs = [(arm, place) for place in range(len(metrics)) for arm in others]
     trends = [_difference(lines[arm][place], lines[control][place]) for arm, place in pairs]
     corrected = iter(adjusted([each.p for each in trends if each is not None], correction))
-    return tuple(
-        Trajectory(
-            arm,
-            metrics[place],
-            _points(*_daily(daily, whole, arm, control, f"m{place}")),
-            trend,
-            next(corrected) if trend is not None else 1.0,
-        )
-        for (arm, place), trend in zip(pairs, trends, strict=True)
-    )
-
-
-def _daily(
-    parts: Mapping[tuple[object, ...], pl.DataFrame], days: Sequence[int], arm: str, control: str, metric: str
-) -> tuple[list[str], list[Summary], list[Summary]]:
-    sides = [[_summary(parts.get((name, day)), metric) for day in days] for name in (arm, control)]
-    return [str(day) for day in days], sides[0], sides[1]
+    found = []
+    for (arm, place), trend in zip(pairs, trends, strict=True):
+        sides = ([_summary(daily.get((side, day)), f"m{place}") for day in whole] for side in (arm, control))
+        p = next(corrected) if trend is not None else 1.0
+        found.append(Trajectory(arm, metrics[place], _points(list(map(str, whole)), *sides), trend, p))
+    return tuple(found)
 
 
 def _summary(part: pl.DataFrame | None, metric: str) -> Summary:

@@ -247,11 +247,9 @@ def training_rows(bundle: Bundle) -> list[Reference]:
         AnalysisError: no model keeps any.
     """
     models = sorted(bundle.models.values(), key=lambda model: (model.kind != "propensity", model.study))
-    used_by = {
-        name: tuple(model.study for model in models if name in (*model.preparation.names, f"score_{model.study}"))
-        for model in models
-        for name in (*model.preparation.names, f"score_{model.study}")
-    }
+    takes = {model.study: (*model.preparation.names, f"score_{model.study}") for model in models}
+    columns = dict.fromkeys(name for names in takes.values() for name in names)
+    used_by = {name: tuple(study for study, names in takes.items() if name in names) for name in columns}
     found: list[Reference] = []
     for model in models:
         file = bundle.path / "models" / model.study / REFERENCE
