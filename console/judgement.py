@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from console.terminal import OPERATIONS, JsonOption, ProjectOption, Says, Told, answer, answered, note, show
 
 if TYPE_CHECKING:
+    from experiments.course import Word
     from features.project import Project
-
-Word = Literal["approve", "veto", "pause", "resume"]
 
 drift = typer.Typer(help="Is it still true?", no_args_is_help=True)
 loop = typer.Typer(help="Keep what is served true.", no_args_is_help=True)
@@ -146,7 +145,7 @@ def loop_status(project: "Project") -> Says:
     return Status.of(project)
 
 
-WORDS: dict[Word, str] = {
+WORDS: "dict[Word, str]" = {
     "approve": "The challenger may be promoted, once it has shown what loop.yaml asks.",
     "veto": "The challenger is taken back; while a promotion is watched, it is rolled back.",
     "pause": "No turn does anything until `loop resume`.",
@@ -154,7 +153,7 @@ WORDS: dict[Word, str] = {
 }
 
 
-def _saying(word: Word) -> Callable[..., None]:
+def _saying(word: "Word") -> Callable[..., None]:
     def said(
         reason: Annotated[str, typer.Option("--reason", help="Kept with the decision.")] = "",
         project: ProjectOption = None,

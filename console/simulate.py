@@ -1,21 +1,12 @@
 """Simulate: a shop's events with planted truth, written to a folder."""
 
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from console.terminal import PROJECT, Told, answered
-
-
-class Format(StrEnum):
-    """How events are written."""
-
-    NDJSON = "ndjson"
-    GZIPPED = "ndjson.gz"
-    PARQUET = "parquet"
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +22,9 @@ def simulate(
     start: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day (default 2026-09-01).")
     ] = None,
-    format: Annotated[Format, typer.Option(help="Segment-shaped JSON lines, or Parquet.")] = Format.NDJSON,  # noqa: A002
+    format: Annotated[  # noqa: A002
+        Literal["ndjson", "ndjson.gz", "parquet"], typer.Option(help="Segment-shaped JSON lines, or Parquet.")
+    ] = "ndjson",
     dirt: Annotated[float, typer.Option(help="Factor on copies, late arrivals, bots and bad rows; 0: clean.")] = 1.0,
     live: Annotated[bool, typer.Option("--live", help="Also the day after, with an A/B test: live/.")] = False,
     shift_day: Annotated[int | None, typer.Option(help="From this day on (0 is the first) something changes:")] = None,
@@ -53,7 +46,7 @@ def simulate(
         raise DefinitionError("something changes, but from no day on. Hint: add --shift-day.")
     shift = None if shift_day is None else Shift(shift_day, *changes)
     shop = Shop(users=users, days=days, seed=seed, start=first, dirt=dirt, shift=shift)
-    truth = write_shop(shop, folder, format=format.value)
+    truth = write_shop(shop, folder, format=format)
     planted = dict(sorted(truth.planted.items()))
     lines = [
         f"{planted['messages']:,} messages of {users:,} people, {iso(shop.start)} to {iso(shop.end)}",

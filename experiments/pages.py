@@ -150,14 +150,16 @@ def picture(
         figure.savefig(buffer, format=kind[:3], dpi=DPI, metadata={"Software": None} if file else {"Date": None})
     if file is not None:
         file.write_bytes(buffer.getvalue())
-    data = b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{escape(title)}" src="data:image/{kind};base64,{data}">'
+    return _image(title, kind, buffer.getvalue())
 
 
 def inline(path: Path) -> str:
     """A PNG file inside the page."""
-    data = b64encode(path.read_bytes()).decode()
-    return f'<img alt="{escape(path.stem)}" src="data:image/png;base64,{data}">'
+    return _image(path.stem, "png", path.read_bytes())
+
+
+def _image(title: str, kind: str, data: bytes) -> str:
+    return f'<img alt="{escape(title)}" src="data:image/{kind};base64,{b64encode(data).decode()}">'
 
 
 def write(path: Path, text: str) -> Path:
