@@ -421,5 +421,6 @@ def _version(nodes: list[Node], root: int, gap: int, membership: object, feature
         named = [node.input.name] if node.input is not None and node.input.source in ("feature", "count") else []
         return {**node.to_dict(), "of": [told(child) for child in nodes[place].children], "read": [*map(read, named)]}
 
-    said = [told(root), gap, features.schema.zone, features.schema.horizon, membership]
+    schema = features.schema
+    said = [told(root), gap, schema.zone, schema.horizon, membership, *([dict(schema.bounds)] if schema.bounds else [])]
     return sha256(dumps(said, sort_keys=True).encode()).hexdigest()[:16]

@@ -95,10 +95,12 @@ def test_a_projects_bounds_keep_few_of_one_event_and_all_of_the_others(tmp_path)
     settings = "version: 1\nname: shop\nbound: 6\nbounds: {page_viewed: 2}\n"
     (tmp_path / "ethogram.yaml").write_text(settings)
     features = FeatureSet.of(Project.find(tmp_path), PLAN, CODES)
-    segments = SegmentSet.from_dict(
-        {"segments": {"many": {"when": {"did": {"event": "page_viewed", "count": {"gt": 2}, "last": "7d"}}}}},
-        PLAN, CODES, features,
-    )  # fmt: skip
+    when = {"segments": {"many": {"when": {"did": {"event": "page_viewed", "count": {"gt": 2}, "last": "7d"}}}}}
+    segments = SegmentSet.from_dict(when, PLAN, CODES, features)
+    rules = {"horizon": features.schema.horizon, "bound": 6}
+    plain = FeatureSet.from_dict({"features": [{"count": "any", "windows": ["7d"]}]}, PLAN, CODES, **rules)
+    versions = {each.segments[0].version for each in (segments, SegmentSet.from_dict(when, PLAN, CODES, plain))}
+    assert len(versions) == 2, "under another bound it is another definition"
     seen = ["order_completed"] * 3 + ["page_viewed"] * 5
     log = [{"event": event, "ts": AT - MINUTE + k} for k, event in enumerate(seen)]
     schema = features.schema.union(segments.schema)
