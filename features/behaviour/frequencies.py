@@ -117,10 +117,9 @@ def _counted(user: User, stream: int, table: Table, out: Floats) -> None:
     slot, high = table.sources[place(stream), SLOT], end_of(user, stream, table)
     n_members = high - begin_of(user, stream, table)
     mask, era = freed(user.seats, user.era, n_members)
-    total, n_met, most, first, mode, ranked = 0, 0, 0, 0, MISSING, user.spare
-    n_ranked = min(_most_ranked(stream, table), n_members)
-    for rank in range(n_ranked):
-        ranked[place(rank)] = 0
+    total, n_met, most, first, mode, n_ranked = 0, 0, 0, 0, MISSING, min(_most_ranked(stream, table), n_members)
+    ranked = user.spare[:n_ranked]
+    ranked[:] = 0
     for window in range(len(table.windows)):
         low = first_of(user, stream, window, table)
         for j in range(high - 1, low - 1, -1):

@@ -198,14 +198,14 @@ def _read_off(user: User, table: Table, gap: int, begin: int, end: int, stride: 
 
 @compiled_inside
 def _add(user: User, low: int, high: int, bit: int, table: Table, gap: int, begin: int, end: int) -> None:
-    """Add the finds `low:high`, at most MOST of them, to the counts of the streams of eight bits."""
+    """Add the finds `low:high`, at most MOST of them, to the counts of the streams of eight bits, from `bit` on."""
     counts = 0
     for k in range(low, high):
         counts += SPREAD[place(user.spare[place(k)] >> bit & MOST)]
     for stream in range(begin, end):
-        byte = user.tally[place(stream), BIT] - bit
-        if table.sources[place(stream), OPTION] == gap and 0 <= byte < BYTE:
-            user.tally[place(stream), COUNT] += counts >> BYTE * byte & MOST
+        mine = user.tally[place(stream), BIT]
+        if table.sources[place(stream), OPTION] == gap and mine // BYTE == bit // BYTE:
+            user.tally[place(stream), COUNT] += counts >> BYTE * (mine % BYTE) & MOST
 
 
 def _cells(_source: Source) -> int:

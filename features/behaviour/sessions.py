@@ -36,7 +36,6 @@ OVER = (*BASE, "session_pause_minutes", "session_count", "session_distinct")
 STATS = (*OVER, "current_session_minutes", "current_session_count", "current_session_distinct")
 SESSIONS, MINUTES, DEPTH, BOUNCES, PAUSES = range(len(BASE) + 1)
 OPEN_MINUTES = len(OVER)
-FEW = 8
 RUNS, COUNTED, ONCE = range(3)
 """What a stream is: the sessions of a gap, events within them, different values within each of them."""
 
@@ -226,16 +225,8 @@ def _since(user: User, stream: int, begin: int, end: int, table: Table) -> int:
 
 @compiled_inside
 def _different(user: User, low: int, high: int, slot: int, mask: int, era: int, number: int) -> int:
-    """The different values of some members, those of a session; few are compared with each other."""
+    """The different values of some members, those of a session."""
     count = 0
-    if high - low <= FEW:
-        for j in range(low, high):
-            value = value_at(user, user.members[place(j)], slot)
-            new = value != MISSING
-            for other in range(low, j):
-                new = new & (value != value_at(user, user.members[place(other)], slot))
-            count += new
-        return count
     for j in range(high - 1, low - 1, -1):
         value = value_at(user, user.members[place(j)], slot)
         count += value != MISSING and is_new(user.seats, mask, era, value, number)
