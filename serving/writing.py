@@ -241,7 +241,8 @@ def main() -> None:
     """Write what the service hands over, until it lets go or has ended."""
     os.nice(19)
     if hasattr(os, "SCHED_IDLE"):  # Linux: gives way at once; a nice process first uses up its three milliseconds
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        for thread in Path("/proc/self/task").iterdir():  # polars has started some; what they start is as they are
+            os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the service, which still has something to write
         signal.signal(number, signal.SIG_IGN)
     source, told = sys.stdin.buffer, sys.stdout
