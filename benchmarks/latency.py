@@ -5,6 +5,7 @@ when a request was due, so that nobody who waits behind a slow answer is left ou
 
 On a machine that is shared, a host takes the processors away, and everything waits. Requests that met such a moment,
 or came shortly behind one, say nothing about the server: they are counted, and left out of what has a target.
+Callers and server have a processor each, as on two machines (`servers.apart`), but while bundles are swapped.
 """
 
 import random
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import Figure, at_most, note
-from benchmarks.servers import Server, answered, running
+from benchmarks.servers import Server, answered, apart, running
 from training.bundle import Bundle, publish
 
 CALLERS = 32
@@ -53,8 +54,10 @@ def figures(
     with running(OURS, home, size) as server:
         ready_s = server.ready_s
         opened(server, questions, rate, 3)
-        floor = opened(echo, bare, rate, seconds)
-        tails = opened(server, questions, rate, seconds)
+        with apart(echo):
+            floor = opened(echo, bare, rate, seconds)
+        with apart(server):
+            tails = opened(server, questions, rate, seconds)
         note(f"{rate:,.0f} requests a second for {seconds:g} s; then {n_swaps} swaps")
         still = opened(server, questions, rate / 2, n_swaps * SWAP_S)
         command = [sys.executable, "-m", "benchmarks.latency", str(home), str(other), str(n_swaps)]
@@ -62,7 +65,8 @@ def figures(
             moved = opened(server, questions, rate / 2, n_swaps * SWAP_S)
     with running(OURS, home, size, collects=False) as server:
         opened(server, questions, rate, 3)
-        kept = opened(server, questions, rate, seconds)
+        with apart(server):
+            kept = opened(server, questions, rate, seconds)
     p50, p99 = np.percentile(tails.undisturbed, [50, 99])
     least50, least99 = np.percentile(floor.undisturbed, [50, 99])
     worst = still.undisturbed.max()
