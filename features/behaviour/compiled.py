@@ -134,52 +134,33 @@ def views(arrays: Sequence[NDArray[Any]]) -> Ints:
     return np.array([(each.ctypes.data, len(each), each.shape[-1]) for each in arrays], np.int64).reshape(-1, 3)
 
 
-@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
-def vector(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """The k-th of `views`' arrays, which has one dimension."""
-    return _view(1)(arrays, k)
+def _view(n_dimensions: int, dtype: Any = types.int64) -> Any:  # noqa: ANN401 - numba's own types
+    """The k-th of `views`' arrays, for arrays of so many dimensions and a type."""
+    kind = types.Array(dtype, n_dimensions, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        word = context.get_value_type(types.int64)
+        first = builder.mul(context.cast(builder, arguments[1], signature.args[1], types.int64), Constant(word, 3))
+        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        cells = [builder.gep(data, [builder.add(first, Constant(word, cell))]) for cell in range(3)]
+        address, *shape = (builder.load(cell) for cell in cells[: n_dimensions + 1])
+        array, size = make_array(kind)(context, builder), Constant(word, dtype.bitwidth // 8)
+        strides = [size] if n_dimensions == 1 else [builder.mul(shape[1], size), size]
+        pointer = builder.inttoptr(address, array.data.type)
+        populate_array(array, data=pointer, shape=shape, strides=strides, itemsize=size, meminfo=None)
+        return array._getvalue()
+
+    def view(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401
+        return kind(arrays, k), generate
+
+    return intrinsic(view)
 
 
-@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
-def grid(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """The k-th of `views`' arrays, which has two dimensions."""
-    return _view(2)(arrays, k)
-
-
-@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
-def reals(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """The k-th of `views`' arrays, which has one dimension and holds float64."""
-    return _view(1, types.float64)(arrays, k)
-
-
-@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
-def plane(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """The k-th of `views`' arrays, which has two dimensions and holds float64."""
-    return _view(2, types.float64)(arrays, k)
-
-
-@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
-def singles(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """The k-th of `views`' arrays, which has one dimension and holds float32."""
-    return _view(1, types.float32)(arrays, k)
-
-
-@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
-def singles_grid(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """The k-th of `views`' arrays, which has two dimensions and holds float32."""
-    return _view(2, types.float32)(arrays, k)
-
-
-@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
-def shorts(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """The k-th of `views`' arrays, which has one dimension and holds int32."""
-    return _view(1, types.int32)(arrays, k)
-
-
-@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
-def shorts_grid(typing: Any, arrays: Any, k: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """The k-th of `views`' arrays, which has two dimensions and holds int32."""
-    return _view(2, types.int32)(arrays, k)
+vector, grid = _view(1), _view(2)
+reals, plane = _view(1, types.float64), _view(2, types.float64)
+singles, singles_grid = _view(1, types.float32), _view(2, types.float32)
+shorts, shorts_grid = _view(1, types.int32), _view(2, types.int32)
+"""In loops, `vector(arrays, k)` is the k-th of the arrays that `views` was given; each for one type and shape."""
 
 
 @intrinsic  # type: ignore[untyped-decorator] # numba ships no types
@@ -197,24 +178,6 @@ def table_of(typing: Any, words: Any, width: Any) -> Any:  # noqa: ANN401 - numb
         return array._getvalue()
 
     return kind(words, width), generate
-
-
-def _view(n_dimensions: int, dtype: Any = types.int64) -> Any:  # noqa: ANN401 - numba's own types
-    kind = types.Array(dtype, n_dimensions, "C")
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
-        word = context.get_value_type(types.int64)
-        first = builder.mul(context.cast(builder, arguments[1], signature.args[1], types.int64), Constant(word, 3))
-        data = make_array(signature.args[0])(context, builder, arguments[0]).data
-        cells = [builder.gep(data, [builder.add(first, Constant(word, cell))]) for cell in range(3)]
-        address, *shape = (builder.load(cell) for cell in cells[: n_dimensions + 1])
-        array, size = make_array(kind)(context, builder), Constant(word, dtype.bitwidth // 8)
-        strides = [size] if n_dimensions == 1 else [builder.mul(shape[1], size), size]
-        pointer = builder.inttoptr(address, array.data.type)
-        populate_array(array, data=pointer, shape=shape, strides=strides, itemsize=size, meminfo=None)
-        return array._getvalue()
-
-    return lambda arrays, k: (kind(arrays, k), generate)
 
 
 @cache
