@@ -18,8 +18,8 @@ from experiments.persistence import WEEK, Window, a_week_before, persistent, win
 from experiments.plain import Plain
 from experiments.replay import replay
 from experiments.shift import Shift
+from features.behaviour.feature import LIFETIME, Feature
 from features.behaviour.feature_set import FeatureSet
-from features.behaviour.table import LIFETIME, Feature
 from features.errors import AnalysisError, EthogramError
 from features.instants import DAY, NEVER, iso, parse_instant, to_datetime
 from features.project import Project

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
+from features.behaviour.feature import Feature
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
     CODE,
@@ -17,7 +18,6 @@ from features.behaviour.table import (
     SLOT,
     STEP,
     Family,
-    Feature,
     Source,
     Table,
     User,

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from features.behaviour.compiled import Floats, Ints, compiled_inside, place
+from features.behaviour.feature import Feature
 from features.behaviour.schema import MISSING
-from features.behaviour.table import Feature
 from features.people import hash_text
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
+from features.behaviour.feature import Feature
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
     CODE,
@@ -17,7 +18,6 @@ from features.behaviour.table import (
     OPTION,
     SLOT,
     Family,
-    Feature,
     Source,
     Table,
     User,

@@ -5,6 +5,7 @@ from math import exp, log
 
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration
+from features.behaviour.feature import Feature
 from features.behaviour.schema import MISSING
 from features.behaviour.table import (
     COLUMN,
@@ -14,7 +15,6 @@ from features.behaviour.table import (
     SLOT,
     STREAM,
     Family,
-    Feature,
     Table,
     User,
     end_of,

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from features.behaviour.feature import LIFETIME, MEANINGS, Feature
 from features.behaviour.kinds import Kind
-from features.behaviour.table import LIFETIME, MEANINGS, Family, Feature
+from features.behaviour.table import Family
 from features.behaviour.where import number_of
 from features.behaviour.words import KindSpec, Names, Words
 from features.document import Definition, validated

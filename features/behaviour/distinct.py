@@ -4,20 +4,10 @@ from collections.abc import Iterator
 
 from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
+from features.behaviour.feature import Feature
 from features.behaviour.gather import MIX, freed
 from features.behaviour.schema import MISSING
-from features.behaviour.table import (
-    SLOT,
-    Family,
-    Feature,
-    Table,
-    User,
-    end_of,
-    first_of,
-    of_property,
-    read_off,
-    value_at,
-)
+from features.behaviour.table import SLOT, Family, Table, User, end_of, first_of, of_property, read_off, value_at
 from features.behaviour.words import Names, Words
 
 STATS = ("distinct",)

@@ -6,19 +6,8 @@ import numpy as np
 
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
-from features.behaviour.table import (
-    COLUMN,
-    OPTION,
-    STAT,
-    Family,
-    Feature,
-    Table,
-    User,
-    asked,
-    end_of,
-    first_of,
-    of_property,
-)
+from features.behaviour.feature import Feature
+from features.behaviour.table import COLUMN, OPTION, STAT, Family, Table, User, asked, end_of, first_of, of_property
 from features.behaviour.words import Names, Words
 from features.document import Duration
 from features.instants import MINUTE, SECOND

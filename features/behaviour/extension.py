@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.behaviour.compiled import Floats, Ints
+from features.behaviour.feature import Feature
 from features.behaviour.gather import counting
 from features.behaviour.histories import Histories
 from features.behaviour.kinds import Kind
 from features.behaviour.lifetime import boundary_of
 from features.behaviour.schema import CODE_MASK, HEAD, MISSING, TS, StateSchema
-from features.behaviour.table import Family, Feature
+from features.behaviour.table import Family
 from features.behaviour.words import Words
 from features.errors import DefinitionError, nearest
 from features.events.plan import CONTEXT, PropertySpec, TrackingPlan

@@ -19,8 +19,8 @@ from features.events.plan import Codes, TrackingPlan
 from features.instants import DAY, iso
 
 if TYPE_CHECKING:
+    from features.behaviour.feature import Feature
     from features.behaviour.kernel import Kernel
-    from features.behaviour.table import Feature
     from features.project import Project
 
 
@@ -136,7 +136,7 @@ class FeatureSet:
         Raises:
             DefinitionError: the code is not that of the features.
         """
-        from features.behaviour.table import Feature
+        from features.behaviour.feature import Feature
 
         codes = {"": "", _digest(code := data.get("definitions", "")): code}
         try:

@@ -10,8 +10,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, ordered
+from features.behaviour.feature import Feature
 from features.behaviour.recency import RfmSpec
-from features.behaviour.table import Family, Feature
+from features.behaviour.table import Family
 from features.behaviour.words import Names, Words
 from features.document import Definition
 from features.errors import DefinitionError

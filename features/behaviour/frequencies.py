@@ -8,6 +8,7 @@ from pydantic import Field
 
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Listing, Spans
+from features.behaviour.feature import Feature
 from features.behaviour.gather import MIX, freed
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
@@ -19,7 +20,6 @@ from features.behaviour.table import (
     SLOT,
     STAT,
     Family,
-    Feature,
     Source,
     Table,
     User,

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
+from features.behaviour.feature import Feature
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
     CODE,
@@ -18,7 +19,6 @@ from features.behaviour.table import (
     STAT,
     STREAM,
     Family,
-    Feature,
     Source,
     Table,
     User,

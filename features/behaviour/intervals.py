@@ -6,20 +6,9 @@ import numpy as np
 
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
+from features.behaviour.feature import Feature
 from features.behaviour.schema import StateSchema
-from features.behaviour.table import (
-    CODE,
-    COLUMN,
-    Family,
-    Feature,
-    Source,
-    Table,
-    User,
-    asked,
-    begin_of,
-    end_of,
-    first_of,
-)
+from features.behaviour.table import CODE, COLUMN, Family, Source, Table, User, asked, begin_of, end_of, first_of
 from features.behaviour.words import Names, Words
 from features.instants import SECOND
 

@@ -34,12 +34,13 @@ from features.behaviour import (
 )
 from features.behaviour.categories import Lists, listed, lists_of
 from features.behaviour.compiled import Floats, Ints, compiled, compiled_inside, grid, vector, views
+from features.behaviour.feature import Feature
 from features.behaviour.gather import gather, room_of, scratch
 from features.behaviour.histories import Histories, empty_carry
 from features.behaviour.marks import Filters, filters, filters_of, mark
 from features.behaviour.members import kinds, kinds_of, settle
 from features.behaviour.schema import StateSchema
-from features.behaviour.table import N_ARRAYS, Asked, Feature, User, table, tabulate
+from features.behaviour.table import N_ARRAYS, Asked, User, table, tabulate
 
 FAMILIES = (
     totals.FAMILY,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from features.behaviour.feature import Feature
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.matrix import FeatureMatrix
 from features.behaviour.schema import MISSING
-from features.behaviour.table import Feature
 from features.errors import DefinitionError
 from features.events.parts import write_json
 from features.instants import iso, parse_instant

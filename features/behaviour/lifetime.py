@@ -4,19 +4,18 @@ from collections.abc import Iterator
 
 from features.behaviour.compiled import Floats, Ints, compiled, compiled_inside, place
 from features.behaviour.declarations import Declaration, Listing
+from features.behaviour.feature import LIFETIME, Feature
 from features.behaviour.schema import MISSING, Lifetime, StateSchema
 from features.behaviour.table import (
     CODE,
     COLUMN,
     FACTOR,
-    LIFETIME,
     NO_SLOT,
     SLOT,
     STAT,
     STREAM,
     TS_SLOT,
     Family,
-    Feature,
     Source,
     Table,
     User,

@@ -6,6 +6,7 @@ import numpy as np
 
 from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
+from features.behaviour.feature import Feature
 from features.behaviour.table import (
     CODE,
     COLUMN,
@@ -16,7 +17,6 @@ from features.behaviour.table import (
     STAT,
     STEP,
     Family,
-    Feature,
     Source,
     Table,
     User,

@@ -6,7 +6,8 @@ import numpy as np
 
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
-from features.behaviour.table import COLUMN, STREAM, Family, Feature, Table, User, end_of, first_of, of_property
+from features.behaviour.feature import Feature
+from features.behaviour.table import COLUMN, STREAM, Family, Table, User, end_of, first_of, of_property
 from features.behaviour.words import Names, Words
 from features.instants import SECOND
 

@@ -8,12 +8,12 @@ from pydantic import Field
 
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
+from features.behaviour.feature import Feature
 from features.behaviour.schema import HEAD, OFFSET_BITS, OFFSET_SHIFT, OFFSET_ZERO
 from features.behaviour.table import (
     COLUMN,
     PART,
     Family,
-    Feature,
     Source,
     Table,
     User,

@@ -7,6 +7,7 @@ import numpy as np
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
 from features.behaviour.distinct import is_new
+from features.behaviour.feature import Feature
 from features.behaviour.gather import freed
 from features.behaviour.schema import MISSING, StateSchema
 from features.behaviour.table import (
@@ -16,7 +17,6 @@ from features.behaviour.table import (
     SLOT,
     STAT,
     Family,
-    Feature,
     Source,
     Table,
     User,

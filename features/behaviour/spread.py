@@ -6,6 +6,7 @@ import numpy as np
 
 from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
+from features.behaviour.feature import Feature
 from features.behaviour.schema import MISSING
 from features.behaviour.table import (
     COLUMN,
@@ -13,7 +14,6 @@ from features.behaviour.table import (
     SLOT,
     STAT,
     Family,
-    Feature,
     Table,
     User,
     asked,

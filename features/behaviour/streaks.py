@@ -5,19 +5,9 @@ from collections.abc import Iterator
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.days import day_of
 from features.behaviour.declarations import Declaration, Spans
+from features.behaviour.feature import Feature
 from features.behaviour.schema import MISSING
-from features.behaviour.table import (
-    COLUMN,
-    Family,
-    Feature,
-    Table,
-    User,
-    asked,
-    begin_of,
-    end_of,
-    first_of,
-    of_property,
-)
+from features.behaviour.table import COLUMN, Family, Table, User, asked, begin_of, end_of, first_of, of_property
 from features.behaviour.words import Names, Words
 from features.instants import NEVER
 

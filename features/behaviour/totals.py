@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from features.behaviour.compiled import Floats, compiled_inside, place
 from features.behaviour.declarations import Listing, Windows
+from features.behaviour.feature import Feature
 from features.behaviour.schema import MISSING
 from features.behaviour.table import (
     COLUMN,
@@ -14,7 +15,6 @@ from features.behaviour.table import (
     SPAN,
     STAT,
     Family,
-    Feature,
     Table,
     User,
     asked,

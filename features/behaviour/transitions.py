@@ -9,6 +9,7 @@ from pydantic import Field
 
 from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, Spans
+from features.behaviour.feature import Feature
 from features.behaviour.table import (
     CODE,
     COLUMN,
@@ -20,7 +21,6 @@ from features.behaviour.table import (
     STAT,
     STEP,
     Family,
-    Feature,
     Source,
     Table,
     User,

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from features.behaviour.feature import LIFETIME
 from features.behaviour.kinds import Kind
-from features.behaviour.table import LIFETIME
 from features.behaviour.where import conditions
 from features.document import located
 from features.errors import DefinitionError, nearest

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from features.behaviour.feature import Feature
 from features.behaviour.kinds import Kind
-from features.behaviour.table import Feature
 from features.behaviour.where import conditions
 from features.behaviour.words import Words
 from features.errors import DefinitionError

@@ -51,8 +51,8 @@ def test_features_are_listed_with_their_meaning(run):
 
 
 def test_every_kind_of_feature_has_a_meaning():
+    from features.behaviour.feature import MEANINGS
     from features.behaviour.kernel import DECLARABLE
-    from features.behaviour.table import MEANINGS
 
     assert {stat for family in DECLARABLE for stat in family.stats} <= set(MEANINGS)
 

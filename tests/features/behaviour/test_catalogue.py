@@ -6,9 +6,9 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from features.behaviour.catalogue import FORMULAS, PLAN, markdown, written
+from features.behaviour.feature import MEANINGS
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.kernel import DECLARABLE
-from features.behaviour.table import MEANINGS
 from features.events.plan import Codes, TrackingPlan
 
 PAGE = Path(__file__).parent.parent.parent.parent / "docs" / "features.md"
