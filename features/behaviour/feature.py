@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
 
 from features.behaviour.kinds import ANYTHING, Kind
 from features.instants import format_duration
@@ -116,19 +115,12 @@ class Feature:
     values: tuple[str | int, ...] = ()
     top: int = 0
     of: tuple[str, ...] = ()
-    numbers: tuple[float, ...] = ()
+    numbers: tuple[int | float, ...] = ()  # as they were written: the fingerprint tells 1 from 1.0
     learnt: str = ""
     hidden: bool = False
     times: str = ""
     properties: tuple[str, ...] = ()
     code: str = ""
-
-    @classmethod
-    def load(cls, data: Mapping[str, Any]) -> Self:
-        """The feature that `dataclasses.asdict`, and JSON, described."""
-        steps = tuple(Kind.load(step) for step in data["steps"])
-        lists = {name: tuple(data[name]) for name in ("detail", "values", "of", "numbers", "properties")}
-        return cls(**{**data, "kind": Kind.load(data["kind"]), "steps": steps, **lists})
 
     @functools.cached_property
     def waits(self) -> bool:

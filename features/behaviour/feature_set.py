@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from msgspec import to_builtins
+from msgspec import convert, to_builtins
 from numpy.typing import NDArray
 
 from features.behaviour.histories import Histories
@@ -140,7 +140,7 @@ class FeatureSet:
 
         codes = {"": "", _digest(code := data.get("definitions", "")): code}
         try:
-            features = [Feature.load({**each, "code": codes[each["code"]]}) for each in data["features"]]
+            features = [convert({**each, "code": codes[each["code"]]}, Feature) for each in data["features"]]
         except KeyError:
             raise DefinitionError("the code of definitions.py is not what the features were made of.") from None
         return cls(tuple(features), StateSchema.from_dict(data["schema"]))

@@ -1,8 +1,7 @@
 """Kinds: which events a definition means: one name, several, any; or those of them whose properties pass tests."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from features.behaviour.schema import StateSchema
@@ -32,12 +31,6 @@ class Kind:
 
     events: tuple[str, ...] = ()
     where: tuple[Test, ...] = ()
-
-    @classmethod
-    def load(cls, data: Mapping[str, Any]) -> Self:
-        """The kind that `dataclasses.asdict`, and JSON, described."""
-        where = tuple((name, tuple((low, high) for low, high in intervals)) for name, intervals in data["where"])
-        return cls(tuple(data["events"]), where)
 
     def codes(self, schema: "StateSchema") -> list[int]:
         """The codes of its events; 0 alone for any."""

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import polars as pl
+from msgspec import convert
 from numpy.typing import NDArray
 
 from features.behaviour.kinds import Kind
@@ -112,7 +113,7 @@ class StateSchema:
         """The schema that `to_dict` described."""
         names, kinds, factors = zip(*data["properties"], strict=True) if data["properties"] else ((), (), ())
         options = {key: data[key] for key in ("codes", "horizon", "bound", "bounds", "zone", "consent")}
-        lifetime = tuple(Lifetime(Kind.load(kind), *rest) for kind, *rest in data["lifetime"])
+        lifetime = tuple(Lifetime(convert(kind, Kind), *rest) for kind, *rest in data["lifetime"])
         return cls(properties=tuple(names), kinds=tuple(kinds), factors=tuple(factors), lifetime=lifetime, **options)
 
     @cached_property

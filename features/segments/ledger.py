@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 import polars as pl
+from msgspec import convert
 
 from features.behaviour.schema import MISSING
 from features.errors import AnalysisError, nearest
@@ -78,8 +79,8 @@ class Ledger:
             said = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return cls(folder)
-        applied = {name: Applied(**each) for name, each in said["segments"].items()}
-        bounds = {key: Snapshot.load(each) for key, each in said.get("bounds", {}).items()}
+        applied = convert(said["segments"], dict[str, Applied])
+        bounds = convert(said.get("bounds", {}), dict[str, Snapshot])
         known = bounds, said.get("features", ""), said.get("erased", {})
         least = {name: each.min_size for name, each in applied.items()} | said.get("least", {})
         return cls(folder, said["at"], applied, *known, tuple(said["parts"]), said["states"], least)

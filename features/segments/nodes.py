@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from msgspec import convert
+
 from features.behaviour.kinds import Intervals, Kind
 
 OPS = (
@@ -65,11 +67,6 @@ class Side:
     property: str
     window: Window
 
-    @classmethod
-    def load(cls, data: Mapping[str, Any]) -> Self:
-        """The side that `asdict`, and JSON, described."""
-        return cls(Kind.load(data["kind"]), data["agg"], data["property"], Window(**data["window"]))
-
 
 @dataclass(frozen=True)
 class Move:
@@ -96,12 +93,6 @@ class Move:
     immediately: bool = False
     until_next: bool = False
     window: Window = Window()
-
-    @classmethod
-    def load(cls, data: Mapping[str, Any]) -> Self:
-        """The step that `asdict`, and JSON, described."""
-        made = {"kind": Kind.load(data["kind"]), "window": Window(**data.get("window", {}))}
-        return cls(**{**data, **made})
 
 
 @dataclass(frozen=True)
@@ -206,11 +197,7 @@ class Node:
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
         """The node that `to_dict`, and JSON, described."""
-        made: dict[str, Any] = {name: _tupled(value) for name, value in data.items()}
-        for name, load in _LOADERS.items():
-            if name in data:
-                made[name] = load(data[name])
-        return cls(**made)
+        return convert(data, cls, strict=False)  # bounds that are no number in JSON are texts
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -239,18 +226,3 @@ def below(nodes: Sequence[Node], place: int) -> Iterator[Node]:
 def sources(nodes: Sequence[Node], place: int) -> set[str]:
     """What a node, and everything below it, is handed beside events."""
     return {node.input.source for node in below(nodes, place) if node.input is not None}
-
-
-def _tupled(value: Any) -> Any:  # noqa: ANN401 - any plain value
-    return tuple(map(_tupled, value)) if isinstance(value, list | tuple) else value
-
-
-_LOADERS: Mapping[str, Any] = {
-    "kind": Kind.load,
-    "window": lambda data: Window(**data),
-    "ranges": lambda data: tuple((float(low), float(high)) for low, high in data),
-    "sides": lambda data: tuple(map(Side.load, data)),
-    "moves": lambda data: tuple(map(Move.load, data)),
-    "cut": lambda data: Cut(**data),
-    "input": lambda data: Input(**{**data, "among": tuple(data.get("among", ()))}),
-}

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf, nextafter
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -76,11 +76,6 @@ class Snapshot:
     population: str
     n: int
     at: int
-
-    @classmethod
-    def load(cls, data: Mapping[str, Any]) -> Self:
-        """The snapshot that `asdict`, and JSON, described."""
-        return cls(**{**data, "values": tuple(data["values"])})
 
 
 class Program(NamedTuple):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from msgspec import convert
 from numpy.typing import NDArray
 
 from features.behaviour.histories import Histories
@@ -65,11 +66,6 @@ class Segment:
     min_size: int = 0
     stays: int = 0
     exits: tuple[Kind, ...] = ()
-
-    @classmethod
-    def load(cls, data: Mapping[str, Any]) -> Self:
-        """The segment that `asdict`, and JSON, described."""
-        return cls(**{**data, "emit": tuple(data["emit"]), "exits": tuple(map(Kind.load, data["exits"]))})
 
 
 @dataclass(frozen=True)
@@ -231,13 +227,12 @@ class SegmentSet:
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
         """The segment set that `to_dict`, and JSON, described."""
-        snapshots = {key: Snapshot.load(each) for key, each in data["snapshots"].items()}
         return cls(
-            tuple(map(Segment.load, data["segments"])),
+            convert(data["segments"], tuple[Segment, ...]),
             tuple(map(Node.load, data["nodes"])),
             StateSchema.from_dict(data["schema"]),
             gap=data["gap"],
-            snapshots=snapshots,
+            snapshots=convert(data["snapshots"], dict[str, Snapshot]),
         )
 
     @cached_property
