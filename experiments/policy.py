@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from experiments.duel import TOLERANCE, Duel
 from experiments.pages import apart
-from features.document import Definition, Duration
+from features.document import Definition, Duration, rule
 from features.instants import DAY, HOUR
 from features.project import Project
 from serving.abtests import Metric
@@ -96,11 +96,10 @@ class Ab(Definition):
     share: float = Field(1.0, gt=0, le=1)
     metrics: dict[str, Metric] = Field(min_length=1)
 
-    @model_validator(mode="after")
-    def _ends(self) -> Self:
-        if any(not metric.kind or metric.within is None for metric in self.metrics.values()):
-            raise ValueError("a metric is one of ab.yaml's with its time: {conversion: bought, within: 7d}")
-        return self
+    _ends = rule(
+        lambda said: any(not metric.kind or metric.within is None for metric in said.metrics.values()),
+        "a metric is one of ab.yaml's with its time: {conversion: bought, within: 7d}",
+    )
 
 
 class Policy(Definition):

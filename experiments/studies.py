@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, ValidationInfo, mode
 from pydantic_core import PydanticCustomError
 
 from experiments.tables import Split
-from features.document import Definition, Duration, duration, load, located, validated
+from features.document import Definition, Duration, duration, load, located, rule, validated
 from features.errors import DefinitionError, StudyError, nearest
 from features.events.plan import TrackingPlan
 from features.instants import DAY
@@ -127,14 +127,11 @@ class PropensitySpec(PredictsSpec, LogSpec):
     predicts: Label
     cuts: CutsSpec
 
-    @model_validator(mode="after")
-    def _asks_yes_or_no(self) -> Self:
-        if self.predicts.plain:
-            raise ValueError(
-                "a propensity asks yes or no, or which. Hint: add `above: AMOUNT`, `top_share: 0.1` or "
-                "`bands: [AMOUNT, AMOUNT]` to `predicts`."
-            )
-        return self
+    _asks_yes_or_no = rule(
+        lambda said: said.predicts.plain,
+        "a propensity asks yes or no, or which. Hint: add `above: AMOUNT`, `top_share: 0.1` or "
+        "`bands: [AMOUNT, AMOUNT]` to `predicts`.",
+    )
 
 
 class Business(Definition):

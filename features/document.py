@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from io import StringIO
 from pathlib import Path
@@ -85,6 +85,17 @@ class Definition(BaseModel):
     def from_dict(cls, data: Mapping[str, object], error: type[DefinitionError] = DefinitionError) -> Self:
         """The same checks on a mapping made in Python."""
         return validated(cls, data, where=cls.__name__, error=error)
+
+
+def rule(broken: Callable[[Any], object], fault: str) -> Any:  # noqa: ANN401 - as pydantic hands it out
+    """A rule over several keys of a definition: what breaks it, and what is said then."""
+
+    def check(said: Any) -> Any:  # noqa: ANN401 - any definition
+        if broken(said):
+            raise ValueError(fault)
+        return said
+
+    return model_validator(mode="after")(check)
 
 
 def load(path: Path, error: type[DefinitionError] = DefinitionError) -> Any:  # noqa: ANN401 - a parsed document

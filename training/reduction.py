@@ -1,11 +1,12 @@
 """Reduction: many columns become few: principal components, or the code of a small autoencoder."""
 
 import warnings
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from features.document import rule
 from features.errors import StudyError
 from training.stages import Array
 from training.step import Lesson, Step, some
@@ -25,11 +26,9 @@ class Pca(Step):
 
     complete: ClassVar[bool] = True
 
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if (self.components is None) == (self.share is None):
-            raise ValueError("pca is {components: 5} or {share: 0.9}")
-        return self
+    _one_way = rule(
+        lambda said: (said.components is None) == (said.share is None), "pca is {components: 5} or {share: 0.9}"
+    )
 
     def learn(self, values: Array, names: tuple[str, ...]) -> Lesson:
         """Weights and bias of the components, `pca#0` and so on."""

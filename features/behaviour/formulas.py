@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from features.behaviour.compiled import Floats, Ints, compiled_inside, place
 from features.behaviour.declarations import Declaration, ordered
@@ -14,7 +14,7 @@ from features.behaviour.feature import Feature
 from features.behaviour.recency import RfmSpec
 from features.behaviour.table import Family
 from features.behaviour.words import Names, Words
-from features.document import Definition
+from features.document import Definition, rule
 from features.errors import DefinitionError
 from features.instants import DAY
 
@@ -105,11 +105,7 @@ class RfmCuts(Definition):
     f: Cuts
     m: Cuts
 
-    @model_validator(mode="after")
-    def _as_many(self) -> "RfmCuts":
-        if not len(self.r) == len(self.f) == len(self.m):
-            raise ValueError("r, f and m have as many cuts")
-        return self
+    _as_many = rule(lambda said: not len(said.r) == len(said.f) == len(said.m), "r, f and m have as many cuts")
 
 
 class RfmScoreSpec(RfmSpec):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from features.document import Definition, Duration
+from features.document import Definition, Duration, rule
 from features.errors import SourceError, nearest
 from features.events.plan import Purpose, TrackingPlan
 from features.instants import zone_offsets
@@ -24,11 +24,10 @@ class Value(Definition):
     as_: Literal["whole", "lower"] | None = Field(None, alias="as")
     values: dict[str, str] | None = None
 
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        if sum(each is not None for each in (self.column, self.columns, self.constant)) != 1:
-            raise ValueError("say one of `column`, `columns` and `constant`")
-        return self
+    _one_origin = rule(
+        lambda said: sum(each is not None for each in (said.column, said.columns, said.constant)) != 1,
+        "say one of `column`, `columns` and `constant`",
+    )
 
     @property
     def needs(self) -> set[str]:
@@ -46,11 +45,10 @@ class Measure(Definition):
     as_: Literal["whole", "lower"] | None = Field(None, alias="as")
     values: dict[str, str] | None = None
 
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        if sum(each is not None for each in (self.column, self.product, self.constant)) != 1:
-            raise ValueError("say one of `column`, `product` and `constant`")
-        return self
+    _one_origin = rule(
+        lambda said: sum(each is not None for each in (said.column, said.product, said.constant)) != 1,
+        "say one of `column`, `product` and `constant`",
+    )
 
     @property
     def needs(self) -> set[str]:
@@ -99,11 +97,10 @@ class Condition(Definition):
     above: float | None = None
     missing: bool | None = None
 
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if all(getattr(self, name) is None for name in type(self).model_fields if name != "column"):
-            raise ValueError("say one of `starts_with`, `equals`, `one_of`, `below`, `above`, `missing`")
-        return self
+    _says_something = rule(
+        lambda said: all(getattr(said, name) is None for name in type(said).model_fields if name != "column"),
+        "say one of `starts_with`, `equals`, `one_of`, `below`, `above`, `missing`",
+    )
 
 
 class Rule(Definition):
@@ -183,13 +180,10 @@ class Mapping(Definition):
     restated: bool = False
     blind_spot: Annotated[Duration, Field(ge=0)] = 0
 
-    @model_validator(mode="after")
-    def _versions_are_told_apart(self) -> Self:
-        if self.restated and (self.message_id is None or self.received is None):
-            raise ValueError(
-                "`restated` needs `message_id` (which row it is) and `received` (when this version of it was written)"
-            )
-        return self
+    _versions_are_told_apart = rule(
+        lambda said: said.restated and (said.message_id is None or said.received is None),
+        "`restated` needs `message_id` (which row it is) and `received` (when this version of it was written)",
+    )
 
     @classmethod
     def read(cls, path: Path | str) -> Self:

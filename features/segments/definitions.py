@@ -14,7 +14,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from features.behaviour.words import KindSpec, Names
-from features.document import Definition, Duration, Instant
+from features.document import Definition, Duration, Instant, rule
 from features.instants import MINUTE
 
 VALUE = {"type": ["string", "number", "boolean"]}
@@ -39,11 +39,9 @@ class Ago(Definition):
     from_: Duration = Field(alias="from")
     to: Duration
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.from_ <= self.to:
-            raise ValueError("`from` lies further back than `to`, as in {from: 180d, to: 60d}")
-        return self
+    _ordered = rule(
+        lambda said: said.from_ <= said.to, "`from` lies further back than `to`, as in {from: 180d, to: 60d}"
+    )
 
 
 class Between(Definition):
@@ -52,11 +50,7 @@ class Between(Definition):
     from_: Instant = Field(alias="from")
     to: Instant
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.from_ >= self.to:
-            raise ValueError("`from` is earlier than `to`")
-        return self
+    _ordered = rule(lambda said: said.from_ >= said.to, "`from` is earlier than `to`")
 
 
 class Which(Definition):
@@ -106,11 +100,7 @@ class Periods(Definition):
     min: int = Field(ge=1)
     of: int = Field(ge=1, le=1000)
 
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.min > self.of:
-            raise ValueError("`min` is at most `of`")
-        return self
+    _possible = rule(lambda said: said.min > said.of, "`min` is at most `of`")
 
 
 class Regularly(Which):
@@ -184,11 +174,10 @@ class Aggregate(Events):
     agg: Literal["count", "sum", "mean", "min", "max", "first", "last"] = "count"
     property: str | None = None
 
-    @model_validator(mode="after")
-    def _of_a_property(self) -> Self:
-        if (self.agg == "count") != (self.property is None):
-            raise ValueError("`count` takes no `property`, every other `agg` needs one")
-        return self
+    _of_a_property = rule(
+        lambda said: (said.agg == "count") != (said.property is None),
+        "`count` takes no `property`, every other `agg` needs one",
+    )
 
 
 def _side(value: object) -> str:
@@ -213,11 +202,7 @@ class Percentile(Definition):
     lte: float | None = Field(None, ge=0, le=100)
     refresh: Duration | None = None
 
-    @model_validator(mode="after")
-    def _one_side(self) -> Self:
-        if (self.gte is None) == (self.lte is None):
-            raise ValueError("a percentile is either `gte` or `lte`")
-        return self
+    _one_side = rule(lambda said: (said.gte is None) == (said.lte is None), "a percentile is either `gte` or `lte`")
 
 
 class Rfm(Definition):
@@ -229,11 +214,7 @@ class Rfm(Definition):
     event: str | None = None
     refresh: Duration | None = None
 
-    @model_validator(mode="after")
-    def _some(self) -> Self:
-        if self.r is None and self.f is None and self.m is None:
-            raise ValueError("at least one of `r`, `f` and `m`")
-        return self
+    _some = rule(lambda said: said.r is None and said.f is None and said.m is None, "at least one of `r`, `f` and `m`")
 
 
 class Cluster(Definition):
@@ -261,11 +242,7 @@ class Bucket(Definition):
     gte: float | None = Field(None, ge=0, le=1)
     lt: float | None = Field(None, ge=0, le=1)
 
-    @model_validator(mode="after")
-    def _some(self) -> Self:
-        if self.gte is None and self.lt is None:
-            raise ValueError("at least one of `gte` and `lt`")
-        return self
+    _some = rule(lambda said: said.gte is None and said.lt is None, "at least one of `gte` and `lt`")
 
 
 class Condition(Definition):
@@ -294,11 +271,7 @@ class Condition(Definition):
     bucket: Bucket | None = None
     unknown: Literal[False] | None = Field(None, description="What is unknown here counts as false.")
 
-    @model_validator(mode="after")
-    def _some(self) -> Self:
-        if not self.said:
-            raise ValueError("a condition says something, such as {did: {event: any, last: 7d}}")
-        return self
+    _some = rule(lambda each: not each.said, "a condition says something, such as {did: {event: any, last: 7d}}")
 
     @property
     def said(self) -> list[str]:
@@ -319,11 +292,7 @@ class Reentry(Definition):
     after: Duration | None = None
     never: Literal[True] | None = None
 
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.after is None) == (self.never is None):
-            raise ValueError("either {after: 1d} or {never: true}")
-        return self
+    _one = rule(lambda said: (said.after is None) == (said.never is None), "either {after: 1d} or {never: true}")
 
 
 class Membership(Definition):
@@ -335,13 +304,10 @@ class Membership(Definition):
     exit_on: tuple[Which, ...] = ()
     reentry: Reentry | None = None
 
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self == Membership.model_construct():
-            raise ValueError("a membership says something, such as {ttl: 7d}")
-        if self.ttl is not None and self.ttl <= (self.min_dwell or 0):
-            raise ValueError("`ttl` is longer than `min_dwell`")
-        return self
+    _some = rule(lambda said: said == Membership.model_construct(), "a membership says something, such as {ttl: 7d}")
+    _possible = rule(
+        lambda said: said.ttl is not None and said.ttl <= (said.min_dwell or 0), "`ttl` is longer than `min_dwell`"
+    )
 
 
 class SegmentSpec(Definition):
