@@ -11,11 +11,12 @@ import polars as pl
 from experiments.audience import Audience
 from experiments.inference import goodness_of_fit
 from features.behaviour.histories import Histories
-from features.document import dumped, load, rewrite
+from features.document import dumped, load
 from features.draws import places
 from features.errors import AnalysisError, nearest
 from features.events.log import EventLog
 from features.events.plan import Purpose
+from features.files import rewrite
 from features.project import Project
 from serving import exposures
 from serving.abtests import OTHER, AbTests, Experiment

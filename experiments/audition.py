@@ -6,8 +6,9 @@ from experiments.amendment import declared
 from experiments.decision import Decision
 from experiments.exposed import Exposed
 from experiments.policy import Ab
-from features.document import dumped, load, rewrite
+from features.document import dumped, load
 from features.errors import AnalysisError
+from features.files import rewrite
 from features.instants import format_duration, iso
 from features.project import Project
 from serving.abtests import Metric

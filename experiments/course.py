@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 
 from experiments.policy import Policy
 from experiments.tracking import CHAMPION, Run, Tracking
-from features.document import rewrite
 from features.errors import StudyError
+from features.files import rewrite
 from features.instants import iso
 from features.project import Project
 from training.model import dump_json

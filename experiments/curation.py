@@ -7,8 +7,9 @@ from typing import Any
 
 from experiments.declared import Declared, clusters_served
 from experiments.preview import Preview
-from features.document import dumped, load, parsed, rewrite
+from features.document import dumped, load, parsed
 from features.errors import DefinitionError, nearest
+from features.files import rewrite
 from features.instants import DAY, iso
 from features.project import Project
 from features.segments.ledger import Ledger

@@ -13,10 +13,9 @@ import numpy as np
 import polars as pl
 
 from experiments.audience import Audience
-from features.document import rewrite
 from features.errors import AnalysisError, DefinitionError
-from features.events.parts import write_parquet
 from features.events.plan import Purpose
+from features.files import rewrite, write_parquet
 from features.instants import iso
 from features.project import Project
 from features.segments.ledger import Ledger

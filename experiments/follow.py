@@ -21,9 +21,9 @@ from experiments.study import DIGEST
 from experiments.tracking import CHALLENGER, CHAMPION, Registered, Tracking
 from features.behaviour.histories import Histories
 from features.behaviour.proof import AT, drawn
-from features.document import rewrite
 from features.errors import BundleError
 from features.events.plan import TrackingPlan
+from features.files import rewrite
 from features.project import Project
 from training import bundle
 

@@ -1,6 +1,5 @@
 """Documents: YAML 1.2 files read into pydantic models, with errors that name file, line and nearest match."""
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
@@ -146,14 +145,6 @@ def dumped(document: object) -> str:
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.dump(document, text)
     return text.getvalue()
-
-
-def rewrite(path: Path, text: str) -> None:
-    """Write a small file whole, folders included: whoever reads it finds the text before or this one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 def validated(

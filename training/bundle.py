@@ -15,8 +15,8 @@ from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.behaviour.matrix import FeatureMatrix
 from features.behaviour.schema import StateSchema
-from features.document import rewrite
 from features.errors import BundleError
+from features.files import rewrite
 from features.segments.segment_set import SegmentSet
 from training.model import Model, Scores, digest_of, dump_json, file_digests, read_json, write_json
 

@@ -16,7 +16,7 @@ from features.behaviour.feature_set import FeatureSet
 from features.behaviour.matrix import FeatureMatrix
 from features.behaviour.schema import MISSING
 from features.errors import DefinitionError
-from features.events.parts import write_json
+from features.files import write_json
 from features.instants import iso, parse_instant
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from features.behaviour.schema import StateSchema
 from features.events import slots
 from features.events.batch import FEW, FIELDS, PREFIX
 from features.events.ordering import order_of, repeated
-from features.events.parts import write_json
 from features.events.plan import Rates
+from features.files import write_json
 from features.instants import SECOND
 
 EVENTS, USERS, FACTS = "events.parquet", "users.parquet", "bucket.json"

@@ -17,10 +17,11 @@ import polars as pl
 from features.errors import LogError
 from features.events.bucket import Bucket
 from features.events.engine import Engine, Job, Source
-from features.events.parts import UNFINISHED, Parts, write_json
+from features.events.parts import UNFINISHED, Parts
 from features.events.persons import Persons
 from features.events.plan import TrackingPlan
 from features.events.rows import BEFORE, Rows
+from features.files import write_json
 from features.people import hash_text
 
 MANIFEST = "manifest.json"

@@ -9,11 +9,11 @@ from typing import Self
 
 import polars as pl
 
-from features.document import rewrite
 from features.errors import LogError
 from features.events import quarantine
-from features.events.parts import Part, write_json, write_parquet
+from features.events.parts import Part
 from features.events.report import CleaningReport, count
+from features.files import rewrite, write_json, write_parquet
 from features.instants import iso
 from features.people import pseudonym
 

@@ -3,7 +3,7 @@
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,11 +14,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.document import rewrite
 from features.errors import LogError
 from features.events import identity
 from features.events.batch import PERSON
 from features.events.report import CleaningReport
+from features.files import write_json, write_parquet
 
 UNFINISHED = "."
 """Names of directories still being written start with it."""
@@ -204,18 +204,6 @@ class PartWriter:
             pl.concat(self._held).write_parquet(self.path / "quarantine.parquet")
         content = self._content.hexdigest()[:16]
         write_json(self.path / "part.json", {**self.header, "content": content, "report": self.report.to_dict()})
-
-
-def write_parquet(path: Path, frame: pl.DataFrame) -> None:
-    """Replace a Parquet file whole."""
-    temporary = path.with_name(f"{UNFINISHED}{path.name}.new")
-    frame.write_parquet(temporary, compression="lz4")
-    temporary.replace(path)
-
-
-def write_json(path: Path, value: Mapping[str, object]) -> None:
-    """Replace a small file whole."""
-    rewrite(path, json.dumps(value, indent=1) + "\n")
 
 
 @contextmanager

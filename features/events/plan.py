@@ -10,9 +10,10 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from features.document import Definition, parsed, rewrite, text_of, validated
+from features.document import Definition, parsed, text_of, validated
 from features.errors import PlanError, nearest
 from features.events.devices import BROWSERS, LABELS
+from features.files import rewrite
 
 RESERVED = ("identify", "alias")
 """Events that join ids and carry traits; every plan has them. Their codes are 1 and 2."""

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from threading import get_ident
 
 import numpy as np
 import polars as pl
@@ -15,6 +14,7 @@ from features.behaviour.matrix import FeatureMatrix
 from features.behaviour.schema import StateSchema
 from features.events.bucket import Bucket
 from features.events.plan import Purpose
+from features.files import replacing
 
 BEFORE = "before-"
 """Files that were taken over from the bucket before: some of their persons have changed."""
@@ -105,9 +105,8 @@ def _read(file: Path, features: FeatureSet) -> pl.DataFrame:
 
 
 def _write(file: Path, frame: pl.DataFrame) -> None:
-    temporary = file.with_name(f".{file.name}.{get_ident()}.new")
-    frame.write_ipc(temporary, compression="lz4")
-    temporary.replace(file)
+    with replacing(file) as draft:
+        frame.write_ipc(draft, compression="lz4")
     file.with_name(BEFORE + file.name).unlink(missing_ok=True)
     kept = sorted(file.parent.glob("*rows-*.ipc"), key=lambda path: path.stat().st_mtime_ns)
     for path in kept[:-MOST]:

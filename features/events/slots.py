@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from threading import get_ident
 
 import numpy as np
 import polars as pl
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from features.behaviour.histories import Histories
 from features.behaviour.schema import StateSchema
+from features.files import replacing
 
 VERSION = 1
 """To be raised where the same events give other slots than before."""
@@ -68,20 +68,16 @@ def keep(folder: Path, histories: Histories, users: pl.Series) -> None:
         users: All persons of the bucket, in order.
     """
     file = _file(folder, histories.schema)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.{get_ident()}.new")
     sizes = np.zeros(len(users), np.int64)
     sizes[users.is_in(histories.users.tolist()).to_numpy()] = histories.ends - histories.starts
     with suppress(OSError):
         for path in folder.glob(UNFINISHED):
             path.unlink(missing_ok=True)
-    try:
-        _write(temporary, [np.array([VERSION, histories.settled, len(users)], np.int64), sizes, histories.slots])
-        temporary.replace(file)
+    with suppress(OSError):
+        with replacing(file) as draft:
+            _write(draft, [np.array([VERSION, histories.settled, len(users)], np.int64), sizes, histories.slots])
         for path in sorted(folder.glob("slots-*.bin"), key=lambda path: path.stat().st_mtime_ns)[:-MOST]:
             path.unlink(missing_ok=True)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _file(folder: Path, schema: StateSchema) -> Path:

@@ -12,7 +12,8 @@ from msgspec import convert
 
 from features.behaviour.schema import MISSING
 from features.errors import AnalysisError, nearest
-from features.events.parts import locked, write_json, write_parquet
+from features.events.parts import locked
+from features.files import write_json, write_parquet
 from features.segments.program import Snapshot
 
 MANIFEST = "ledger.json"

@@ -8,6 +8,7 @@ from typing import Literal
 import polars as pl
 
 from features.errors import EthogramError
+from features.files import replacing
 from features.simulate.dirt import UNDECLARED_PROPERTY, soil
 from features.simulate.messages import message_frame, sign_ins
 from features.simulate.people import draw_people
@@ -151,17 +152,16 @@ def _emptied(folder: Path) -> Path:
 
 
 def write_messages(frame: pl.DataFrame, path: Path) -> None:
-    """One file, in the format that its name says; a temporary name until it is whole."""
-    temporary = path.with_name(path.name + ".part")
-    if path.suffix == ".parquet":
-        canonical(frame).write_parquet(temporary, compression="zstd")
-    elif path.suffix == ".gz":
-        with gzip.GzipFile(temporary, "wb", compresslevel=1, mtime=0) as file:
-            file.writelines(_lines(frame))
-    else:
-        with temporary.open("wb") as file:
-            file.writelines(_lines(frame))
-    temporary.replace(path)
+    """One file, in the format that its name says."""
+    with replacing(path, alone=True) as draft:
+        if path.suffix == ".parquet":
+            canonical(frame).write_parquet(draft, compression="zstd")
+        elif path.suffix == ".gz":
+            with gzip.GzipFile(draft, "wb", compresslevel=1, mtime=0) as file:
+                file.writelines(_lines(frame))
+        else:
+            with draft.open("wb") as file:
+                file.writelines(_lines(frame))
 
 
 def _lines(frame: pl.DataFrame) -> Iterator[bytes]:
