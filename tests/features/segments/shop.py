@@ -5,7 +5,7 @@ import polars as pl
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.histories import Histories
 from features.events.plan import Codes, TrackingPlan
-from features.instants import DAY
+from features.instants import DAY, HOUR, MINUTE, parse_instant
 from features.segments.segment_set import SegmentSet
 
 CART = {"cart_id": {"type": "category"}}
@@ -88,3 +88,37 @@ def node_truth(when, events, at):
     rows = histories(events, made)
     matrix = FEATURES.on(made.schema).compute(rows, at)
     return made.explain(rows, at, features=matrix)["s"]["of"][0]["truth"]
+
+
+T = parse_instant("2026-05-04T08:00:00")
+"""A Monday."""
+
+
+def event(name, after=0, **more):
+    """An event some microseconds after T, of cart A unless another is named."""
+    properties = {"cart_id": more.pop("cart", "A"), **more.pop("properties", {})}
+    return {"event": name, "ts": T + after, "properties": {k: v for k, v in properties.items() if v}, **more}
+
+
+def change_of(when, log, at):
+    """The next change of a condition."""
+    made = segment_set({"s": {"when": when}})
+    rows = histories(log, made)
+    found = made.evaluate(rows, at, features=FEATURES.on(made.schema).compute(rows, at))
+    return int(found.changes[0, 0])
+
+
+def cart_at_risk(**options):
+    steps = [
+        {"event": "add"},
+        {"event": "view", "count": {"gt": 2}, "within": "24h"},
+        {"not": {"event": "buy"}, "within": "24h", "of": "first"},
+    ]
+    return {"sequence": {"same": ["cart_id"], "max_duration": "72h", "steps": steps, **options}}
+
+
+def views(first, cart="A"):
+    return [event("view", first + k * MINUTE, cart=cart) for k in range(3)]
+
+
+ADDED = [event("add"), *views(HOUR)]
