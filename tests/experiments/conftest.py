@@ -1,4 +1,4 @@
-"""A database that is real."""
+"""What the tests of studies share: a project whose studies were run, and a database that is real."""
 
 import os
 import shutil
@@ -7,6 +7,24 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
+from experiments.study import Study
+from features.project import Project
+from tests.experiments import projects
+
+
+@pytest.fixture(scope="session")
+def studied(tmp_path_factory):
+    """A project with both studies run once; nobody changes it."""
+    project = projects.make(tmp_path_factory.mktemp("studied") / "shop")
+    return project, {name: Study.from_yaml(project, name).run(project) for name in ("buys_7d", "kinds")}
+
+
+@pytest.fixture(scope="module")
+def made(studied, tmp_path_factory):
+    """A copy of it for one module, and what its studies found."""
+    project, results = studied
+    return Project.find(shutil.copytree(project.root, tmp_path_factory.mktemp("made") / "shop")), results
 
 
 @pytest.fixture
