@@ -5,6 +5,8 @@ It shows the very evaluation that gives the answer; nothing here decides a truth
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,55 +25,47 @@ if TYPE_CHECKING:
 SPOKEN = ("false", "unknown", "true")
 
 
-def explain(
-    segments: "SegmentSet",
-    segment: "Segment",
-    room: "Room",
-    rows: np.ndarray,
-    histories: Histories,
-    inputs: np.ndarray,
-    scores: Mapping[str, Scored],
-) -> dict[str, Any]:
-    """One segment's tree.
+@dataclass(frozen=True)
+class Explanation:
+    """One row's evaluation.
 
-    Args:
-        segments: Of which it is one.
-        segment: Which.
+    Attributes:
+        segments: What was evaluated.
         room: What the loop left: truths, next changes and evidence of every node.
         rows: The records of the gathered events.
         histories: Whose they are.
         inputs: The numbers that were handed in.
         scores: Per study, what they were taken from.
     """
-    tree = _Tree(segments, room, rows, histories, inputs, scores)
-    told = tree.node(segment.root)
-    return {
-        "segment": segment.name,
-        "in": bool(room.truths[segment.root, 0] == TRUE),
-        "version": segment.version,
-        "class": segment.kind,
-        "promise": PROMISES[segment.kind],
-        **({"description": segment.description} if segment.description else {}),
-        **({"next_change": told["next_change"]} if "next_change" in told else {}),
-        "of": told["of"],
-    }
 
+    segments: "SegmentSet"
+    room: "Room"
+    rows: np.ndarray
+    histories: Histories
+    inputs: np.ndarray
+    scores: Mapping[str, Scored]
 
-class _Tree:
-    def __init__(
-        self,
-        segments: "SegmentSet",
-        room: "Room",
-        rows: np.ndarray,
-        histories: Histories,
-        inputs: np.ndarray,
-        scores: Mapping[str, Scored],
-    ) -> None:
-        self.segments, self.room, self.rows, self.histories = segments, room, rows, histories
-        self.inputs, self.scores = inputs, scores
-        self.names = {code: name for name, code in segments.schema.codes.items()}
+    def tree(self, segment: "Segment") -> dict[str, Any]:
+        """One segment's tree."""
+        told = self.node(segment.root)
+        return {
+            "segment": segment.name,
+            "in": bool(self.room.truths[segment.root, 0] == TRUE),
+            "version": segment.version,
+            "class": segment.kind,
+            "promise": PROMISES[segment.kind],
+            **({"description": segment.description} if segment.description else {}),
+            **({"next_change": told["next_change"]} if "next_change" in told else {}),
+            "of": told["of"],
+        }
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Events by code."""
+        return {code: name for name, code in self.segments.schema.codes.items()}
 
     def node(self, place: int) -> dict[str, Any]:
+        """One node, and all below it."""
         node = self.segments.nodes[place]
         truth, change = SPOKEN[self.room.truths[place, 0]], int(self.room.changes[place])
         told: dict[str, Any] = {"condition": json.loads(node.says), "truth": truth, "class": CLASSES[node.level]}

@@ -365,13 +365,13 @@ class SegmentSet:
         context: Mapping[str, object] | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Per segment why the only row is in it or not, with the arguments of `evaluate`: plain values."""
-        from features.segments.explanation import explain
+        from features.segments.explanation import Explanation
 
         instants = self._instants(histories, at)
         given = matrix_of(self.inputs, histories.users, instants, features=features, scores=scores, said=context)
         room, gathered = self.evaluator.explain(histories, instants, given)
-        shown = room, gathered.rows, histories, given[0], scores or {}
-        return {each.name: explain(self, each, *shown) for each in self.segments}
+        shown = Explanation(self, room, gathered.rows, histories, given[0], scores or {})
+        return {each.name: shown.tree(each) for each in self.segments}
 
     def _instants(self, histories: Histories, at: int | NDArray[np.int64]) -> NDArray[np.int64]:
         if histories.schema is not self.schema and histories.schema.fingerprint != self.schema.fingerprint:
