@@ -83,32 +83,20 @@ class Clock:
 
     def _datetimes(self, column: pl.Series) -> pl.DataFrame:
         zone = getattr(column.dtype, "time_zone", None)
-        micros = (
-            column.dt.cast_time_unit("us").dt.replace_time_zone(None)
-            if zone is None
-            else column.dt.cast_time_unit("us")
-        )
-        values = micros.to_physical().rename("ts")
+        values = column.dt.cast_time_unit("us").to_physical().rename("ts")
         if zone is None and self._zone is not None:
             return self._result(_local_to_utc(values, self._zone), zone=self._zone)
         return self._result(values, zone=self._zone or (zone if zone not in (None, "UTC") else None))
 
     def _texts(self, texts: pl.Series) -> pl.DataFrame:
-        frame = (
-            texts.rename("text")
-            .to_frame()
-            .select(
-                pl.col("text").str.extract(_ZONE).alias("suffix"), pl.col("text").str.replace(_ZONE, "").alias("plain")
-            )
-        )
-        local = self._local(frame["plain"]).dt.cast_time_unit("us").to_physical()
-        minutes = _suffix_minutes(frame["suffix"])
-        aware = frame["suffix"].is_not_null()
+        suffix = texts.str.extract(_ZONE)
+        local = self._local(texts.str.replace(_ZONE, "")).dt.cast_time_unit("us").to_physical()
+        minutes, aware = _suffix_minutes(suffix), suffix.is_not_null()
         naive = _local_to_utc(local, self._zone) if self._zone is not None else local
         ts = (local - minutes.cast(pl.Int64) * MINUTE).zip_with(aware, naive).rename("ts")
         result = self._result(ts, zone=self._zone)
         named = minutes.zip_with(
-            frame["suffix"].str.contains(r"^[+-]").fill_null(value=False),
+            suffix.str.contains(r"^[+-]").fill_null(value=False),
             pl.Series([None], dtype=pl.Int16).new_from_index(0, len(ts)),
         )
         result = result.with_columns(
@@ -121,13 +109,11 @@ class Clock:
             form = self._format.removesuffix("%z").removesuffix("%Z").rstrip()
             return plain.str.to_datetime(form, time_unit="us", strict=False)
         column = plain.str.replace(" ", "T", literal=True)
-        read = [column.str.to_datetime(form, time_unit="us", strict=False) for form in _ISO[:1]]
+        read = column.str.to_datetime(_ISO[0], time_unit="us", strict=False)
         for form in _ISO[1:]:
-            if read[0].null_count() > column.null_count():
-                read[0] = read[0].zip_with(
-                    read[0].is_not_null(), column.str.to_datetime(form, time_unit="us", strict=False)
-                )
-        return read[0]
+            if read.null_count() > column.null_count():
+                read = read.zip_with(read.is_not_null(), column.str.to_datetime(form, time_unit="us", strict=False))
+        return read
 
     def _unmixed(self, result: pl.DataFrame, aware: pl.Series) -> pl.DataFrame:
         good = result["ts"].is_not_null()
