@@ -42,14 +42,13 @@ class Scale(Step):
     def learn(self, values: Array, names: tuple[str, ...]) -> Lesson:
         """Middle and width; a column without width is not divided."""
         seen = [present(column) for column in values.T]
-        middle = np.array([self._middle(column) if len(column) else 0.0 for column in seen])
-        width = np.array([0.0 if not len(column) or _constant(column) else self._width(column) for column in seen])
-        return Lesson({"middle": middle, "width": np.where(width > 0, width, 1.0)})
+        sizes = [self._size(column) if len(column) else (0.0, 0.0) for column in seen]
+        middle, width = np.array(sizes).reshape(-1, 2).T
+        divided = np.array([len(column) > 0 and not _constant(column) for column in seen]) & (width > 0)
+        return Lesson({"middle": middle, "width": np.where(divided, width, 1.0)})
 
-    def _middle(self, seen: Array) -> float:
-        raise NotImplementedError
-
-    def _width(self, seen: Array) -> float:
+    def _size(self, seen: Array) -> tuple[float, float]:
+        """Middle and width."""
         raise NotImplementedError
 
 
@@ -58,11 +57,8 @@ class Standardise(Scale):
 
     step: Literal["standardise"] = "standardise"
 
-    def _middle(self, seen: Array) -> float:
-        return float(seen.mean())
-
-    def _width(self, seen: Array) -> float:
-        return float(seen.std())
+    def _size(self, seen: Array) -> tuple[float, float]:
+        return float(seen.mean()), float(seen.std())
 
 
 class Robust(Scale):
@@ -70,11 +66,8 @@ class Robust(Scale):
 
     step: Literal["robust"] = "robust"
 
-    def _middle(self, seen: Array) -> float:
-        return float(np.median(seen))
-
-    def _width(self, seen: Array) -> float:
-        return float(np.quantile(seen, 0.75) - np.quantile(seen, 0.25))
+    def _size(self, seen: Array) -> tuple[float, float]:
+        return float(np.median(seen)), float(np.quantile(seen, 0.75) - np.quantile(seen, 0.25))
 
 
 class MinMax(Scale):
@@ -82,11 +75,8 @@ class MinMax(Scale):
 
     step: Literal["min_max"] = "min_max"
 
-    def _middle(self, seen: Array) -> float:
-        return float(seen.min())
-
-    def _width(self, seen: Array) -> float:
-        return float(seen.max() - seen.min())
+    def _size(self, seen: Array) -> tuple[float, float]:
+        return float(seen.min()), float(seen.max() - seen.min())
 
 
 def _constant(seen: Array) -> bool:

@@ -1,7 +1,7 @@
 """Validation: how good a propensity is, with bootstrap intervals over users; points and replicates share one code."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +48,6 @@ class Estimate:
     def __str__(self) -> str:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
-    def to_dict(self) -> dict[str, float]:
-        """Plain values."""
-        return {"value": self.value, "low": self.low, "high": self.high}
-
 
 @dataclass(frozen=True)
 class Figures:
@@ -84,7 +80,7 @@ class Figures:
         return {
             "n_rows": self.n_rows,
             "base_rate": self.base_rate,
-            **{name: estimate.to_dict() for name, estimate in self.estimates.items()},
+            **{name: asdict(estimate) for name, estimate in self.estimates.items()},
         }
 
 
