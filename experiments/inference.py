@@ -14,7 +14,7 @@ from scipy.special import chdtrc, ndtri, stdtr, stdtrit
 from scipy.stats import binomtest, chi2_contingency, chisquare, false_discovery_control, fisher_exact
 
 Correction = Literal["holm", "bh"]
-Z = 1.96
+Z, LEVEL = 1.96, 0.05
 ROUNDING, EPSILON = 1e-12, float(np.finfo(np.float64).eps)
 """The part of the mean square that a variance has to be to be more than rounding, and what each row adds to it."""
 LARGE = 10_000.0  # from here on Student's 97.5 % quantile is within 0.01 % of 1.96
@@ -119,7 +119,7 @@ def fold(arm: Summary, control: Summary) -> Estimate | None:
     return Estimate(value, low, high, error, two_sided(middle / error) if error > 0 else 1.0)
 
 
-def always_valid(estimate: Estimate, n: int, *, tuned_for: int = 5_000, alpha: float = 0.05) -> tuple[float, float]:
+def always_valid(estimate: Estimate, n: int, *, tuned_for: int = 5_000) -> tuple[float, float]:
     """An interval that holds the truth at every look, however often one looks, once there are enough rows.
 
     The asymptotic confidence sequence of Waudby-Smith et al. (arXiv 2103.06476), narrowest near `tuned_for` rows.
@@ -128,11 +128,10 @@ def always_valid(estimate: Estimate, n: int, *, tuned_for: int = 5_000, alpha: f
         estimate: With its standard error.
         n: Rows of both arms together.
         tuned_for: Rows at which the interval is to be as narrow as it can be.
-        alpha: Chance that any look misses the truth.
     """
-    level = -2 * log(alpha)
+    level = -2 * log(LEVEL)
     reach = n * (level + log(level + 1)) / tuned_for
-    half = estimate.error * sqrt(2 * (reach + 1) / reach * log(sqrt(reach + 1) / alpha))
+    half = estimate.error * sqrt(2 * (reach + 1) / reach * log(sqrt(reach + 1) / LEVEL))
     return estimate.value - half, estimate.value + half
 
 
@@ -145,18 +144,18 @@ def heterogeneity(estimates: Sequence[Estimate]) -> ChiSquare:
     return ChiSquare(statistic, len(estimates) - 1, float(chdtrc(len(estimates) - 1, statistic)))
 
 
-def rows_needed(sd: float, effect: float, *, arms: int = 2, power: float = 0.8, alpha: float = 0.05) -> int:
+def rows_needed(sd: float, effect: float, *, arms: int = 2, power: float = 0.8) -> int:
     """Rows in each arm so that a true difference of `effect` to control is found with `power`.
 
     The level is shared among the `arms` - 1 comparisons (Bonferroni, which Holm is never worse than).
     """
-    reach = float(ndtri(1 - alpha / (2 * (arms - 1)))) + float(ndtri(power))
+    reach = float(ndtri(1 - LEVEL / (2 * (arms - 1)))) + float(ndtri(power))
     return ceil(2 * (reach * sd / effect) ** 2)
 
 
-def effect_found(sd: float, rows: int, *, arms: int = 2, power: float = 0.8, alpha: float = 0.05) -> float:
+def effect_found(sd: float, rows: int, *, arms: int = 2, power: float = 0.8) -> float:
     """The smallest true difference to control that so many rows in each arm find with `power`."""
-    reach = float(ndtri(1 - alpha / (2 * (arms - 1)))) + float(ndtri(power))
+    reach = float(ndtri(1 - LEVEL / (2 * (arms - 1)))) + float(ndtri(power))
     return reach * sd * sqrt(2 / rows)
 
 
@@ -166,9 +165,9 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def detectable(error: float, *, power: float = 0.8) -> float:
-    """The smallest true difference that a 5 % test with this standard error finds with `power`."""
-    return (Z + float(ndtri(power))) * error
+def detectable(error: float) -> float:
+    """The smallest true difference that a 5 % test with this standard error finds four times in five."""
+    return (Z + float(ndtri(0.8))) * error
 
 
 def two_sided(z: float) -> float:

@@ -19,6 +19,10 @@ PERIODS = 13
 """Periods of retention that are looked at."""
 HOURS = 168
 MOST_POINTS = 200_000
+MOST_STEPS = 6
+"""Of a proposed funnel, the goal included."""
+BACK, FEWEST = 0.9, 30
+"""Share of those who come back that tells active from dormant, and buyers that must still be watched for the curve."""
 
 
 @dataclass(frozen=True)
@@ -183,13 +187,12 @@ def _points(seen: Occurrences, asked: Asked) -> Floats:
     return points[~np.isnan(points).any(axis=1)]
 
 
-def propose_steps(seen: Occurrences, goal: str, *, most: int = 6) -> tuple[str, ...]:
+def propose_steps(seen: Occurrences, goal: str) -> tuple[str, ...]:
     """A funnel to `goal`: what comes before it in most of the sessions that reach it, in the order in which it comes.
 
     Args:
         seen: Some persons' events.
         goal: The last step.
-        most: Steps, the goal included.
     """
     names, target = seen.names, seen.names.index(goal)
     columns = {"person": seen.person, "session": np.cumsum(seen.first_of_session), "event": seen.event}
@@ -203,7 +206,7 @@ def propose_steps(seen: Occurrences, goal: str, *, most: int = 6) -> tuple[str, 
     for event in led.sort("place", "event")["event"].to_list():
         if not steps or reach[event] < reach[steps[-1]]:
             steps.append(event)
-    while len(steps) >= most:  # the step that fewest are lost at says least
+    while len(steps) >= MOST_STEPS:  # the step that fewest are lost at says least
         lost = [1 - reach[b] / reach[a] for a, b in pairwise([*steps, target])]
         del steps[int(np.argmin(lost[:-1])) + 1]
     return (*(names[step] for step in steps), goal)
@@ -232,7 +235,7 @@ class Cut:
         return not len(late) or bool(late[-1] < 0.9 * self.curve[-1, 1])
 
 
-def dormant(returns: Floats, still: Floats, *, share: float = 0.9, fewest: int = 30) -> Cut | None:
+def dormant(returns: Floats, still: Floats) -> Cut | None:
     """The day by which nine in ten of those who come back have come back.
 
     Buyers who have not come back yet count as long as they were watched (Kaplan and Meier 1958); leaving them out would
@@ -241,20 +244,18 @@ def dormant(returns: Floats, still: Floats, *, share: float = 0.9, fewest: int =
     Args:
         returns: Days until a purchase followed.
         still: Days without one, up to the end of the log.
-        share: Of those who come back.
-        fewest: Buyers that must still be watched for the curve to go on.
 
     Returns:
-        None with fewer than `fewest` returns.
+        None with fewer than FEWEST returns.
     """
-    if len(returns) < fewest:
+    if len(returns) < FEWEST:
         return None
     days, counts = np.unique(np.ceil(returns), return_counts=True)
     ends = np.sort(np.concatenate([returns, still]))
     at_risk = len(ends) - np.searchsorted(ends, days - 1, side="right")
-    kept = at_risk >= fewest
+    kept = at_risk >= FEWEST
     days, counts, at_risk = days[kept], counts[kept], at_risk[kept]
     back = 1 - np.cumprod(1 - counts / at_risk)
-    place = int(np.searchsorted(back, share * back[-1]))
+    place = int(np.searchsorted(back, BACK * back[-1]))
     curve = np.column_stack([days, back])
     return Cut(int(days[place]), float(back[place] / back[-1]), float(days[-1]), curve)

@@ -47,9 +47,9 @@ def propensity(
     return [*paths, importance(folder / "importance.png", gain), shap(folder / "shap.png", influence)]
 
 
-def importance(path: Path, gain: Mapping[str, float], most: int = 20) -> Path:
+def importance(path: Path, gain: Mapping[str, float]) -> Path:
     """The features with the largest total gain."""
-    names = list(gain)[:most][::-1]
+    names = list(gain)[:20][::-1]
     total = sum(gain.values()) or 1.0
 
     def draw(axes: "Axes") -> None:
@@ -59,9 +59,9 @@ def importance(path: Path, gain: Mapping[str, float], most: int = 20) -> Path:
     return _save(path, draw, height=1.2 + 0.24 * len(names))
 
 
-def shap(path: Path, influence: Mapping[str, "Influence"], most: int = 15) -> Path:
+def shap(path: Path, influence: Mapping[str, "Influence"]) -> Path:
     """A dot a row: how far its value moves its log-odds, dark where the value is high."""
-    shown = list(influence.items())[:most][::-1]
+    shown = list(influence.items())[:15][::-1]
     random = np.random.default_rng(0)
 
     def draw(axes: "Axes") -> None:

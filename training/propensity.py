@@ -9,6 +9,7 @@ from pydantic import Field
 from features.document import Definition
 from training.boosting import labels
 from training.calibration import Calibration, sigmoid
+from training.step import MOST_ROWS
 from training.training_set import TrainingSet
 
 Array = NDArray[np.float64]
@@ -25,12 +26,13 @@ class Cost(Definition):
     false_negative: float = Field(gt=0)
 
 
-def leaks(rows: TrainingSet, names: tuple[str, ...], *, most: int = 20_000) -> dict[str, float]:
+def leaks(rows: TrainingSet, names: tuple[str, ...]) -> dict[str, float]:
     """Features that alone rank the training rows too well to be true: name and ROC-AUC, of a class against the rest."""
-    y, found = labels(rows)[:: max(1, len(rows) // most)], {}
+    every = max(1, len(rows) // MOST_ROWS)
+    y, found = labels(rows)[::every], {}
     sides = [(y == place).astype(np.float64) for place in np.unique(y)[0 if rows.classes else 1 :]]
     for name in names:
-        column = rows.matrix.column(name)[:: max(1, len(rows) // most)]
+        column = rows.matrix.column(name)[::every]
         filled = [np.where(np.isnan(column), fill, column) for fill in (-np.inf, np.inf)]
         best = max(area(side, each) for side in sides for each in filled)
         if best > LEAK:

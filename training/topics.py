@@ -11,7 +11,7 @@ N_WORDS = 30
 """Words that a topic keeps."""
 
 
-def fitted(texts: Sequence[str], *, n_topics: int, seed: int = 0) -> dict[str, dict[str, float]]:
+def fitted(texts: Sequence[str], *, n_topics: int) -> dict[str, dict[str, float]]:
     """Topics by non-negative factors of TF-IDF (Lee and Seung 1999), to be pasted under `topics:` in plan.yaml.
 
     A word weighs what its factor says, times its inverse document frequency; a topic's weights have length 1, so that
@@ -20,7 +20,6 @@ def fitted(texts: Sequence[str], *, n_topics: int, seed: int = 0) -> dict[str, d
     Args:
         texts: Such as reviews.
         n_topics: How many.
-        seed: Of the solver.
 
     Raises:
         StudyError: the texts have too few words in common.
@@ -35,7 +34,7 @@ def fitted(texts: Sequence[str], *, n_topics: int, seed: int = 0) -> dict[str, d
         table = np.empty((0, 0))
     if table.shape[1] < 2 * n_topics:
         raise StudyError(f"{len(texts):,} texts share too few words for {n_topics} topics. Hint: more texts.")
-    model = NMF(n_topics, init="nndsvd", random_state=seed, max_iter=1000).fit(table)
+    model = NMF(n_topics, init="nndsvd", random_state=0, max_iter=1000).fit(table)
     names = counts.get_feature_names_out()
     found: dict[str, dict[str, float]] = {}
     for factor in model.components_ * counts.idf_:
