@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from math import ceil, floor
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,7 @@ ABSENT: Intervals = ((MISSING, MISSING),)
 
 ORDERED = ("gt", "gte", "lt", "lte", "between")
 EQUAL = ("eq", "ne", "in", "not_in")
+LISTS = ("in", "not_in", "between")
 OPERATORS = (*EQUAL, *ORDERED, *TEXT_TESTS, "exists")
 
 
@@ -38,7 +40,7 @@ def conditions(where: Mapping[str, object], spec: Callable[[str], PropertySpec])
         said = predicate if isinstance(predicate, Mapping) else {"eq": predicate}
         if not said:
             raise DefinitionError(f"{name!r} says no operator. Hint: write {name}: VALUE or {name}: {{gte: 1}}.")
-        plain = PRESENT if "exists" not in said else _exists(said["exists"], str(name))
+        plain = PRESENT if "exists" not in said or exists(str(name), said["exists"]) else ABSENT
         for operator, value in said.items():
             if operator in TEXT_TESTS:
                 tests.append(_text_test(str(name), str(operator), value, declared))
@@ -49,10 +51,20 @@ def conditions(where: Mapping[str, object], spec: Callable[[str], PropertySpec])
     return tuple(sorted(set(tests)))
 
 
-def _exists(value: object, name: str) -> Intervals:
+def exists(name: str, value: object) -> bool:
+    """What `exists` says, or a DefinitionError."""
     if not isinstance(value, bool):
         raise DefinitionError(f"`exists` of {name!r} is true or false. Got {value!r}.")
-    return PRESENT if value else ABSENT
+    return value
+
+
+def values_of(name: str, operator: str, value: object) -> list[Any]:
+    """What an operator compares with: the one value, or those of its list; a DefinitionError where that is none."""
+    if operator not in LISTS:
+        return [value]
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        raise DefinitionError(f"`{operator}` of {name!r} takes a list. Got {value!r}.")
+    return list(value)
 
 
 def _text_test(name: str, operator: str, value: object, spec: PropertySpec) -> Test:
@@ -73,12 +85,7 @@ def _intervals(name: str, operator: str, value: object, spec: PropertySpec) -> I
         raise DefinitionError(f"unknown operator {operator!r} of {name!r}. {nearest(operator, OPERATORS)}")
     if operator in ORDERED and not spec.numeric:
         raise DefinitionError(f"`{operator}` needs numbers, and {name!r} is a {spec.type}. Hint: use `in`.")
-    if operator in ("in", "not_in", "between"):
-        if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-            raise DefinitionError(f"`{operator}` of {name!r} takes a list. Got {value!r}.")
-        numbers = [number_of(name, each, spec) for each in value]
-    else:
-        numbers = [number_of(name, value, spec)]
+    numbers = [number_of(name, each, spec) for each in values_of(name, operator, value)]
     return _between(name, numbers) if operator == "between" else _SIMPLE[operator](numbers)
 
 

@@ -352,11 +352,6 @@ def _objects(file: Bytes, path: Path, plan: TrackingPlan, mapping: Mapping, sour
             dtype=pl.String,
         )
         batch = reader.read(table, np.arange(row, row + len(lines))[good], texts)
-        broken = [
-            (place, line)
-            for place, line, keep in zip(range(row, row + len(lines)), lines, good, strict=True)
-            if line and not keep
-        ]
         rejected = quarantine.rejects(
             {
                 "reason": "bad_json",
@@ -365,19 +360,17 @@ def _objects(file: Bytes, path: Path, plan: TrackingPlan, mapping: Mapping, sour
                 "row": place,
                 "payload": quarantine.broken(line),
             }
-            for place, line in broken
+            for place, line, keep in zip(range(row, row + len(lines)), lines, good, strict=True)
+            if line and not keep
         )
         yield batch.rejecting(rejected)
 
 
 def _essential(mapping: Mapping) -> set[str]:
     """Columns without which no object is an event."""
-    person = [
-        mapping.user_id.needs if mapping.user_id else set(),
-        mapping.anonymous_id.needs if mapping.anonymous_id else set(),
-    ]
+    user, anonymous = (each.needs if each else set() for each in (mapping.user_id, mapping.anonymous_id))
     naming = {mapping.event.column} if mapping.event.column and not mapping.event.otherwise else set()
-    return mapping.ts.needs | naming | (person[0] if not person[1] else set())
+    return mapping.ts.needs | naming | (set() if anonymous else user)
 
 
 def _roots(mapping: Mapping) -> set[str]:

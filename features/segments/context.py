@@ -1,12 +1,13 @@
 """Context: what only the call knows: device, place, local time, page; never part of a history."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from math import nan
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from features.behaviour.where import values_of
 from features.errors import DefinitionError, nearest
 from features.instants import to_datetime
 
@@ -15,7 +16,6 @@ OPERATORS = (
     "eq", "ne", "gt", "gte", "lt", "lte", "in", "not_in", "between", "contains", "starts_with", "ends_with", "regex",
     "exists",
 )  # fmt: skip
-LISTS = ("in", "not_in", "between")
 TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 LOCAL_TIME, WEEKDAY, CONTINENT = "local_time", "weekday", "continent"
 PATHS = ("device", CONTINENT, "country", "city", LOCAL_TIME, WEEKDAY, "timezone", "page")
@@ -39,14 +39,12 @@ def check(path: str, predicate: object) -> Mapping[str, object]:
     for operator, value in said.items():
         if operator not in OPERATORS:
             raise DefinitionError(f"unknown operator {operator!r} of {path!r}. {nearest(str(operator), OPERATORS)}")
-        several = operator in LISTS
-        if several and (isinstance(value, str) or not isinstance(value, Sequence) or not value):
-            raise DefinitionError(f"`{operator}` of {path!r} takes a list. Got {value!r}.")
+        values = values_of(path, str(operator), value)
         if operator == "between" and not _ordered(path, value):
             raise DefinitionError(
                 f"`between` of {path!r} takes a lower and an upper value, both within. Got {value!r}."
             )
-        for each in value if several and isinstance(value, Sequence) else [value]:
+        for each in values:
             if path == WEEKDAY and each not in WEEKDAYS:
                 raise DefinitionError(f"{each!r} is no weekday. {nearest(str(each), WEEKDAYS)}")
             if path == LOCAL_TIME and not (isinstance(each, str) and TIME.fullmatch(each)):

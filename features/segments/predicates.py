@@ -1,11 +1,10 @@
 """Predicates: `{gte: 3, lt: 10}` as closed intervals, of integers for counts and of float64 for everything else."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import inf, isnan, nextafter
-from typing import Any
 
 from features.behaviour.kinds import Intervals
-from features.behaviour.where import conditions, intersection
+from features.behaviour.where import conditions, exists, intersection, values_of
 from features.errors import DefinitionError, nearest
 from features.events.plan import PropertySpec
 from features.segments.nodes import Ranges
@@ -43,9 +42,7 @@ def numbers(name: str, predicate: object) -> tuple[Ranges, bool]:
     ranges, absent = EVERYTHING, False
     for operator, value in said.items():
         if operator == "exists":
-            if not isinstance(value, bool):
-                raise DefinitionError(f"`exists` of {name!r} is true or false. Got {value!r}.")
-            absent = not value
+            absent = not exists(name, value)
             continue
         if operator not in _SIMPLE:
             allowed = [*_SIMPLE, "exists"]
@@ -72,10 +69,7 @@ def _never(name: str, said: Mapping[str, object]) -> str:
 
 
 def _numbers(name: str, operator: str, value: object) -> list[float]:
-    several = operator in ("in", "not_in", "between")
-    if several and (isinstance(value, str) or not isinstance(value, Sequence) or not value):
-        raise DefinitionError(f"`{operator}` of {name!r} takes a list. Got {value!r}.")
-    values: list[Any] = list(value) if several and isinstance(value, Sequence) else [value]
+    values = values_of(name, operator, value)
     if operator == "between" and len(values) != 2:
         raise DefinitionError(f"`between` of {name!r} takes a lower and an upper value, both within.")
     for each in values:
