@@ -5,18 +5,18 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from features.behaviour.catalogue import FORMULAS, PLAN, markdown, written
 from features.behaviour.feature import MEANINGS
 from features.behaviour.feature_set import FeatureSet
 from features.behaviour.kernel import DECLARABLE
 from features.events.plan import Codes, TrackingPlan
+from tests.features.behaviour.catalogue import FORMULAS, PLAN, markdown, written
 
 PAGE = Path(__file__).parent.parent.parent.parent / "docs" / "features.md"
 
 
 def test_the_page_is_as_the_definitions_are() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert page == written(page), "Hint: python -m features.behaviour.catalogue docs/features.md"
+    assert page == written(page), "Hint: python -m tests.features.behaviour.catalogue docs/features.md"
 
 
 def test_what_the_page_shows_can_be_declared() -> None:

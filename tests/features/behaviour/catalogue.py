@@ -1,6 +1,6 @@
 """Catalogue: every feature that can be declared, with formula and meaning; `docs/features.md` shows it.
 
-`python -m features.behaviour.catalogue docs/features.md` writes it there, between two marks.
+`python -m tests.features.behaviour.catalogue docs/features.md` writes it there, between two marks.
 """
 
 import re
@@ -19,7 +19,7 @@ from features.behaviour.learning import Lessons, learnt
 from features.behaviour.words import Words
 from features.events.plan import Codes, TrackingPlan
 
-BEGIN = "<!-- written by python -m features.behaviour.catalogue docs/features.md -->"
+BEGIN = "<!-- written by python -m tests.features.behaviour.catalogue docs/features.md -->"
 END = "<!-- end of what is written -->"
 
 PLAN = TrackingPlan.from_dict(
