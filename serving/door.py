@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 
 from serving.cors import preflight, shared
-from serving.draining import drain_on_sigterm
+from serving.draining import drain_on_sigterm, take_over
 from serving.gate import admit, body_of, enter
 from serving.problems import PAGE, PLAIN, Problem
 from serving.request import JSON, Reply, Request
@@ -153,6 +153,7 @@ class Door:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 self.runtime.open()
+                take_over(self)
                 drain_on_sigterm(self.runtime, asyncio.get_running_loop())
             return message
 

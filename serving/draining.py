@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import uvicorn
 
+from serving.protocol import Protocol
 from serving.runtime import Runtime
 
 
@@ -23,7 +24,8 @@ class Server(uvicorn.Server):
         late = [caller for each in sockets or () for caller in waiting(each)]
         for server in self.servers:
             server.close()
-        taken = [loop.create_task(loop.connect_accepted_socket(self._protocol, caller)) for caller in late]
+        tls = self.config.ssl
+        taken = [loop.create_task(loop.connect_accepted_socket(self._protocol, each, ssl=tls)) for each in late]
         await super().shutdown(sockets)
         await asyncio.gather(*taken, return_exceptions=True)
 
@@ -33,11 +35,21 @@ class Server(uvicorn.Server):
 
 
 def waiting(listening: socket.socket) -> Iterator[socket.socket]:
-    """The connections that the kernel has made and nobody has taken."""
+    """The connections that the kernel has made and nobody has taken; it makes no more."""
     listening.setblocking(False)
     with suppress(OSError):
         while True:
             yield listening.accept()[0]
+    with suppress(OSError):  # BentoML's first process holds it as well, and would let callers in whom nobody answers
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def take_over(app: Any) -> None:  # noqa: ANN401 - an ASGI application
+    """Where somebody else has made the server of this process, as BentoML does, have it speak and end as ours does."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if isinstance(server, uvicorn.Server) and not isinstance(server, Server):
+        server.__class__ = Server
+        server.config.http_protocol_class, server.config.loaded_app = Protocol, app
 
 
 def drain_on_sigterm(runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:

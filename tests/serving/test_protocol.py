@@ -167,7 +167,7 @@ def ended(connection):
 
 
 def test_who_is_connected_when_the_server_ends_is_answered_and_who_only_listens_is_let_go():
-    with listened() as (server, listening):
+    with listened() as (server, listening), listening.dup():  # as BentoML's first process holds it
         address = listening.getsockname()
         silent, begun, idle = (socket.create_connection(address, timeout=30) for _ in range(3))
         with silent, begun, idle:

@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -308,6 +310,39 @@ def test_sigterm_says_not_ready_first_and_then_finishes(bundle, tmp_path):
         assert http.post("/v1/segments", json={"user_id": "ann"}).status_code == 200
         assert process.wait(30) == 0
     assert list(home.glob("log/parts/journal-*"))
+
+
+@pytest.mark.integration
+def test_bentoml_s_server_speaks_and_ends_as_ours_does(bundle, tmp_path):
+    """No HTTP is a problem, headers that do not come end; on SIGTERM whoever could connect is answered."""
+    port = free_port()
+    publish(bundle.path, tmp_path / "home" / "bundles")
+    command = [str(Path(sys.executable).parent / "bentoml"), "serve", "serving.service:Ethogram", "--port", str(port)]
+    with running(command, port, tmp_path) as (_, process), ThreadPoolExecutor(16) as callers:
+        assert b"application/problem+json" in said(port, b"what is this\r\n\r\n")
+        assert said(port, b"GET /livez HTTP/1.1\r\nhost: x\r\n") == b""
+        told = [callers.submit(answered_until_refused, port) for _ in range(16)]
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        assert sum(each.result(60) for each in told) > 100
+
+
+def said(port, sent):
+    """All that is answered to these bytes until the connection is closed."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(sent)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def answered_until_refused(port):
+    """Questions asked one after the other, each at a connection of its own, until nobody listens; how many."""
+    for asked in count():
+        try:
+            got = said(port, b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        except ConnectionRefusedError:
+            return asked
+        assert got.startswith(b"HTTP/1.1 200 ")
+    return 0
 
 
 @pytest.mark.integration
