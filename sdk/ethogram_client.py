@@ -16,6 +16,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -86,6 +87,7 @@ class _Conversation:
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self._otherwise = otherwise
         self._held: dict[str, Answer] = {}
+        self._turn = Lock()
 
     def _question(self, user: str, context: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
         return "/v1/segments", {"user_id": user, **({"context": dict(context)} if context else {})}
@@ -96,15 +98,17 @@ class _Conversation:
             told = Answer(user, frozenset(document["segments"]), *about, document)
         except (KeyError, TypeError):
             raise ServiceError(f"this is no answer of the service: {str(document)[:500]}") from None
-        self._held.pop(user, None)
-        self._held[user] = told
-        if len(self._held) > HELD:
-            self._held.pop(next(iter(self._held)))
+        with self._turn:  # a client is shared by threads
+            self._held.pop(user, None)
+            self._held[user] = told
+            if len(self._held) > HELD:
+                self._held.pop(next(iter(self._held)))
         return told
 
     def _instead(self, user: str, error: ServiceError) -> Answer:
-        if user in self._held:
-            return replace(self._held[user], source="local", degraded=True)
+        held = self._held.get(user)
+        if held is not None:
+            return replace(held, source="local", degraded=True)
         if self._otherwise is None:
             raise error
         return Answer(user, frozenset(self._otherwise))

@@ -1,6 +1,7 @@
 """The client for applications: it never waits for long, and never leaves a page without an answer."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -55,6 +56,23 @@ def test_without_the_service_what_it_said_last_is_said_again_and_nothing_of_othe
         assert list(client.segments("bob")) == ["everybody"]
     with client_of(Service(503, 503), otherwise=None) as client, pytest.raises(ServiceError, match="503"):
         client.segments("ann")
+
+
+def test_a_client_that_threads_share_forgets_the_oldest_and_never_fails(monkeypatch):
+    monkeypatch.setattr(ethogram_client, "HELD", 2)
+    before, client = sys.getswitchinterval(), client_of(Service())
+
+    def ask(first):
+        for place in range(first, first + 20_000):
+            client._answer(f"u{place}", ANSWER)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(ask, range(0, 80_000, 20_000)))
+    finally:
+        sys.setswitchinterval(before)
+    assert len(client._held) == 2
 
 
 @pytest.mark.parametrize("said", [httpx.Response(200, text="<html>"), httpx.Response(200, json=[1]), 401])
