@@ -154,7 +154,7 @@ def _erase_served(project: "Project", ids: set[str]) -> set[str]:
     if settings.redis or settings.state.exists():
         with closing(store_of(settings)) as store:
             known |= {name for one in sorted(ids) for name in store.erase(one, key=project.key)}
-    forget(project.path("predictions"), known, key=project.key)
-    exposures.forget(project.path("exposures"), known)
-    Ledger.read(project.path("memberships")).forget(known)
+    forget(settings.predictions, known, key=project.key)
+    exposures.forget(settings.exposures, known)
+    Ledger.read(settings.memberships or project.path("memberships")).forget(known)
     return known

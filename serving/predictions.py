@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.instants import MINUTE
 from features.people import pseudonym
 from serving.periodic import Periodic
 from serving.writing import Aside, Head, Part, Writer
@@ -24,6 +25,8 @@ Number = TypeVar("Number", np.int64, np.float64)
 CAPACITY = 16_384
 SLICE = 512
 """Rows that are written in one go."""
+ERASING = MINUTE
+"""How long an erasure may take, from its instant to the last state."""
 NUMBERS = count(1)
 """Of rings: what they write is named by them."""
 WHOLE = Struct("4q")
@@ -85,6 +88,18 @@ class Ring:
             self._written += 1
         return True
 
+    def blank(self, erased: Mapping[str, int], key: bytes) -> None:
+        """Say nothing any more of who was erased, by pseudonym, after the answer or while it was given."""
+        places = np.arange(self._read, self._written) % self.capacity
+        ats = np.frombuffer(self._whole, np.int64).reshape(self.capacity, -1)[places, 0]
+        for place in places[ats < max(erased.values()) + ERASING].tolist():
+            (at, *_) = WHOLE.unpack_from(self._whole, WHOLE.size * place)
+            if at < erased.get(pseudonym(key, self._who[place]), -ERASING) + ERASING:
+                WHOLE.pack_into(self._whole, WHOLE.size * place, at, 0, 0, 0)
+                self._packed.pack_into(self._scores, self._packed.size * place, *self._unscored)
+                self._features[place] = np.nan
+                self._who[place], self._source[place], self._segments[place] = "", "default", ()
+
     def __len__(self) -> int:
         return self._written - self._read
 
@@ -132,10 +147,13 @@ class PredictionLog:
 
     Attributes:
         writer: Makes the files.
+        erased: Per pseudonym when the person was erased; what was answered about them is not written after it.
     """
 
     def __init__(self, folder: Path, key: bytes, *, kept: int = 0, aside: bool = False) -> None:
         self.writer = (Aside if aside else Writer)(folder, key, kept)
+        self.key = key
+        self.erased: Callable[[], Mapping[str, int]] = dict
         self.on_failure: Callable[[], None] = lambda: None
         self.on_written: Callable[[str, int], None] = lambda _outcome, _rows: None
         self._rings: Sequence[Ring] = ()
@@ -156,9 +174,12 @@ class PredictionLog:
     def flush(self) -> int:
         """Write what the rings hold; the number of rows."""
         with self._turn:
-            return sum(self._emptied(ring) for ring in self._rings)
+            erased = self.erased()
+            return sum(self._emptied(ring, erased) for ring in self._rings)
 
-    def _emptied(self, ring: Ring) -> int:
+    def _emptied(self, ring: Ring, erased: Mapping[str, int]) -> int:
+        if erased:
+            ring.blank(erased, self.key)
         rows = ring.drain(self.writer.write)
         if rows:
             self.on_written("written", rows)

@@ -97,6 +97,7 @@ class Runtime:
         self.challengers.on_failure = metrics.swap_failures.inc
         self.shadow.on_done = lambda outcome, n: metrics.shadow.labels(outcome).inc(n)
         self.predictions.on_written = lambda outcome, rows: metrics.predictions.labels(outcome).inc(rows)
+        self.predictions.erased = self.shadowed.erased = lambda: self.erased().erased
         self.predictions.on_failure = self.shadowed.on_failure = metrics.prediction_failures.inc
 
     def open(self) -> None:

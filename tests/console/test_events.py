@@ -3,9 +3,12 @@
 import json
 import sys
 
+import polars as pl
 import pytest
 
 from console.cli import main
+from features.people import pseudonym
+from features.project import Project
 
 PLAN = """\
 version: 1
@@ -58,6 +61,18 @@ def test_a_project_is_ingested_inspected_and_a_person_erased(folder, run):
     assert quality["counts"]["events_in_the_log"] == 1
     assert quality["quarantined"] == {"denied_id": 1}
     assert run("plan", "--json")["codes"]["page_view"] == 3
+
+
+def test_who_is_erased_leaves_the_logs_wherever_the_service_was_told_to_keep_them(folder, run, monkeypatch):
+    run("ingest", str(folder / "events.ndjson"))
+    for kind in ("predictions", "exposures", "memberships"):
+        monkeypatch.setenv(f"ETHOGRAM_{kind.upper()}", str(folder / "elsewhere" / kind))
+    logged = folder / "elsewhere" / "predictions" / "2026-01-01" / "a.parquet"
+    logged.parent.mkdir(parents=True)
+    hidden = [pseudonym(Project.find(folder).key, one) for one in ("ann", "bob")]
+    pl.DataFrame({"user": hidden}).write_parquet(logged)
+    run("erase", "ann")
+    assert pl.read_parquet(logged)["user"].to_list() == hidden[1:]
 
 
 def test_mistakes_are_one_line_and_code_two(folder, run):

@@ -171,6 +171,22 @@ async def test_hours_older_than_what_is_kept_are_let_go_of(published):
         assert left == [*newest, "notes"]
 
 
+async def test_what_waits_to_be_written_of_an_erased_person_says_nothing_of_them(published):
+    async with shop.serving(published) as (http, runtime):
+        for user in ("ann", "bob"):
+            await http.post("/v1/track", json=shop.message(user))
+            await http.get(f"/v1/segments?user_id={user}")
+        runtime.log().erase("ann", at=runtime.now())
+        assert runtime.predictions.flush() == 2
+        (path,) = published.predictions.glob("*/*.parquet")
+        ann, bob = predictions.read(path).to_dicts()
+        assert (bob["user"], bob["source"], bob["n_events"]) == (pseudonym(shop.KEY, "bob"), "live", 1)
+        assert pseudonym(shop.KEY, "ann") != ann["user"]
+        assert (ann["source"], ann["segments"], ann["n_events"], ann["sum_ids"]) == ("default", [], 0, 0)
+        said = {value for name, value in ann.items() if name.startswith(("f_", "score_purchase"))}
+        assert all(np.isnan(value) for value in said)
+
+
 async def test_answers_about_an_erased_person_are_removed(published):
     async with shop.serving(published) as (http, runtime):
         for user in ("ann", "bob", "ann"):
