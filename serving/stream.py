@@ -30,22 +30,18 @@ def consumer_of(brokers: str, topic: str, group: str, options: dict[str, str] | 
     """A consumer that commits when it is told to, and begins at the beginning where the group is new.
 
     Raises:
-        ProjectError: confluent-kafka is not installed.
+        ProjectError: confluent-kafka is not installed, or an option is none of librdkafka's.
     """
     try:
-        from confluent_kafka import Consumer
+        from confluent_kafka import Consumer, KafkaException
     except ImportError:
         raise ProjectError("confluent-kafka is not installed. Hint: pip install 'ethogram[kafka]'.") from None
-    consumer = Consumer(
-        {
-            **(options or {}),
-            "bootstrap.servers": brokers,
-            "group.id": group,
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "queued.max.messages.kbytes": HELD_KB,
-        }
-    )
+    ours: dict[str, str | int | bool] = {"bootstrap.servers": brokers, "group.id": group, "enable.auto.commit": False}
+    ours |= {"auto.offset.reset": "earliest", "queued.max.messages.kbytes": HELD_KB}
+    try:
+        consumer = Consumer({**(options or {}), **ours})
+    except KafkaException as error:
+        raise ProjectError(f"librdkafka refuses its settings: {error.args[0].str()}. Hint: look at --option.") from None
     consumer.subscribe([topic])
     return consumer
 
@@ -72,9 +68,19 @@ def run(runtime: Runtime, consumer: "Consumer", *, stopped: Callable[[], bool]) 
                 time.sleep(1)
             runtime.metrics.events.labels("accepted").inc(prepared.batch.frame.height)
             runtime.metrics.events.labels("refused").inc(len(prepared.refused))
-        consumer.commit(asynchronous=False)
+        _commit(consumer)
         taken += len(found)
     return taken
+
+
+def _commit(consumer: "Consumer") -> None:
+    """Commit what was taken; what cannot be, as when partitions move, comes again and is the same events."""
+    from confluent_kafka import KafkaException
+
+    try:
+        consumer.commit(asynchronous=False)
+    except KafkaException as error:
+        LOGGER.warning("what was taken is not committed and comes again: %s", error)
 
 
 def cleaned(release: Release, messages: Sequence["Message"], at: int) -> Iterator[Prepared]:

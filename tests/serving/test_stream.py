@@ -11,6 +11,7 @@ import confluent_kafka as kafka
 import msgspec
 import pytest
 
+from features.errors import ProjectError
 from serving import stream
 from serving.runtime import Runtime
 from tests.serving import shop
@@ -119,6 +120,32 @@ def test_what_cannot_be_kept_is_not_committed(runtime, topic, monkeypatch):
     monkeypatch.setattr(stream.time, "sleep", lambda _: None)
     assert took(runtime, topic, 1) == 1
     assert (len(failed), events(runtime)) == (2, 1)
+
+
+def test_a_commit_that_fails_ends_no_stream_and_what_comes_again_changes_nothing(runtime, topic, caplog):
+    topic.send(shop.message("ann"))
+    consumer, turns = stream.consumer_of(topic.brokers, "events", "g", SOON), []
+
+    class Unsettled:
+        consume = staticmethod(consumer.consume)
+
+        @staticmethod
+        def commit(**_):
+            turns.append(1)
+            raise kafka.KafkaException(kafka.KafkaError(kafka.KafkaError.REBALANCE_IN_PROGRESS))
+
+    try:
+        assert stream.run(runtime, Unsettled, stopped=lambda: bool(turns)) == 1
+    finally:
+        consumer.close()
+    assert "not committed and comes again" in caplog.text
+    assert took(runtime, topic, 1) == 1
+    assert counts(runtime)["count_any_1d"] == 1
+
+
+def test_a_setting_that_librdkafka_has_not_is_a_clear_error():
+    with pytest.raises(ProjectError, match=r'"foo".*--option'):
+        stream.consumer_of("localhost:1", "events", "g", {"foo": "bar"})
 
 
 def test_one_message_that_breaks_the_cleaning_ends_no_stream(runtime, topic, monkeypatch, caplog):
