@@ -17,6 +17,8 @@ DAY = 24 * HOUR
 WEEK = 7 * DAY
 NEVER = np.iinfo(np.int64).max
 EARLIEST = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * SECOND
+LATEST = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp()) * SECOND
+"""Up to here what is added to an instant is one that can be written."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": WEEK}

@@ -94,15 +94,12 @@ class Metrics:
         self._tally = Tally()
         self.request, self.answer = self._tally.request, self._tally.answer
         registry.register(self._tally)
-        self._bundle: Gauge | None = None
 
     def swapped(self, bundle: Bundle) -> None:
         """A bundle was taken into service."""
         self.swaps.inc()
-        if self._bundle is not None:
-            self._bundle.set(0)
-        self._bundle = self.bundle.labels(bundle.name, str(bundle.version), bundle.digest)
-        self._bundle.set(1)
+        self.bundle.clear()
+        self.bundle.labels(bundle.name, str(bundle.version), bundle.digest).set(1)
 
     def text(self) -> bytes:
         """The exposition that Prometheus reads."""

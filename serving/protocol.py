@@ -1,6 +1,7 @@
 """Protocol: HTTP/1.1 whose callers may neither take forever to say what they want nor say it without an end."""
 
 import asyncio
+import os
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -119,8 +120,9 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, problem: Problem) -> None:
         body = problem.document()
-        headers = ((b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body)), *PLAIN)
-        lines = [name + b": " + value + b"\r\n" for name, value in (*headers, (b"connection", b"close"))]
+        about = ((b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body)))
+        said = (*about, (b"x-request-id", os.urandom(16).hex().encode()), *PLAIN, (b"connection", b"close"))
+        lines = [name + b": " + value + b"\r\n" for name, value in said]
         self._leave()
         self.transport.write(b"".join((STATUS_LINE[problem.status], *lines, b"\r\n", body)))
         self.transport.close()

@@ -10,7 +10,7 @@ import polars as pl
 
 from features.errors import DefinitionError, nearest
 from features.events.identity import MAX_ID
-from features.instants import EARLIEST, iso, parse_instant
+from features.instants import EARLIEST, LATEST, iso, parse_instant
 from serving import collection
 from serving.problems import Problem
 from serving.releases import Release
@@ -113,7 +113,7 @@ def _without_scores(request: Request, user: str | None) -> Reply:
     told, version = _fresh(request, answer(request.runtime, _permitted(request, user), request.id))
     del told["scores"]
     reply = Reply(ENCODER.encode(told), headers={"x-model-version": version})
-    same = ("user_id", "canonical_id", "segments", "source", "reason", "consent", "bundle")
+    same = ("user_id", "canonical_id", "segments", "source", "reason", "degraded", "consent", "bundle")
     return revalidated(request, reply, *(told.get(name) for name in same))
 
 
@@ -257,8 +257,8 @@ def _instant(text: str) -> int:
         at = parse_instant(text)
     except (DefinitionError, OverflowError) as error:
         raise Problem(422, f"at: {error}") from None
-    if at < EARLIEST:
-        raise Problem(422, f"at: {text!r} is before {iso(EARLIEST)}.")
+    if not EARLIEST <= at <= LATEST:
+        raise Problem(422, f"at: {text!r} is not between {iso(EARLIEST)} and {iso(LATEST)}.")
     return at
 
 

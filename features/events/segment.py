@@ -106,7 +106,7 @@ class _Reader:
     def read(self, message: Any, place: int) -> None:  # noqa: ANN401 - whatever JSON held
         try:
             if not isinstance(message, dict):
-                raise _UnusableError("bad_json", "not an object")
+                raise _UnusableError("bad_json", "message: not an object")
             self._rows.append(self._row(message, place))
         except _UnusableError as problem:
             self._reject(message, place, problem)
@@ -137,7 +137,7 @@ class _Reader:
     def _event(self, message: dict[str, Any]) -> str:
         kind = message.get("type", "track" if message.get("event") else None)
         if kind not in TYPES:
-            raise _UnusableError("bad_type", sound(str(kind)[:64]))
+            raise _UnusableError("bad_type", f"type: {sound(str(kind)[:64])}")
         if kind in ("identify", "alias"):
             return str(kind)
         if kind == "track":
@@ -146,11 +146,11 @@ class _Reader:
                 raise _UnusableError("no_event", "event")
             known = self._known(name)
             if known is None or known in ("identify", "alias"):
-                raise _UnusableError("unknown_event", sound(name[:256]))
+                raise _UnusableError("unknown_event", f"event: {sound(name[:256])}")
             return known
         declared = [name for name in VIEWS[str(kind)] if name in self._plan.specs]
         if not declared:
-            raise _UnusableError("unknown_event", str(kind))
+            raise _UnusableError("unknown_event", f"type: {kind}")
         return declared[0]
 
     def _known(self, name: str) -> str | None:

@@ -30,15 +30,20 @@ Check = tuple[str, pl.Expr, pl.Expr]
 def _frame_checks(frame: pl.DataFrame, plan: TrackingPlan) -> Iterator[Check]:
     person = pl.coalesce("user_id", "anonymous_id")
     nobody = denied(frame.select(person).to_series())
+    when = pl.format("timestamp: {}", pl.col("ts"))
     yield "no_event", pl.col("event").is_null(), pl.lit("event")
-    yield "unknown_event", ~pl.col("event").is_in(list(plan.specs)), pl.col("event").str.slice(0, 256)
+    yield (
+        "unknown_event",
+        ~pl.col("event").is_in(list(plan.specs)),
+        pl.format("event: {}", pl.col("event").str.slice(0, 256)),
+    )
     yield "no_user", person.is_null(), pl.lit("user_id")
-    yield "denied_id", pl.lit(nobody), person
+    yield "denied_id", pl.lit(nobody), pl.format("user_id: {}", person)
     for name in ("user_id", "anonymous_id", "previous_id"):
         yield "long_id", pl.col(name).str.len_chars() > MAX_ID, pl.lit(name)
-    yield "bad_timestamp", pl.col("ts").is_null(), pl.lit("ts")
-    yield "too_old", pl.col("ts") < EARLIEST, pl.col("ts").cast(pl.String)
-    yield "in_future", pl.col("ts") > pl.col("received") + DAY, pl.col("ts").cast(pl.String)
+    yield "bad_timestamp", pl.col("ts").is_null(), pl.lit("timestamp")
+    yield "too_old", pl.col("ts") < EARLIEST, when
+    yield "in_future", pl.col("ts") > pl.col("received") + DAY, when
 
 
 def _property_checks(frame: pl.DataFrame, plan: TrackingPlan) -> Iterator[Check]:

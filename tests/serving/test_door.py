@@ -4,6 +4,7 @@ import asyncio
 import base64
 from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -134,6 +135,29 @@ async def test_a_strict_caller_is_told_what_was_refused_and_the_rest_is_taken(pu
         assert failed == [(0, "large", "oversize"), (2, "m-2", "bad_value"), (3, "m" * 100, "oversize")]
         assert sent.json()["failed_records"][1]["field"] == "price"
         assert (await http.post("/v1/batch?strict=1", json={"batch": [shop.message("ann")]})).status_code == 200
+
+
+async def test_a_strict_caller_is_told_the_field_of_every_mistake(published):
+    good = shop.message("ann")
+    wrong = {
+        "timestamp": [shop.message("ann", ts=0), shop.message("ann", ts=shop.NOW + 400 * DAY), {"timestamp": "soon"}],
+        "user_id": [{"userId": "null"}, {"userId": "x" * 300}, {"userId": None}],
+        "event": [{"event": "no_such_event"}, {"event": ""}],
+        "type": [{"type": "screen"}, {"type": "secret"}],
+        "message": ["text", 5],
+    }
+    batch = [{**good, **each} if isinstance(each, dict) else each for sent in wrong.values() for each in sent]
+    async with shop.serving(published) as (http, _):
+        told = (await http.post("/v1/batch?strict=1", json={"batch": batch})).json()["failed_records"]
+    assert [each["field"] for each in told] == [field for field, sent in wrong.items() for _ in sent]
+
+
+async def test_the_bundle_in_service_is_one_series_however_many_were_before(published):
+    async with shop.serving(published) as (_, runtime):
+        for version in range(100):
+            runtime.metrics.swapped(SimpleNamespace(name="shop", version=version, digest=f"d{version}"))
+        series = [line for line in runtime.metrics.text().decode().splitlines() if "bundle_info{" in line]
+        assert series == ['ethogram_bundle_info{digest="d99",name="shop",version="99"} 1.0']
 
 
 @pytest.mark.parametrize(

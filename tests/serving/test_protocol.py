@@ -226,6 +226,7 @@ def test_headers_that_are_too_large_are_told_so():
             time.sleep(0.1)
         got = ended(connection)
         assert got.startswith(b"HTTP/1.1 431 ")
+        assert b"\r\nx-request-id: " in got
         assert b"application/problem+json" in got
 
 
@@ -244,6 +245,7 @@ def test_what_is_no_http_is_told_so_as_a_problem():
         head, _, body = ended(connection).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 ")
         assert b"x-content-type-options: nosniff" in head
+        assert b"\r\nx-request-id: " in head
         assert json.loads(body)["status"] == 400
 
 

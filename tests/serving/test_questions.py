@@ -87,7 +87,9 @@ async def test_scoring_given_features_says_what_the_models_say(published, bundle
         chosen = row[:, [names.index(name) for name in model.preparation.names]]
         assert supposed.json()["scores"]["purchase_7d"]["probability"] == model.score_values(chosen).probability[0]
         assert (await http.post("/v1/score", json={"features": {"count_any_9d": 1}})).status_code == 422
-        assert (await http.post("/v1/score", json={"features": {}, "at": "tomorrow"})).status_code == 422
+        for at in ("tomorrow", "1999-12-31", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00"):
+            for somebody in ({"features": {}}, {"events": [shop.message("ann")]}):
+                assert (await http.post("/v1/score", json={**somebody, "at": at})).status_code == 422
         assert (await http.post("/v1/score", json={"features": {}, "events": []})).status_code == 400
         assert (await http.post("/v1/score", json={})).status_code == 400
 
@@ -106,13 +108,16 @@ async def test_what_is_held_already_is_not_sent_again(published, path):
 
 
 async def test_an_answer_without_scores_is_new_once_it_means_something_else(published):
-    async with shop.serving(published) as (http, _):
+    async with shop.serving(published) as (http, runtime):
         path = "/v1/segments?user_id=ann&scores=false"
         first = await http.get(path)
         assert "scores" not in first.json()
         await http.post("/v1/track", json=shop.message("ann"))
         again = await http.get(path, headers={"if-none-match": first.headers["etag"]})
         assert (again.status_code, again.json()["source"]) == (200, "live")
+        runtime.store.behind = shop.NOW  # as a Redis that has not taken everything
+        worse = await http.get(path, headers={"if-none-match": again.headers["etag"]})
+        assert (worse.status_code, worse.json()["degraded"]) == (200, True)
         asked = {"json": {"user_id": "ann"}}
         batch = {"json": {"users": ["ann"]}}
         for scored in (
