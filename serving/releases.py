@@ -125,6 +125,8 @@ class Releases:
 
     def _take(self, folder: Path, digest: str | None) -> bool:
         begun = time.perf_counter()
+        if self.current is None:
+            self.fault = f"bundle {folder.name[:12]} is being made ready."
         try:
             bundle = Bundle.load(folder, digest=digest)
             release = self._open(bundle)

@@ -1,6 +1,7 @@
 """What is in service follows CURRENT; what is broken never gets in."""
 
 import json
+import threading
 from pathlib import Path
 
 import anyio
@@ -8,6 +9,7 @@ import polars as pl
 import pytest
 
 from serving import releases, shadow
+from serving import runtime as runtime_module
 from serving.packing import pack
 from tests.serving import shop
 from training.bundle import CHALLENGER, publish
@@ -41,6 +43,17 @@ async def test_a_new_bundle_is_swapped_in_and_the_one_before_is_kept(published, 
         publish(bundle.path, published.bundles)
         runtime.releases.look()
         assert await version(http) == "1"
+
+
+async def test_while_the_first_bundle_is_made_ready_nobody_is_told_to_publish_one(published, bundle, monkeypatch):
+    may = threading.Event()
+    monkeypatch.setattr(runtime_module, "warm", lambda _: may.wait(30))
+    async with shop.serving(published, patience=0) as (http, runtime):
+        await until(lambda: "promote" not in runtime.releases.fault)
+        told = (await http.post("/v1/segments", json={"user_id": "ann"})).json()["detail"]
+        assert told == f"no bundle is in service: bundle {bundle.digest[:12]} is being made ready."
+        may.set()
+        await until(lambda: runtime.releases.fault == "")
 
 
 async def test_the_same_bundle_opened_again_is_not_the_one_before(published, bundle, stricter):
