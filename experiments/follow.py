@@ -59,6 +59,10 @@ class Refusal:
     again: float
 
 
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+"""For MLflow's client, unless the environment says otherwise: it would try again, ever more seldom, for minutes."""
+
+
 class SlowError(BundleError):
     """A bundle that takes too long, as it seems: the machine may have been busy."""
 
@@ -168,6 +172,7 @@ def tell(folder: Path, faults: Mapping[str, str]) -> None:
 def main() -> None:
     """Follow the project named on the command line, as long as the process that started this one lives."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    os.environ.update({name: value for name, value in IMPATIENT.items() if name not in os.environ})
     child = "--child" in sys.argv
     names = [each for each in sys.argv[1:] if each != "--child"]
     follow(Project.find(names[0] if names else None), parent=os.getppid() if child else None)

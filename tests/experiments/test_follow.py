@@ -1,7 +1,10 @@
 """Moving the alias in the registry is all that a release takes."""
 
 import json
+import os
 import shutil
+import socket
+import subprocess
 import sys
 import time
 
@@ -257,3 +260,19 @@ def watched(http: httpx.Client, move, digest):
             break
         time.sleep(0.02)
     return slowest, time.monotonic() - begun
+
+
+def test_a_registry_that_does_not_answer_is_asked_again_soon(project):
+    """MLflow's client by itself waits for two minutes, and then tries ever more seldom."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-m", "experiments.follow", str(project.root)]
+        follower = subprocess.Popen(command, env={**os.environ, "MLFLOW_TRACKING_URI": uri}, stderr=subprocess.DEVNULL)
+        try:
+            asked = [silent.accept()[0] for _ in range(3)]
+        finally:
+            follower.terminate()
+            follower.wait(30)
+        for each in asked:
+            each.close()
