@@ -120,12 +120,16 @@ def gather(
             _taken_back(slots, start, end, at, room)
             n, _ = _first_known(slots, start, end, at, True, room)
         n = _in_order(slots, n, floor, at, room)
+    return (n, False) if fits(n, bounds) else _bounded(n, boundary, bounds, room)
+
+
+@compiled_inside
+def fits(n: int, bounds: Ints) -> bool:
+    """Whether no bound can drop any of n events."""
     least = n
     for bound in bounds:
         least = min(least, bound)
-    if least == n:
-        return n, False
-    return _bounded(n, boundary, bounds, room)
+    return least == n
 
 
 @compiled
@@ -175,11 +179,7 @@ def are_settled(slots: Ints, starts: Ints, ends: Ints) -> bool:
 @compiled_inside
 def _as_they_are(slots: Ints, start: int, end: int, floor: int, at: int, room: Scratch) -> int:
     """What counts of settled records."""
-    kept = 0
-    while start + STRIDE < end and slots[place(start + STRIDE), TS] <= floor:
-        start += STRIDE
-    while start < end and slots[place(start), TS] <= floor:
-        start += 1
+    kept, start = 0, first_after(slots, start, end, floor)
     for row in range(start, end):
         record = place(row)
         ahead(slots, row + AHEAD)
@@ -191,6 +191,16 @@ def _as_they_are(slots: Ints, start: int, end: int, floor: int, at: int, room: S
             room.rows[to], room.ts[to], room.codes[to] = row, ts, slots[record, HEAD] & CODE_MASK
             kept += 1
     return kept
+
+
+@compiled_inside
+def first_after(slots: Ints, start: int, end: int, floor: int) -> int:
+    """The first of settled records that happened after an instant."""
+    while start + STRIDE < end and slots[place(start + STRIDE), TS] <= floor:
+        start += STRIDE
+    while start < end and slots[place(start), TS] <= floor:
+        start += 1
+    return start
 
 
 @compiled_inside

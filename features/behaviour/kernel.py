@@ -35,10 +35,10 @@ from features.behaviour import (
 from features.behaviour.categories import Lists, listed, lists_of
 from features.behaviour.compiled import Floats, Ints, compiled, compiled_inside, grid, vector, views
 from features.behaviour.feature import Feature
-from features.behaviour.gather import gather, room_of, scratch
+from features.behaviour.gather import room_of, scratch
 from features.behaviour.histories import Histories, empty_carry
 from features.behaviour.marks import Filters, filters, filters_of, mark
-from features.behaviour.members import kinds, kinds_of, settle
+from features.behaviour.members import gathered, kinds, kinds_of
 from features.behaviour.schema import StateSchema
 from features.behaviour.table import N_ARRAYS, Asked, User, table, tabulate
 
@@ -146,9 +146,10 @@ def run(
         now, mine = at[row if len(at) > 1 else 0], carry[row if len(carry) > 1 else 0]
         boundary = lifetime.boundary_of(now, horizon)
         floor = mine[0] if numbers[2] else boundary
-        n, capped[row] = gather(slots, starts[row], ends[row], settled, now, floor, boundary, bounds, room)
+        n, capped[row] = gathered(
+            slots, starts[row], ends[row], settled, now, floor, boundary, bounds, asked, room
+        )  # fmt: skip
         mark(slots, room.rows, room.codes, n, passing, room.marks)
-        settle(slots, n, now, asked, room)
         user = User(
             slots, room.rows, room.ts, room.codes, room.marks, n_words, room.firsts[0, len(asked.windows) - 1], n, mine,
             zone_starts, zone_offsets, room.spare, room.seats, room.era, room.counts, room.tally, room.folds, room.heap,

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.behaviour.compiled import Ints, compiled_inside, grid, place, vector
-from features.behaviour.gather import Scratch
+from features.behaviour.compiled import Ints, ahead, compiled_inside, grid, place, vector
+from features.behaviour.gather import AHEAD, WOVEN, Scratch, first_after, fits, gather
 from features.behaviour.kinds import ANYTHING, Kind
 from features.behaviour.marks import Filters, filters, filters_of, satisfied
-from features.behaviour.schema import StateSchema
+from features.behaviour.schema import CODE_MASK, HEAD, KNOWN, TS, StateSchema
+from features.instants import NEVER
 
 
 class Kinds(NamedTuple):
@@ -47,46 +48,113 @@ def kinds(arrays: Ints, k: int) -> Kinds:
 
 
 @compiled_inside
+def gathered(
+    slots: Ints, start: int, end: int, settled: bool, at: int, floor: int, boundary: int, bounds: Ints, kinds: Kinds,
+    room: Scratch,
+) -> tuple[int, bool]:  # fmt: skip
+    """`gather`, then `settle`; of settled records in one pass: one waits for memory, the other for its own sums."""
+    if settled:
+        n = _at_once(slots, start, end, floor, at, kinds, room)
+        if fits(n, bounds):
+            _choose(slots, kinds, room)
+            return n, False
+    n, capped = gather(slots, start, end, settled, at, floor, boundary, bounds, room)
+    settle(slots, n, at, kinds, room)
+    return n, capped
+
+
+@compiled_inside
+def _at_once(slots: Ints, start: int, end: int, floor: int, at: int, kinds: Kinds, room: Scratch) -> int:
+    """What counts of settled records, and of which kinds it is. While its features are computed the next row comes."""
+    kept, window, edge = 0, *_begin(at, kinds, room)
+    for row in range(first_after(slots, start, end, floor), end):
+        record = place(row)
+        ahead(slots, row + AHEAD)
+        ts = slots[record, TS]
+        if ts > at:
+            break
+        if slots[record, KNOWN] <= at:
+            while ts > edge:
+                window, edge = _open(kept, window, at, kinds, room)
+            to, code = place(kept), slots[record, HEAD] & CODE_MASK
+            room.rows[to], room.ts[to], room.codes[to] = row, ts, code
+            _join(kept, code, kinds, room)
+            kept += 1
+    for row in range(end, end + min(kept, WOVEN)):
+        ahead(slots, row)
+    _end(kept, window, at, kinds, room)
+    return kept
+
+
+@compiled_inside
 def settle(slots: Ints, n: int, at: int, kinds: Kinds, room: Scratch) -> None:
     """Fill `room` with the members of each kind, oldest first, and the first of them that is in each window.
 
     A kind's members are `members[begins[kind]:ends[kind]]`, places among the n gathered events; those in a window
     begin at `firsts[kind, window]`: where the kind ended as the events before the window had joined.
     """
-    first, n_windows, n_kinds = n, len(kinds.windows), len(kinds.codes)
-    for window in range(n_windows):
-        first = until(room.ts, first, at - kinds.windows[place(window)])
-        room.firsts[0, place(window)] = first
-    for kind in range(n_kinds + 1):
-        room.begins[place(kind)] = room.ends[place(kind)] = kind * len(room.rows)
-    for window in range(n_windows, -1, -1):
-        _join(slots, window, n if window == 0 else room.firsts[0, place(window - 1)], kinds, room)
-        for kind in range(n_kinds if window > 0 else 0):
-            room.firsts[place(kind), place(window - 1)] = room.ends[place(kind)]
+    window, edge = _begin(at, kinds, room)
+    for k in range(n):
+        while room.ts[place(k)] > edge:
+            window, edge = _open(k, window, at, kinds, room)
+        _join(k, room.codes[place(k)], kinds, room)
+    _end(n, window, at, kinds, room)
+    _choose(slots, kinds, room)
 
 
 @compiled_inside
-def _join(slots: Ints, window: int, n: int, kinds: Kinds, room: Scratch) -> None:
-    """Write the events of a window up to the n-th behind the members of their kinds, those before any window too.
+def _begin(at: int, kinds: Kinds, room: Scratch) -> tuple[int, int]:
+    """Before any event: (windows that have not begun, up to when the oldest of them has not)."""
+    for kind in range(len(kinds.codes) + 1):
+        room.begins[place(kind)] = room.ends[place(kind)] = kind * len(room.rows)
+    return len(kinds.windows), at - kinds.windows[place(len(kinds.windows) - 1)]
 
-    What is no test is no branch, as the order of events cannot be guessed.
-    """
-    for k in range(room.ends[0], n):
-        kind = place(kinds.own[place(room.codes[place(k)])])
-        room.members[place(room.ends[kind])] = k
-        room.ends[kind] += 1
+
+@compiled_inside
+def _open(k: int, window: int, at: int, kinds: Kinds, room: Scratch) -> tuple[int, int]:
+    """Begin the next window with the event k; the same of those that remain."""
+    window -= 1
+    room.firsts[0, place(window)] = k
+    for kind in range(1, len(kinds.codes)):
+        room.firsts[place(kind), place(window)] = room.ends[place(kind)]
+    return window, at - kinds.windows[place(window - 1)] if window > 0 else NEVER
+
+
+@compiled_inside
+def _join(k: int, code: int, kinds: Kinds, room: Scratch) -> None:
+    """Write an event behind the members of its kind, or those of none: no branch, as events' order is not guessed."""
+    kind = place(kinds.own[place(code)])
+    room.members[place(room.ends[kind])] = k
+    room.ends[kind] += 1
+
+
+@compiled_inside
+def _end(n: int, window: int, at: int, kinds: Kinds, room: Scratch) -> None:
+    """Behind the last event: the windows that none is in."""
+    while window > 0:
+        window, _ = _open(n, window, at, kinds, room)
     room.ends[0] = n
+
+
+@compiled_inside
+def _choose(slots: Ints, kinds: Kinds, room: Scratch) -> None:
+    """Fill the kinds with tests or several events from the members of others, window by window."""
     for kind in range(1, len(kinds.codes)):
         among = kinds.among[place(kind)]
-        if among != kind:
-            older = window == len(kinds.windows)
-            low = room.begins[place(among)] if older else room.firsts[place(among), place(window)]
-            _look(slots, kind, low, room.ends[place(among)], kinds, room)
+        if among == kind:
+            continue
+        low = room.begins[place(among)]
+        for window in range(len(kinds.windows) - 1, -1, -1):
+            high = room.firsts[place(among), place(window)]
+            _look(slots, kind, low, high, kinds, room)
+            room.firsts[place(kind), place(window)] = room.ends[place(kind)]
+            low = high
+        _look(slots, kind, low, room.ends[place(among)], kinds, room)
 
 
 @compiled_inside
 def _look(slots: Ints, kind: int, low: int, high: int, kinds: Kinds, room: Scratch) -> None:
-    """The same for a kind with tests or several events, among the members `low:high` of another one."""
+    """Those of the members `low:high` of another kind that are of this one: no branch but the tests."""
     to = room.ends[place(kind)]
     for j in range(low, high):
         k = room.members[place(j)]
@@ -94,17 +162,3 @@ def _look(slots: Ints, kind: int, low: int, high: int, kinds: Kinds, room: Scrat
         of_kind = kinds.codes[place(kind), place(room.codes[place(k)])]
         to += of_kind & satisfied(slots, room.rows[place(k)], kind, kinds.filters)
     room.ends[place(kind)] = to
-
-
-@compiled_inside
-def until(ts: Ints, n: int, edge: int) -> int:
-    """How many of the first n instants are not after the edge."""
-    if n == 0 or ts[place(n - 1)] <= edge:
-        return n
-    low = 0
-    while n > 0:
-        half = n >> 1
-        later = ts[place(low + half)] <= edge
-        low = low + half + 1 if later else low
-        n = n - half - 1 if later else half
-    return low

@@ -1,9 +1,8 @@
 """Looks: one user's events of every kind, and how many of them lie in every window; settled once for all nodes."""
 
-from features.behaviour.compiled import compiled_inside, place
+from features.behaviour.compiled import Ints, compiled_inside, place
 from features.behaviour.gather import Scratch
 from features.behaviour.marks import satisfied
-from features.behaviour.members import until
 from features.segments.counting import Facts
 from features.segments.program import Program
 from features.segments.windows import HIGH, LOW, UNKNOWN_HERE
@@ -49,7 +48,7 @@ def _edges(facts: Facts) -> None:
     cuts, order = facts.room.cuts, facts.room.order
     for edge in range(len(cuts)):
         instant = facts.room.spans[place(edge >> 1), place(HIGH if edge & 1 else LOW)]
-        cut = until(facts.ts, facts.n, instant)
+        cut = _until(facts.ts, facts.n, instant)
         at = edge
         while at > 0 and cuts[place(order[place(at - 1)])] > cut:
             order[place(at)] = order[place(at - 1)]
@@ -68,3 +67,17 @@ def _told_apart(facts: Facts, program: Program, scratch: Scratch, first: int, la
             if satisfied(facts.slots, scratch.rows[place(k)], kind, filters):
                 room.places[place(room.ends[kind])] = k
                 room.ends[kind] += 1
+
+
+@compiled_inside
+def _until(ts: Ints, n: int, edge: int) -> int:
+    """How many of the first n instants are not after the edge."""
+    if n == 0 or ts[place(n - 1)] <= edge:
+        return n
+    low = 0
+    while n > 0:
+        half = n >> 1
+        later = ts[place(low + half)] <= edge
+        low = low + half + 1 if later else low
+        n = n - half - 1 if later else half
+    return low
