@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from features.errors import ProjectError
 from features.instants import parse_instant
@@ -118,7 +119,7 @@ class Settings:
             keep_days=_number(given, "ETHOGRAM_KEEP_DAYS", "days", 36_500),
             clock=parse_instant(given["ETHOGRAM_CLOCK"]) if given.get("ETHOGRAM_CLOCK") else None,
             memberships=path("memberships"),
-            redis=given.get("ETHOGRAM_REDIS", ""),
+            redis=_address(given.get("ETHOGRAM_REDIS", "")),
             ab=path("ab"),
             exposures=path("exposures"),
         )
@@ -141,6 +142,18 @@ def _long(given: Mapping[str, str], name: str) -> str | None:
     text = given.get(name) or None
     if text is not None and len(text.encode()) < KEY_BYTES:
         raise ProjectError(f"{name} must have at least {KEY_BYTES} bytes. Hint: `openssl rand -hex 32` makes one.")
+    return text
+
+
+def _address(text: str) -> str:
+    """A Redis's; it is not told again, as it may hold a password."""
+    try:
+        whole = urlsplit(text)
+        sound = not text or (whole.scheme in ("redis", "rediss", "unix") and whole.port != 0)
+    except ValueError:  # a port that is no number
+        sound = False
+    if not sound:
+        raise ProjectError("ETHOGRAM_REDIS is an address such as redis://host:6379/0, rediss:// or unix://.")
     return text
 
 

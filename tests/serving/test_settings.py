@@ -42,6 +42,8 @@ def test_a_time_that_is_none_is_refused(tmp_path, monkeypatch, text):
         ("ETHOGRAM_ORIGINS", "https://a.example, shop", "Got 'shop'"),
         ("ETHOGRAM_FLUSH_S", "0", "from 0.1 to"),
         ("ETHOGRAM_ROLL_S", "0", "from 0.1 to"),
+        ("ETHOGRAM_REDIS", "localhost:6379", "redis://host"),
+        ("ETHOGRAM_REDIS", "redis://:secret@host:port", "^((?!secret).)*$"),
     ],
 )
 def test_what_would_protect_nothing_or_never_rest_is_refused(tmp_path, monkeypatch, name, text, told):
