@@ -87,22 +87,22 @@ def test_mistakes_end_with_2_and_one_line(run):
 
 
 @pytest.mark.integration
-def test_from_log_to_champion_and_back(project):
-    run = ethogram("study", "run", "buys_7d", "-C", project.root)
-    assert run.returncode == 0, run.stderr
-    assert "study buys_7d:" in run.stdout
-    assert "buys_7d: trial 4/4" in run.stderr
-    clusters = json.loads(ethogram("study", "run", "kinds", "-C", project.root, "--json").stdout)
-    assert clusters["version"] == 1
+def test_from_log_to_champion_and_back(project, run):
+    """Each command that writes in a process of its own, once; what follows finds what they left."""
+    study = ethogram("study", "run", "buys_7d", "-C", project.root)
+    assert study.returncode == 0, study.stderr
+    assert "study buys_7d:" in study.stdout
+    assert "buys_7d: trial 4/4" in study.stderr
+    assert json.loads(run("study", "run", "kinds", "--json")[1])["version"] == 1
     first = json.loads(ethogram("promote", "-C", project.root, "--json").stdout)
     assert first["changed"]
     assert (project.path("bundles") / "CURRENT").read_text().strip() == first["digest"]
-    assert "nothing changed" in ethogram("promote", "-C", project.root).stdout
-    assert "buys_7d" in ethogram("study", "list", "-C", project.root).stdout
-    assert first["digest"] != json.loads(ethogram("study", "show", "kinds", "-C", project.root, "--json").stdout)
-    back = ethogram("rollback", "-C", project.root)
-    assert back.returncode == 2
-    assert "no previous bundle" in back.stderr
+    assert "nothing changed" in run("promote")[1]
+    assert "buys_7d" in run("study", "list")[1]
+    assert first["digest"] != json.loads(run("study", "show", "kinds", "--json")[1])
+    code, _, told = run("rollback")
+    assert code == 2
+    assert "no previous bundle" in told
 
 
 @pytest.mark.integration
