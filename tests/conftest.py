@@ -16,8 +16,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a busy machine
 
-LONG = ("test_tables", "test_demo", "test_online_retail", "test_contract", "test_bounds", "test_loop", "test_contest")
-"""Files of the integration suite that take minutes: workers that begin with them end together."""
+LONG = ("test_demo", "test_tables", "test_follow", "test_reliability", "test_online_retail", "test_bounds")
+LONG += ("test_contest", "test_contract", "test_studies", "test_loop", "test_kinds", "test_ready_studies")
+"""Files of the integration suite that take longest, longest first: workers that begin with them end together."""
 
 settings.register_profile("quick", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("quick")
@@ -25,7 +26,8 @@ settings.load_profile("quick")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long files first, all else as it was."""
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    place = {stem: at for at, stem in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 def _ours() -> dict[str, str]:
