@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/core-is-set-up
 DEV_STAMP := $(VENV)/development-is-set-up
 QUIET := BENTOML_DO_NOT_TRACK=True DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true
+LINT = $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . && $(BIN)/mypy --no-error-summary && \
+	{ $(BIN)/lint-imports --no-logo > $(VENV)/imports.txt || { cat $(VENV)/imports.txt; exit 1; }; } && \
+	$(BIN)/python -m tests.locks
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -40,8 +43,10 @@ setup: $(STAMP) ## make the virtual environment
 demo: $(STAMP) ## a shop from raw events to a served, judged segment (ARGS=--keep leaves it running, ARGS=loop: a change is planted, and mended)
 	@$(QUIET) $(BIN)/ethogram demo $(ARGS)
 
-test: $(DEV_STAMP) lint ## the quick suite: no servers, no data needed
-	@$(QUIET) $(BIN)/python -m pytest -q -n 2 -m "not integration and not prove" $(ARGS)
+test: $(DEV_STAMP) ## lint, and the quick suite meanwhile: no servers, no data needed
+	@{ $(LINT); } & \
+	$(QUIET) $(BIN)/python -m pytest -q -n 2 -m "not integration and not prove" $(ARGS); \
+	told=$$?; wait $$! && exit $$told
 
 integration: $(DEV_STAMP) ## real servers, the built Bento, real data from ETHOGRAM_DATA
 	@$(QUIET) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m integration $(ARGS)
@@ -50,10 +55,7 @@ prove: $(DEV_STAMP) ## the long proofs, seeded (hours)
 	@$(QUIET) $(BIN)/python -m pytest -q -m prove --hypothesis-seed=0 $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff, mypy, import contracts, fresh locks
-	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
-	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-logo > $(VENV)/imports.txt || { cat $(VENV)/imports.txt; exit 1; }
-	@$(BIN)/python -m tests.locks
+	@$(LINT)
 
 bench: $(DEV_STAMP) ## every benchmark, about a minute each (ARGS=--json; without --small: python -m benchmarks.NAME)
 	@for name in $$(ls benchmarks/*.py | xargs -n1 basename | sed 's/\.py//' | grep -v -e __init__ -e report -e servers); do \
