@@ -51,6 +51,8 @@ class Memberships:
 
     Attributes:
         names: Theirs.
+        sizes: How many members each segment of the bundle, as it is defined there, had when it was last applied.
+        at: When that was, microseconds UTC; None for never.
         small: Segments that had fewer members than their minimum when they were last applied, or were never applied.
     """
 
@@ -61,8 +63,11 @@ class Memberships:
         wanted = [each.name for each in declared if known.get(each.name) == (each.version, each.status)]
         self._segments = segments.only(wanted)
         self.names = self._segments.names
+        self.at = ledger.at
         sizes = {name: each.size for name, each in ledger.segments.items()}
         self.small = {each.name for each in segments.segments if sizes.get(each.name, 0) < each.min_size}
+        same = [each.name for each in segments.segments if known.get(each.name) == (each.version, each.status)]
+        self.sizes = {name: sizes[name] for name in same if name not in self.small}
         self._terms = Terms.of(self._segments.segments)
         self._begin = ledger.at or 0
         self._frame = _by_user(ledger.state_frame(), self.names) if wanted else pl.DataFrame()

@@ -66,13 +66,13 @@ def model(request: Request) -> Reply:
 
 def catalogue(request: Request) -> Reply:
     """GET /v1/catalogue: the segments that answers may name."""
-    bundle = request.runtime.release().bundle
-    declared = bundle.segments.segments if bundle.segments else ()
-    told: list[dict[str, object]] = [
-        {"segment": e.name, "kind": "rule", "class": e.kind, "version": e.version, "description": e.description}
-        for e in declared
-        if e.status == "active"
-    ]
+    release = request.runtime.release()
+    bundle, sizes = release.bundle, release.scorer.rules.sizes
+    declared = [each for each in (bundle.segments.segments if bundle.segments else ()) if each.status == "active"]
+    told: list[dict[str, object]] = []
+    for each in declared:
+        about = {"segment": each.name, "kind": "rule", "class": each.kind, "version": each.version}
+        told.append({**about, "description": each.description, **sizes.get(each.name, {})})
     for study, model in sorted(bundle.models.items()):
         if model.kind != "propensity":
             told += [{"segment": f"{study}:{name}", "study": study, "kind": model.kind} for name in model.names]

@@ -31,6 +31,7 @@ class Rules:
 
     Attributes:
         names: Of those that answers tell.
+        sizes: Of those that were applied, the number of members then and the instant.
     """
 
     def __init__(self, bundle: Bundle, memberships: Path | None = None) -> None:
@@ -41,6 +42,9 @@ class Rules:
             self._members.small if self._members else (),
         )
         self.names = tuple(each.name for each in declared if each.status == "active" and each.name not in small)
+        members = self._members
+        as_of = iso(members.at) if members and members.at is not None else None
+        self.sizes = {name: {"size": size, "as_of": as_of} for name, size in members.sizes.items()} if members else {}
         self._about = [about(bundle, bundle.segments, each) for each in declared] if bundle.segments else []
 
     def of(

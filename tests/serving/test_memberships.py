@@ -1,5 +1,6 @@
 """Memberships in answers: batch, the running service and a replay event by event say the same of everybody."""
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from shutil import copytree, ignore_patterns
@@ -59,6 +60,14 @@ async def test_an_answer_tells_the_membership_and_goes_on_from_what_was_applied(
         assert why["memberships"]["looked"]["left"] == iso(shop.NOW - 30 * MINUTE)
         assert why["memberships"]["often"]["since"] == iso(shop.NOW - 70 * MINUTE)
         assert why["memberships"]["lucky"]["since"] == iso(shop.NOW - 90 * MINUTE), "seen first since the apply"
+        listed = (await http.get("/v1/catalogue")).json()
+        assert_described("Catalogue", listed)
+        applied, seen = iso(shop.NOW - 3 * HOUR), {each["segment"]: each for each in listed["segments"]}
+        members = Counter(Ledger.read(settings.memberships).members(shop.NOW - 3 * HOUR)["segment"])
+        assert {name: seen[name].get("size") for name in seen if seen[name]["kind"] == "rule"} == {
+            **{name: members[name] for name in ("looked", "often", "lucky", "plain")}, "rare": None,
+        }  # fmt: skip
+        assert {each["as_of"] for each in seen.values() if "size" in each} == {applied}
         runtime.now = lambda: shop.NOW - HOUR
         why = (await http.post("/v1/explain", json={"user_id": "ann"})).json()
         assert why["memberships"]["looked"]["leaves"] == iso(shop.NOW - 30 * MINUTE)
