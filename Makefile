@@ -9,6 +9,7 @@ QUIET := BENTOML_DO_NOT_TRACK=True DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true
 LINT = $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . && $(BIN)/mypy --no-error-summary && \
 	{ $(BIN)/lint-imports --no-logo > $(VENV)/imports.txt || { cat $(VENV)/imports.txt; exit 1; }; } && \
 	$(BIN)/python -m tests.locks
+SHARED = $(QUIET) OMP_NUM_THREADS=1# two workers keep two processors busy
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -45,11 +46,11 @@ demo: $(STAMP) ## a shop from raw events to a served, judged segment (ARGS=--kee
 
 test: $(DEV_STAMP) ## lint, and the quick suite meanwhile: no servers, no data needed
 	@{ $(LINT); } & \
-	$(QUIET) $(BIN)/python -m pytest -q -n 2 -m "not integration and not prove" $(ARGS); \
+	$(SHARED) $(BIN)/python -m pytest -q -n 2 -m "not integration and not prove" $(ARGS); \
 	told=$$?; wait $$! && exit $$told
 
 integration: $(DEV_STAMP) ## real servers, the built Bento, real data from ETHOGRAM_DATA
-	@$(QUIET) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m integration $(ARGS)
+	@$(SHARED) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m integration $(ARGS)
 
 prove: $(DEV_STAMP) ## the long proofs, seeded (hours)
 	@$(QUIET) $(BIN)/python -m pytest -q -m prove --hypothesis-seed=0 $(ARGS)
