@@ -24,6 +24,7 @@ from starlette.testclient import TestClient
 from features.project import Project
 from serving import service
 from serving.door import PASSED_BODY
+from serving.draining import let_nobody_new, waiting
 from serving.packing import warm_up
 from serving.runtime import Runtime
 from serving.settings import VARIABLES
@@ -325,6 +326,23 @@ def test_bentoml_s_server_speaks_and_ends_as_ours_does(bundle, tmp_path):
         time.sleep(1)
         process.send_signal(signal.SIGTERM)
         assert sum(each.result(60) for each in told) > 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the filter is Linux's")
+def test_at_the_end_who_has_connected_is_taken_in_and_nobody_else():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = listening.getsockname()
+        with socket.create_connection(address):
+            assert let_nobody_new(listening)
+            with pytest.raises(TimeoutError):
+                socket.create_connection(address, timeout=0.2)
+            taken = list(waiting(listening))
+            assert len(taken) == 1
+            taken[0].close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=5)
+        listening.listen()  # as another worker does
+        socket.create_connection(address, timeout=5).close()
 
 
 def said(port, sent):
