@@ -326,12 +326,13 @@ def test_bentoml_s_server_speaks_and_ends_as_ours_does(bundle, tmp_path):
         time.sleep(1)
         process.send_signal(signal.SIGTERM)
         assert sum(each.result(60) for each in told) > 100
+        assert process.wait(60) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the filter is Linux's")
 def test_at_the_end_who_has_connected_is_taken_in_and_nobody_else():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        address = listening.getsockname()
+    address = ("127.0.0.1", free_port())
+    with socket.create_server(address) as listening:
         with socket.create_connection(address):
             assert let_nobody_new(listening)
             with pytest.raises(TimeoutError):
